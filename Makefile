@@ -1,0 +1,44 @@
+# `make demo` and `make test` are all the set-up there is: both create .venv on first use.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-slow lint docs bench clean
+
+# One stamp per set of extras, so that `make demo` installs only what the demo needs.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch is installed first and by its pinned version: an unpinned torch may bring gigabytes of GPU libraries.
+.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.installed-dev: .installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+demo: .installed
+	$(BIN)/cotrain demo --out out/demo
+
+test: .installed-dev
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .installed-dev
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: .installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: .installed-dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: .installed-dev
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/main_job.py
+
+clean:
+	rm -rf $(VENV) .installed .installed-dev out docs/_build

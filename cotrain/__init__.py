@@ -1,0 +1,56 @@
+"""Train things together: streams give batches; a method says what each learner should regret; the engine makes it
+learn; the report says what happened."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live. They are imported on first use, so that `import cotrain` loads neither torch nor
+# scikit-learn.
+_HOMES = {
+    "Chain": "gradients.rule",
+    "CoTrainClassifier": "auto.classifier",
+    "Exchange": "exchange",
+    "InputError": "errors",
+    "Learner": "learner",
+    "Losses": "method",
+    "Method": "method",
+    "Once": "stream",
+    "Rows": "stream",
+    "Run": "run",
+    "Stream": "stream",
+    "chain": "gradients.rule",
+    "check": "check",
+    "fit": "auto.fit",
+    "follow": "learner",
+    "note": "report",
+    "post": "exchange",
+    "update": "engine",
+    "without": "exchange",
+}
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from cotrain.engine import update as update
+    from cotrain.exchange import Exchange as Exchange
+    from cotrain.exchange import post as post
+    from cotrain.exchange import without as without
+    from cotrain.learner import Learner as Learner
+    from cotrain.learner import follow as follow
+    from cotrain.method import Losses as Losses
+    from cotrain.method import Method as Method
+    from cotrain.report import note as note
+    from cotrain.run import Run as Run
+    from cotrain.stream import Rows as Rows
+    from cotrain.stream import Stream as Stream
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cotrain' has no attribute {name!r}")
+    return getattr(import_module(f"cotrain.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

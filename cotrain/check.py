@@ -1,0 +1,280 @@
+"""The conformance suite: what every method promises, whoever wrote it. `cotrain.check(MyMethod)` runs it.
+
+The checks that compare several ranks with one belong here too and come with the distributed engine.
+"""
+
+import copy
+import importlib
+import inspect
+import math
+import pkgutil
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+import cotrain.methods
+from cotrain import engine, place
+from cotrain.errors import CotrainError, InputError
+from cotrain.learner import Follower, Learner
+from cotrain.method import Example, Losses, Method, Roles
+
+STEPS = 6
+HEADINGS = (
+    "The step",
+    "Use",
+    "Turn these first",
+    "Differs from the paper",
+    "Costs",
+    "Measured",
+    "Combines with",
+)
+
+
+class CheckFailed(CotrainError, AssertionError):
+    """A method breaks a promise; the message names the method and the promise."""
+
+
+def check(method: type[Method]) -> None:
+    """Run every check on a method class that has an `example()`.
+
+    Raises:
+        CheckFailed: lists every check that failed, with its reason.
+    """
+    failures = []
+    for one in CHECKS:
+        try:
+            one(method)
+        except CheckFailed as failure:
+            failures.append(f"{one.__name__.removeprefix('check_')}: {failure}")
+    if failures:
+        raise CheckFailed(f"{method.__name__} fails {len(failures)} of {len(CHECKS)} checks:\n" + "\n".join(failures))
+
+
+def methods() -> list[type[Method]]:
+    """Every method in the package, found by walking the tree."""
+    found: dict[str, type[Method]] = {}
+    for module in pkgutil.walk_packages(cotrain.methods.__path__, "cotrain.methods."):
+        for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == module.name:
+                found[f"{module.name}.{thing.__name__}"] = thing
+    return list(found.values())
+
+
+def check_losses(method: type[Method]) -> None:
+    """Losses are finite scalars, and every owner is a learner with an optimizer."""
+    example, losses = _first_step(method)
+    _require(bool(losses), "the step gave no loss")
+    for key, value in losses.items():
+        for name in (key,) if isinstance(key, str) else key:
+            _require(name in example.learners, f"owner {name!r} is no learner")
+            _require(example.learners[name].optimizer is not None, f"owner {name!r} has no optimizer")
+        for loss in value if isinstance(value, list | tuple) else [value]:
+            _require(loss.shape == (), f"the loss of {key!r} has shape {tuple(loss.shape)}, not a scalar")  # type: ignore[union-attr]
+            _require(bool(loss.isfinite()), f"the loss of {key!r} is {loss.item()}")  # type: ignore[union-attr]
+
+
+def check_ownership(method: type[Method]) -> None:
+    """The owners move; a frozen learner stays as it was."""
+    example, losses = _first_step(method)
+    before = _weights(example.learners)
+    owners = {name for key in losses for name in ((key,) if isinstance(key, str) else key)}
+    engine.update(example.learners, losses)
+    after = _weights(example.learners)
+    for name, learner in example.learners.items():
+        moved = not _equal(before[name], after[name])
+        if name in owners:
+            _require(moved, f"{name!r} owns a loss and did not move")
+        elif not isinstance(learner, Follower):
+            _require(not moved, f"{name!r} owns no loss and moved")
+
+
+def check_same_seed(method: type[Method]) -> None:
+    """The same seed gives the same weights, bit for bit."""
+    _require(_equal(_train(method), _train(method)), "two runs with one seed differ")
+
+
+def check_order_free(method: type[Method]) -> None:
+    """The order of the losses in the dict changes nothing."""
+
+    class Reversed(method):  # type: ignore[valid-type,misc]
+        def step(self, learners, batch, memory):
+            return dict(reversed(super().step(learners, batch, memory).items()))
+
+    def reverse(example: Example) -> Example:
+        settings = {f.name: getattr(example.method, f.name) for f in fields(example.method)}
+        return replace(example, method=Reversed(**settings))
+
+    _require(_close(_train(method), _train(method, change=reverse)), "the order of the losses changes the weights")
+
+
+def check_resume(method: type[Method]) -> None:
+    """Stopped half-way and resumed equals an unbroken run, bit for bit: weights, optimizers, memory, streams."""
+    straight = _train(method)
+    with tempfile.TemporaryDirectory() as folder:
+        _train(method, steps=STEPS // 2, out=folder)
+        resumed = _train(method, out=folder)
+    _require(_equal(straight, resumed), "a resumed run differs from an unbroken one")
+
+
+def check_microbatches(method: type[Method]) -> None:
+    """Two microbatches equal one batch, or the class says `whole_batch`."""
+    if method.whole_batch:
+        try:
+            _train(method, microbatches=2)
+        except InputError:
+            return
+        raise CheckFailed("whole_batch is set, but microbatches were not refused")
+    _require(_close(_train(method), _train(method, microbatches=2)), "two microbatches differ from one batch")
+
+
+def check_bfloat16(method: type[Method]) -> None:
+    """Under bf16 autocast the weights stay finite."""
+    for name, weights in _train(method, precision="bf16").items():
+        _require(all(bool(w.isfinite().all()) for w in weights), f"{name!r} has weights that are not finite in bf16")
+
+
+def check_fields(method: type[Method]) -> None:
+    """Every field acts: some other value of it changes the weights."""
+    plain = _train(method)
+    hints = get_type_hints(method)
+    for field in fields(method):
+        value = getattr(method.example().method, field.name)
+        others = _other_values(value, hints[field.name])
+        _require(
+            bool(others),
+            f"cannot vary field {field.name!r} of type {hints[field.name]}; use numbers, bools or Literals",
+        )
+        _require(
+            any(_acts(method, field.name, other, plain) for other in others), f"field {field.name!r} changes nothing"
+        )
+
+
+def _acts(method: type[Method], name: str, value: Any, plain: Mapping[str, list[Tensor]]) -> bool:
+    try:
+        return not _equal(plain, _train(method, change=lambda e: replace(e, method=replace(e.method, **{name: value}))))
+    except InputError:
+        return False  # a value that the method refuses by name; another one may do
+
+
+def _other_values(value: Any, hint: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return [other for other in get_args(hint) if other != value]
+    if get_origin(hint) in (Union, UnionType):
+        return [other for part in get_args(hint) if part is not type(None) for other in _other_values(value, part)]
+    if hint is bool:
+        return [not value]
+    if hint is int:
+        return [other for other in (value or 0, (value or 0) + 1, (value or 0) + 3, 1, 0) if other != value]
+    if hint is float:
+        start = value or 0.0
+        return [other for other in (start * 0.5, start * 2, start + 1, 0.5, 0.0) if other != value]
+    return []
+
+
+def _train(
+    method: type[Method],
+    steps: int = STEPS,
+    change: Callable[[Example], Example] = lambda example: example,
+    **settings: Any,
+) -> dict[str, list[Tensor]]:
+    """The weights after a short run of the method's example."""
+    example = change(method.example())
+    engine.fit(example.method, example.learners, example.streams, steps, device="cpu", **settings)
+    return _weights(example.learners)
+
+
+def _first_step(method: type[Method]) -> tuple[Example, Losses]:
+    example = method.example()
+    device = torch.device("cpu")
+    engine.prepare(example.learners, device)
+    roles = Roles("learner", example.learners)
+    memory = {**example.method.memory(roles), "step": 0, "generator": torch.Generator().manual_seed(0)}
+    batch = place.move({name: next(stream) for name, stream in example.streams.items()}, device)
+    return example, example.method.step(roles, Roles("stream", batch), memory)
+
+
+def _weights(learners: Mapping[str, Learner]) -> dict[str, list[Tensor]]:
+    return {
+        name: [copy.deepcopy(w.detach()) for w in learner.net.state_dict().values()]
+        for name, learner in learners.items()
+    }
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Bit for bit, over dicts and lists of tensors."""
+    if isinstance(one, Mapping):
+        return all(_equal(one[key], two[key]) for key in one)
+    if isinstance(one, list):
+        return all(map(_equal, one, two))
+    return torch.equal(one, two)
+
+
+def _close(one: Mapping[str, list[Tensor]], two: Mapping[str, list[Tensor]], tolerance: float = 1e-5) -> bool:
+    return all(
+        torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+        for name in one
+        for a, b in zip(one[name], two[name], strict=True)
+    )
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise CheckFailed(message)
+
+
+CHECKS: tuple[Callable[[type[Method]], None], ...] = (
+    check_losses,
+    check_ownership,
+    check_same_seed,
+    check_order_free,
+    check_resume,
+    check_microbatches,
+    check_bfloat16,
+    check_fields,
+)
+
+
+def check_card(card: Path) -> None:
+    """A card has every heading in order, its `Use` block runs, and the defaults it states are the code's.
+
+    Defaults are read from the bullets under `Turn these first`: "`name` = value".
+    """
+    text = card.read_text(encoding="utf-8")
+    found = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    _require(found == list(HEADINGS), f"{card.name} has the headings {found}, not {list(HEADINGS)}")
+    _require(
+        bool(re.search(r"^Family: .+ Source: .+ Systems: .+\.$", text, flags=re.MULTILINE)),
+        f"{card.name} lacks its line of family, source and systems",
+    )
+    blocks = re.findall(r"```python\n(.*?)```", _section(text, "Use"), flags=re.DOTALL)
+    _require(bool(blocks), f"{card.name} has no python block under Use")
+    for block in blocks:
+        exec(compile(block, str(card), "exec"), {"__name__": "card"})
+    module = importlib.import_module(".".join(("cotrain", *card.with_suffix("").parts[_package_depth(card) :])))
+    classes = [t for _, t in inspect.getmembers(module, inspect.isclass) if t.__module__ == module.__name__]
+    defaults = {name: p.default for c in classes for name, p in inspect.signature(c).parameters.items()}
+    for name, stated in re.findall(r"`(\w+)` = ([-\w.\"']+)", _section(text, "Turn these first")):
+        _require(name in defaults, f"{card.name} speaks of {name!r}, which the code does not have")
+        actual = defaults[name]
+        value = stated.strip("\"'").rstrip(".")
+        same = (
+            math.isclose(float(value), actual)
+            if isinstance(actual, int | float) and not isinstance(actual, bool)
+            else value == str(actual)
+        )
+        _require(same, f"{card.name} says {name} = {stated}, the code says {actual!r}")
+
+
+def _section(text: str, heading: str) -> str:
+    return text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def _package_depth(card: Path) -> int:
+    return len(Path(cotrain.__file__).parent.parts)

@@ -1,0 +1,35 @@
+"""Mutual distillation: every learner matches what the others predict on the same batch.
+
+Source: Zhang et al. 2018, "Deep Mutual Learning", arXiv:1706.00384, section 3.2, where the temperature is 1.
+Legend: N examples (or tokens), C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cotrain.exchange import Exchange
+from cotrain.losses.agreement import kl_from
+
+
+@dataclass(frozen=True)
+class MutualDistillation(Exchange):
+    """Sends softened probabilities; costs the receiver a KL divergence to each of them.
+
+    The message has no gradient, so it means the same wherever its sender lives; N * C * 4 bytes per step and sender.
+    """
+
+    temperature: float = 1.0  # divides logits before the softmax, > 0; paper: 1
+
+    def message(self, output: Tensor) -> Tensor:
+        """Probabilities [N, C] of logits [N, C]."""
+        return (output.detach() / self.temperature).softmax(-1)
+
+    def loss(self, output: Tensor, mail: Mapping[str, Tensor]) -> Tensor:
+        """Mean over senders of KL(sender || receiver), nats per example, times temperature^2.
+
+        The square keeps the gradient's size independent of the temperature (Hinton et al. 2015, arXiv:1503.02531).
+        """
+        divergences = [kl_from(theirs_NC, output / self.temperature) for theirs_NC in mail.values()]
+        return self.temperature**2 * sum(divergences[1:], divergences[0]) / len(divergences)

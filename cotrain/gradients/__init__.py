@@ -1,0 +1,1 @@
+"""Gradient rules: what happens between backward and the optimizer of one learner."""

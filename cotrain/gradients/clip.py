@@ -1,0 +1,32 @@
+"""Clip a learner's gradient to a largest norm."""
+
+from dataclasses import dataclass
+
+import torch
+
+from cotrain.errors import InputError
+from cotrain.gradients.rule import GradientRule, GradientSet, total
+
+
+@dataclass(frozen=True)
+class Clip(GradientRule):
+    """Scale the whole gradient of the learner by min(1, norm / |g|), |g| the 2-norm over all its parameters.
+
+    The norm is the learner's own, never one over several learners: that would couple their step sizes.
+    Source: Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1.
+    """
+
+    norm: float  # largest 2-norm allowed, > 0
+
+    def __post_init__(self) -> None:
+        if not self.norm > 0:
+            raise InputError(f"Clip(norm) is a positive number, not {self.norm}.")
+
+    def __call__(self, sets: list[GradientSet]) -> list[GradientSet]:
+        gradients = total(sets)
+        present = [g for g in gradients if g is not None]
+        if not present:
+            return [gradients]
+        size = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)))
+        torch._foreach_mul_(present, (self.norm / (size + 1e-6)).clamp(max=1.0))
+        return [gradients]

@@ -1,0 +1,51 @@
+"""Judges: `(learners, stream) -> {name: number}`. They look at outputs and change nothing."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from cotrain import place
+from cotrain.learner import Learner
+from cotrain.stream import Batch
+
+Judge = Callable[[Mapping[str, Learner], Iterable[Batch]], dict[str, float]]
+Judgement = tuple[Judge, Iterable[Batch]]  # a judge and the test stream it reads
+
+
+def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device: torch.device) -> dict[str, float]:
+    """All numbers of all judges, with the nets in evaluation mode and without gradients."""
+    numbers: dict[str, float] = {}
+    with evaluating(learners), torch.no_grad():
+        for judge, stream in judges:
+            numbers.update(judge(learners, (place.move(batch, device) for batch in stream)))
+    return numbers
+
+
+@contextmanager
+def evaluating(learners: Mapping[str, Learner]) -> Iterator[None]:
+    modes = [(module, module.training) for learner in learners.values() for module in learner.net.modules()]
+    for learner in learners.values():
+        learner.net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def accuracy(of: str, name: str = "accuracy") -> Judge:
+    """Share of rows whose largest logit is the label; the stream gives x [N, ...] and y int64 [N]."""
+
+    def judge(learners: Mapping[str, Learner], stream: Iterable[Batch]) -> dict[str, float]:
+        logits, labels = predictions(learners[of], stream)
+        return {name: (logits.argmax(-1) == labels).float().mean().item()}
+
+    return judge
+
+
+def predictions(learner: Learner, stream: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Logits [N, C] and labels [N] over a whole stream of x and y."""
+    pairs = [(learner(batch["x"]), batch["y"]) for batch in stream]
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])

@@ -1,0 +1,237 @@
+"""Recipes: find them, set their arguments from the command line, run their rows over the seeds, hold them to their bars."""
+
+import ast
+import difflib
+import importlib.util
+import inspect
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cotrain import __version__
+from cotrain.errors import InputError
+from cotrain.progress import progress
+
+PACKAGE = Path(__file__).parent
+# In a checkout recipes and results stand beside the package, in an installed wheel inside it.
+HOME = PACKAGE if (PACKAGE / "recipes").is_dir() else PACKAGE.parent
+RECIPES, RESULTS = HOME / "recipes", HOME / "results"
+
+
+def files() -> dict[str, Path]:
+    """All recipes of the tree, by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.py")) if not path.stem.startswith("_")}
+
+
+def constants(path: Path) -> dict[str, Any]:
+    """A recipe's docstring, SYSTEMS and CLAIM, read without running it."""
+    tree = ast.parse(path.read_text())
+    found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in ("SYSTEMS", "CLAIM"):
+                found[name] = ast.literal_eval(node.value)
+    return found
+
+
+def load(name: str) -> ModuleType:
+    """The recipe's module, by its name in the tree or by a path to a file of the user's own.
+
+    Raises:
+        InputError: there is none of that name, or the file lacks `recipe`, `rows` or `bars`.
+    """
+    known = files()
+    path = known.get(name.replace("-", "_"), Path(name))
+    if path.suffix != ".py" or not path.is_file():
+        near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"There is no recipe {name!r}.{hint} `cotrain run` lists the recipes.")
+    spec = importlib.util.spec_from_file_location(f"cotrain_recipe_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    missing = [part for part in ("recipe", "rows", "bars", "SEEDS", "CLAIM", "SYSTEMS") if not hasattr(module, part)]
+    if missing:
+        raise InputError(f"The recipe {path} lacks {', '.join(missing)}.")
+    return module
+
+
+def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """`key=value` and `--key value` as keyword arguments of the recipe, converted by its signature's types.
+
+    Raises:
+        InputError: an unknown argument, or a value of the wrong type.
+    """
+    import cyclopts
+
+    app = cyclopts.App(help_flags=[], version_flags=[], result_action="return_value")
+    app.default(recipe)
+    words = [f"--{token}" if "=" in token and not token.startswith("-") else token for token in tokens]
+    try:
+        _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        accepted = ", ".join(p for p in inspect.signature(recipe).parameters if p not in ("seed", "full"))
+        raise InputError(f"{error} The recipe takes: {accepted}.") from error
+    return dict(bound.arguments)
+
+
+def choose_rows(
+    rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], parameters: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The table's rows under the user's arguments: what a row sets itself selects rows, anything else applies to all."""
+    chosen = {name: {**row, **given} for name, row in rows.items() if all(row.get(k, v) == v for k, v in given.items())}
+    return chosen or {" ".join(f"{k}={v}" for k, v in given.items()): dict(given)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A recipe's table, its bars, and where and how they were measured."""
+
+    name: str
+    systems: list[int]
+    claim: str
+    settings: dict[str, Any]  # what the user set beyond the recipe's own defaults
+    full: bool
+    seeds: list[int]
+    rows: dict[str, dict[str, list[float]]]  # row -> metric -> one number a seed
+    bars: list[dict[str, Any]]  # text, value, held (null: not evaluated)
+    held: bool | None  # all bars; null if none was evaluated
+    seconds: float
+    commit: str
+    version: str
+    machine: dict[str, Any]
+
+
+def run(
+    module: ModuleType,
+    tokens: Sequence[str] = (),
+    *,
+    seeds: Sequence[int] | None = None,
+    full: bool = False,
+    out: Path | None = None,
+    title: str | None = None,
+) -> tuple[Result, Any]:
+    """Every row over every seed; returns the result and the `run.Table`. With `out`, finished cells are kept and reused."""
+    from cotrain.run import MissingRow, Table
+
+    started = time.perf_counter()
+    given = arguments(module.recipe, tokens)
+    parameters = list(inspect.signature(module.recipe).parameters)
+    rows = choose_rows(module.rows(full), given, parameters)
+    seeds = list(module.SEEDS if seeds is None else seeds)
+    name = Path(module.__file__ or "recipe").stem
+    table = Table()
+    store = _Cells(None if out is None else out / "cells.jsonl")
+    with progress(title, total=len(rows) * len(seeds)) as advance:
+        for seed in seeds:
+            for row, settings in rows.items():
+                keywords = {**settings, "seed": seed, **({"full": True} if full and "full" in parameters else {})}
+                numbers = store.get(row, keywords)
+                if numbers is None:
+                    folder = None if out is None else out / f"{_slug(row)}-{seed}"
+                    numbers = module.recipe(**keywords).measure(out=folder)
+                    store.put(row, keywords, numbers)
+                table.add(row, seed, numbers)
+                advance()
+    try:
+        bars = [asdict(bar) for bar in module.bars(table)]
+    except MissingRow as missing:
+        bars = [{"text": f"not evaluated: {missing} was not run", "value": None, "held": None}]
+    evaluated = [bar["held"] for bar in bars if bar["held"] is not None]
+    by_metric = {
+        row: {metric: table.values(row, metric) for metric in next(iter(cells.values()))}
+        for row, cells in table.cells.items()
+    }
+    result = Result(
+        name=name,
+        systems=list(module.SYSTEMS),
+        claim=module.CLAIM,
+        settings={
+            key: str(value) if not isinstance(value, bool | int | float) else value for key, value in given.items()
+        },
+        full=full,
+        seeds=seeds,
+        rows=by_metric,
+        bars=bars,
+        held=all(evaluated) if evaluated else None,
+        seconds=round(time.perf_counter() - started, 1),
+        commit=commit(),
+        version=__version__,
+        machine=machine(),
+    )
+    return result, table
+
+
+def record(result: Result) -> Path:
+    """Write `results/<name>.json`.
+
+    Raises:
+        InputError: settings or seeds other than the recipe's own; such a run is no result.
+    """
+    own = list(load(result.name).SEEDS)
+    if result.settings or not set(own) <= set(result.seeds):
+        raise InputError("--record takes the recipe's own settings and at least its own seeds.")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{result.name}{'_full' if result.full else ''}.json"
+    path.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    return path
+
+
+def commit() -> str:
+    """The checkout's commit, with "+changes" if the tree differs from it; "" outside a checkout."""
+    try:
+        show = ["git", "-C", str(HOME), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def machine() -> dict[str, Any]:
+    """Size and versions, nothing that names the machine."""
+    import os
+    from importlib.metadata import version
+
+    names = ("torch", "numpy", "scikit-learn")
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text)
+
+
+class _Cells:
+    """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them."""
+
+    def __init__(self, file: Path | None):
+        self.file = file
+        self.done: dict[str, dict[str, float]] = {}
+        if file is not None and file.exists():
+            for line in file.read_text().splitlines():
+                cell = json.loads(line)
+                self.done[cell["key"]] = cell["numbers"]
+
+    def _key(self, row: str, keywords: Mapping[str, Any]) -> str:
+        return json.dumps([row, keywords], sort_keys=True, default=str)
+
+    def get(self, row: str, keywords: Mapping[str, Any]) -> dict[str, float] | None:
+        return self.done.get(self._key(row, keywords))
+
+    def put(self, row: str, keywords: Mapping[str, Any], numbers: dict[str, float]) -> None:
+        if self.file is None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a") as out:
+            out.write(json.dumps({"key": self._key(row, keywords), "numbers": numbers}) + "\n")

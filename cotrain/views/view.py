@@ -1,0 +1,47 @@
+"""A view: one way to turn some columns of a table into features.
+
+A view works in two halves. `extract` looks at each row alone, learns nothing and is done once for all rows. `fit` learns from
+the extracted rows without labels, `transform` makes features. So cross-validation repeats only the second half, and rows
+that are held out never reach a `fit`.
+Legend: N rows, D features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+Raw = Any  # what extract gives: an array or CSR matrix with one row for each row of the table
+Matrix = np.ndarray | sparse.csr_matrix
+
+
+class View(ABC):
+    """Base of all views. What `fit` learns are arrays in `self.learned`, so that a view is saved without pickle.
+
+    Attributes:
+        columns: names of the table's columns that it reads.
+        settings: keyword arguments that make an equal, unfitted view (plain values).
+        learned: arrays by name; empty before `fit`.
+    """
+
+    costly: ClassVar[bool] = False  # fitting takes seconds: fitted once, on unlabelled rows only, where there are enough
+
+    def __init__(self, columns: Sequence[str], **settings: Any):
+        self.columns = tuple(columns)
+        self.settings = settings
+        self.learned: dict[str, np.ndarray] = {}
+
+    @abstractmethod
+    def extract(self, frame: pd.DataFrame) -> Raw:
+        """Row by row, no learning."""
+
+    @abstractmethod
+    def fit(self, raw: Raw) -> "View":
+        """Learn from rows, without labels; fills `learned`, returns self."""
+
+    @abstractmethod
+    def transform(self, raw: Raw) -> Matrix:
+        """Features float32 [N, D], dense or CSR."""
