@@ -11,8 +11,10 @@ from cotrain.errors import InputError
 from cotrain.learner import Learner
 
 Owners = str | tuple[str, ...]
-Losses = Mapping[Owners, Tensor | Sequence[Tensor]]
+Losses = Mapping[Any, Tensor | Sequence[Tensor]]  # keys are Owners; Any, because Mapping is invariant in its key
 Memory = dict[str, Any]
+Learners = Mapping[str, Learner]
+Batches = Mapping[str, Mapping[str, Tensor]]  # stream -> field -> tensor
 
 
 class Roles(dict[str, Any]):
@@ -37,15 +39,13 @@ class Method(ABC):
 
     whole_batch: ClassVar[bool] = False
 
-    def memory(self, learners: Mapping[str, Learner]) -> Memory:
-        """Tensors that the method remembers between steps, at their start. The engine saves, moves and restores them and
+    def memory(self, learners: Learners) -> Memory:
+        """Tensors that the method remembers between steps, at their start. The engine saves, moves, restores them and
         adds `step` (int, from 0) and `generator` (a torch.Generator on the CPU, seeded by the step)."""
         return {}
 
     @abstractmethod
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         """One loss for each owner; a tuple of roles owns a loss together, a list of losses stays apart for the owner's
         gradient rule. All losses are taken at the same weights. A learner that is left out does not move."""
 

@@ -1,4 +1,4 @@
-"""Recipes: find them, set their arguments from the command line, run their rows over the seeds, hold them to their bars."""
+"""Recipes: find them, set their arguments from the command line, run their rows over the seeds, judge their bars."""
 
 import ast
 import difflib
@@ -83,10 +83,8 @@ def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, An
     return dict(bound.arguments)
 
 
-def choose_rows(
-    rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], parameters: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """The table's rows under the user's arguments: what a row sets itself selects rows, anything else applies to all."""
+def choose_rows(rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The table's rows under the user's arguments: what rows set themselves selects rows, the rest applies to all."""
     chosen = {name: {**row, **given} for name, row in rows.items() if all(row.get(k, v) == v for k, v in given.items())}
     return chosen or {" ".join(f"{k}={v}" for k, v in given.items()): dict(given)}
 
@@ -119,13 +117,13 @@ def run(
     out: Path | None = None,
     title: str | None = None,
 ) -> tuple[Result, Any]:
-    """Every row over every seed; returns the result and the `run.Table`. With `out`, finished cells are kept and reused."""
+    """Every row over every seed: the result and the `run.Table`. With `out`, finished cells are kept and reused."""
     from cotrain.run import MissingRow, Table
 
     started = time.perf_counter()
     given = arguments(module.recipe, tokens)
     parameters = list(inspect.signature(module.recipe).parameters)
-    rows = choose_rows(module.rows(full), given, parameters)
+    rows = choose_rows(module.rows(full), given)
     seeds = list(module.SEEDS if seeds is None else seeds)
     name = Path(module.__file__ or "recipe").stem
     table = Table()

@@ -24,16 +24,16 @@ class Recorder:
 
     def flush(self) -> Row:
         """Means by name since the last flush."""
-        means = {}
-        for name, values in self._noted.items():
-            tensors = [value for value in values if isinstance(value, Tensor)]
-            means[name] = torch.stack(tensors).float().mean() if tensors else sum(values) / len(values)
+        waiting = {
+            name: torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in values]).mean()
+            for name, values in self._noted.items()
+        }
         self._noted = {}
-        waiting = [name for name, mean in means.items() if isinstance(mean, Tensor)]
-        if waiting:
-            for name, value in zip(waiting, torch.stack([means[name].cpu() for name in waiting]).tolist(), strict=True):
-                means[name] = value
-        return means
+        if not waiting:
+            return {}
+        # One copy to the host for all numbers that live on the device.
+        means = torch.stack(list(waiting.values())).tolist()
+        return dict(zip(waiting, means, strict=True))
 
 
 _listening: ContextVar[Recorder | None] = ContextVar("cotrain_recorder", default=None)

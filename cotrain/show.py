@@ -23,11 +23,12 @@ def table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """One row a dict; the columns are the keys in the order in which they appear, numbers to the right."""
     rows = list(rows)
     shown = Table(title=title, title_justify="left", title_style="bold")
-    for column in dict.fromkeys(key for row in rows for key in row):
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(_cell(row.get(column.header)) for column in shown.columns))
+        shown.add_row(*(_cell(row.get(column)) for column in columns))
     console().print(shown)
 
 

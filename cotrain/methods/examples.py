@@ -23,7 +23,7 @@ def labelled_rows(count: int = 24, batch: int = 8, seed: int = 0, view=None, nam
 
 
 def unlabelled_rows(count: int = 48, batch: int = 8, seed: int = 1, view=None, name: str = "unlabelled") -> Rows:
-    """Rows of the same groups without labels; the default view gives `weak` and `strong` with a little and more noise."""
+    """Rows of the same groups without labels; the default view gives `weak` and `strong`."""
     x, _ = _groups(count, seed)
     return Rows({"x": x}, batch=batch, seed=seed, name=name, view=view or weak_and_strong)
 

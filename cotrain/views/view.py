@@ -8,14 +8,14 @@ Legend: N rows, D features.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 Raw = Any  # what extract gives: an array or CSR matrix with one row for each row of the table
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
 class View(ABC):

@@ -1,20 +1,19 @@
 """CycleGAN: two generators translate between two domains without pairs, held by two critics and by the way back.
 
-Source: Zhu, Park, Isola & Efros 2017, arXiv:1703.10593, Eq. 1-3, section 4 (least squares, halved critic loss), section 5.2
-(identity loss).
+Source: Zhu, Park, Isola & Efros 2017, arXiv:1703.10593, Eq. 1-3, section 4 (least squares, halved critic loss) and
+section 5.2 (identity loss).
 Legend: A examples of domain a, B examples of domain b.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner
 from cotrain.losses.adversarial import least_squares
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import FEATURES, labelled_rows, two_layer
 
 
@@ -32,9 +31,7 @@ class CycleGAN(Method):
     cycle: float = 10.0  # weight of the way there and back, per adversarial loss; paper: 10
     identity: float = 5.0  # weight of leaving the own domain alone; paper: 0.5 * cycle where it is used
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         a_to_b, b_to_a = learners["a_to_b"], learners["b_to_a"]
         critic_a, critic_b = learners["critic_a"], learners["critic_b"]
         a, b = batch["a"]["x"], batch["b"]["x"]

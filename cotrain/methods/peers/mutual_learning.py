@@ -4,17 +4,16 @@ Source: Zhang et al. 2018, "Deep Mutual Learning", arXiv:1706.00384, Eq. 5-6 and
 Legend: L labelled examples, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.exchange import post, without
 from cotrain.exchanges.mutual_distillation import MutualDistillation
 from cotrain.learner import Learner
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer
 
 
@@ -33,9 +32,7 @@ class MutualLearning(Method):
     weight: float = 1.0  # of the exchange per cross-entropy, >= 0; paper: 1
     temperature: float = 1.0  # of what they tell each other, > 0; paper: 1
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         exchange = MutualDistillation(self.temperature)
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         outputs = {name: learner(x) for name, learner in learners.items()}

@@ -5,17 +5,16 @@ agreement; with `disagreement`, Soegaard 2010, "Simple semi-supervised training 
 Legend: L labelled examples, U unlabelled examples, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.errors import InputError
 from cotrain.exchange import post, without
 from cotrain.learner import Learner
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.report import note
 
@@ -38,9 +37,7 @@ class TriTraining(Method):
     weight: float = 1.0  # of the taught labels per labelled cross-entropy, >= 0
     disagreement: bool = False  # teach only where the learner itself says otherwise
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         if len(learners) != 3:
             raise InputError(f"Tri-training takes three learners, not {len(learners)}: {', '.join(learners)}.")
         x = batch["unlabelled"]["weak"]

@@ -5,16 +5,15 @@ Algorithm S3, with environments stepped together instead of asynchronously.
 Legend: N steps of all environments together, A actions.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner
 from cotrain.losses.agreement import entropy
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import FEATURES, labelled_rows, two_layer
 from cotrain.report import note
 
@@ -31,9 +30,7 @@ class ActorCritic(Method):
 
     entropy: float = 0.01  # weight of the actor's entropy in nats, >= 0; paper: 0.01
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         rollout = batch["rollout"]
         value_N = learners["critic"](rollout["observation"]).squeeze(-1)
         log_policy_NA = learners["actor"](rollout["observation"]).log_softmax(-1)
