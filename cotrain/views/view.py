@@ -27,12 +27,23 @@ class View(ABC):
         learned: arrays by name; empty before `fit`.
     """
 
-    costly: ClassVar[bool] = False  # fitting takes seconds: fitted once, on unlabelled rows only, where there are enough
+    costly: ClassVar[bool] = (
+        False  # fitting takes seconds: fitted once, on unlabelled rows only, where there are enough
+    )
 
     def __init__(self, columns: Sequence[str], **settings: Any):
         self.columns = tuple(columns)
         self.settings = settings
         self.learned: dict[str, np.ndarray] = {}
+
+    def fresh(self) -> "View":
+        """An equal view that has learnt nothing."""
+        return type(self)(self.columns, **self.settings)
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        """Views with equal sources extract the same; the work is done once for them."""
+        return type(self).extract.__qualname__, self.columns
 
     @abstractmethod
     def extract(self, frame: pd.DataFrame) -> Raw:

@@ -1,0 +1,100 @@
+"""Brings a table into the form in which columns were learnt from: names, kinds and types; whatever the file held."""
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.cells import read_numbers, text_series
+from cotrain.auto.columns import Columns, unknown_column
+from cotrain.auto.dates import date_columns, date_numbers, read_dates
+from cotrain.auto.labels import cell_texts
+from cotrain.auto.wording import SHOWN, listing
+from cotrain.errors import InputError
+
+
+def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = None) -> pd.DataFrame:
+    """The feature and group columns of a table, ready for views; rows keep their order.
+
+    Text and file names are text, "" where missing; numbers float64, NaN where missing or infinite; categories text, ""
+    where missing; each date becomes four number columns (`columns.numbers` has their names). Columns may come in any
+    order; those that the fit did not know are ignored, and those that it knew and are not there count as missing,
+    unless they hold text, images or sounds. What was done is added to `warnings`.
+
+    Raises InputError if a column of text, images or sounds is not there.
+    """
+    said: list[str] = [] if warnings is None else warnings
+    out: dict[str, pd.Series | np.ndarray] = {}
+    for name in columns.text + columns.image + columns.audio:
+        if name not in frame.columns:
+            raise InputError(f"{unknown_column(name, frame.columns)} The model was fitted on it and cannot do without.")
+        out[name] = _texts(frame[name])
+    for name in columns.number + columns.category + columns.date:
+        cells = frame.get(name)
+        if cells is None:
+            said.append(f"Column {name!r} is not there; all its cells count as missing.")
+            cells = pd.Series(np.full(len(frame), np.nan), name=name)
+        if name in columns.number:
+            out[name] = _numbers(cells, said)
+        elif name in columns.category:
+            out[name] = _categories(cells, columns.levels.get(name, ()), said)
+        else:
+            out.update(zip(date_columns(name), date_numbers(_dates(cells, columns.orders[name], said))))
+    for name in columns.group:
+        if name in frame.columns:
+            out[name] = text_series([value or "" for value in cell_texts(frame[name])])
+    known = {columns.target, *columns.features, *columns.group, *columns.dropped}
+    extra = [str(name) for name in frame.columns if name not in known]
+    if extra:
+        said.append(f"Columns that the fit did not know are ignored: {listing(extra)}.")
+    return pd.DataFrame(out, index=pd.RangeIndex(len(frame)))
+
+
+def _texts(cells: pd.Series) -> pd.Series:
+    if isinstance(cells.dtype, pd.StringDtype) and not cells.isna().any():
+        return cells.reset_index(drop=True)
+    return text_series([value or "" for value in cell_texts(cells)] if not _is_text(cells) else cells.fillna(""))
+
+
+def _is_text(cells: pd.Series) -> bool:
+    return isinstance(cells.dtype, pd.StringDtype)
+
+
+def _numbers(cells: pd.Series, said: list[str]) -> np.ndarray:
+    if _is_text(cells):
+        read = read_numbers(cells)
+        if len(strays := read.strays):
+            shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
+            said.append(
+                f"Column {cells.name!r}: cells that are no numbers count as missing: {len(strays):,} ({shown})."
+            )
+        values = read.values.copy()
+    else:
+        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+    infinite = np.isinf(values)
+    if infinite.any():
+        said.append(f"Column {cells.name!r}: infinite cells count as missing: {int(infinite.sum()):,}.")
+        values[infinite] = np.nan
+    return values
+
+
+def _categories(cells: pd.Series, levels: tuple[str, ...], said: list[str]) -> pd.Series:
+    values = [value or "" for value in cell_texts(cells)]
+    known = {*levels, ""}
+    unseen = dict.fromkeys(value for value in values if value not in known)
+    if unseen and levels:
+        rows = sum(value in unseen for value in values)
+        shown = listing(map(repr, unseen))
+        said.append(f"Column {cells.name!r}: {rows:,} rows have categories that were not in training: {shown}.")
+    return text_series(values)
+
+
+def _dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
+    if not _is_text(cells) and not pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        name, cells = cells.name, text_series(cell_texts(cells))
+        cells.name = name
+    dates = read_dates(cells, order)
+    filled = (cells.fillna("").str.strip() != "") if _is_text(cells) else cells.notna()
+    strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
+    if len(strays):
+        shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])
+        said.append(f"Column {cells.name!r}: cells that are no dates count as missing: {len(strays):,} ({shown}).")
+    return dates.reset_index(drop=True)

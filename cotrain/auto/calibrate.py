@@ -1,0 +1,69 @@
+"""Probabilities that mean what they say: one temperature, its check, and sets of classes with stated coverage.
+
+Legend: N rows, C classes.
+"""
+
+import numpy as np
+
+TEMPERATURES = np.exp(np.linspace(-1.5, 4.0, 45))
+_SPREAD = 1.5  # standard deviation of the log temperature believed before any row is seen
+
+
+def soften(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """p^(1/temperature), normalized over the last axis; NaN stays NaN."""
+    logits = np.log(np.clip(probability, 1e-12, 1)) / temperature
+    logits = logits - logits.max(-1, keepdims=True)
+    powers = np.exp(logits)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def temperature(probability_NC: np.ndarray, y_N: np.ndarray, weight_N: np.ndarray) -> float:
+    """The temperature that makes held-out labels most likely, drawn a little to 1 because the rows are few.
+
+    Weights sum to the number of rows that the evidence is worth.
+    """
+    scores = []
+    rows = np.arange(len(y_N))
+    for value in TEMPERATURES:
+        likelihood = np.log(np.maximum(soften(probability_NC, value)[rows, y_N], 1e-12))
+        scores.append(-(weight_N * likelihood).sum() + 0.5 * (np.log(value) / _SPREAD) ** 2)
+    return float(TEMPERATURES[int(np.argmin(scores))])
+
+
+def with_prior(even_NC: np.ndarray, shares_C: np.ndarray) -> np.ndarray:
+    """Probabilities stated for equal shares, restated for these."""
+    joint = even_NC * shares_C
+    return joint / joint.sum(-1, keepdims=True)
+
+
+def calibration(probability_NC: np.ndarray, y_N: np.ndarray, bins: int = 10) -> dict:
+    """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins' points."""
+    confidence = probability_NC.max(1)
+    correct = probability_NC.argmax(1) == y_N
+    one_hot = np.eye(probability_NC.shape[1])[y_N]
+    points = []
+    error = 0.0
+    for part in np.array_split(np.argsort(confidence, kind="stable"), max(1, min(bins, len(y_N) // 15))):
+        said, was = float(confidence[part].mean()), float(correct[part].mean())
+        points.append({"said": said, "was": was, "rows": len(part)})
+        error += abs(said - was) * len(part) / len(y_N)
+    return {
+        "log_loss": float(-np.log(np.maximum(probability_NC[np.arange(len(y_N)), y_N], 1e-12)).mean()),
+        "brier": float(((probability_NC - one_hot) ** 2).sum(1).mean()),
+        "ece": error if len(y_N) >= 50 else None,  # below, the error of the error is as large
+        "points": points,
+    }
+
+
+def conformal_threshold(probability_NC: np.ndarray, y_N: np.ndarray, coverage: float) -> float | None:
+    """A row's set is all classes of at least this probability; such sets hold the truth with the stated coverage.
+
+    Split-conformal quantile on out-of-fold probabilities (cross-conformal, Vovk 2015). None where fewer than
+    1 / (1 - coverage) - 1 rows make the promise impossible.
+    """
+    n = len(y_N)
+    rank = int(np.ceil((n + 1) * coverage))
+    if rank > n:
+        return None
+    own = probability_NC[np.arange(n), y_N]
+    return float(np.sort(own)[n - rank])

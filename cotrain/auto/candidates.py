@@ -1,0 +1,192 @@
+"""What `cotrain fit` tries: learners on the views of the data, with and without the unlabelled rows.
+
+Both sides get about the same number of configurations. Every candidate's probabilities are restated for equal class
+shares before they are compared or averaged; the shares of the population are put in once, at the end.
+Legend: N rows, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.svm import SVC
+
+from cotrain.auto.views import Views
+from cotrain.estimators.co_training import CoTraining
+from cotrain.estimators.em_naive_bayes import EMNaiveBayes
+from cotrain.estimators.graph import GraphSpreading
+from cotrain.estimators.self_training import SelfTraining
+from cotrain.estimators.taught import Taught
+from cotrain.estimators.tri_training import TriTraining
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to try.
+
+    `make(prior)` gives an estimator for the features of `views`, joined (or as a pair, where it wants them `apart`), from
+    the classes' shares. `kind` says what it looks at (words, characters, table ...): candidates of different kinds err
+    independently enough for their agreement to count as evidence.
+    """
+
+    name: str
+    views: tuple[str, ...]
+    unlabelled: bool  # does it learn from the unlabelled rows
+    make: Callable[[np.ndarray], Any]
+    kind: str = ""
+    apart: bool = False
+
+
+class Margin(ClassifierMixin, BaseEstimator):
+    """A support vector machine whose margins pass for logits; a temperature is fitted to them later."""
+
+    def __init__(self, C=10.0):
+        self.C = C
+
+    def fit(self, X, y):
+        self.machine_ = SVC(C=self.C, class_weight="balanced").fit(X, y)
+        self.classes_ = self.machine_.classes_
+        return self
+
+    def predict_proba(self, X):
+        margin = self.machine_.decision_function(X)
+        logits = np.stack([-margin, margin], 1) if margin.ndim == 1 else 2 * margin
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+
+def logistic(C: float) -> LogisticRegression:
+    return LogisticRegression(C=C, class_weight="balanced", max_iter=300)
+
+
+def trees(count: int = 300) -> ExtraTreesClassifier:
+    return ExtraTreesClassifier(count, class_weight="balanced", random_state=0)
+
+
+def candidates(views: Views) -> list[Candidate]:
+    """The default set for the views at hand."""
+    found: list[Candidate] = []
+    for words, characters, topics in views.text:
+        found += _text(words, characters, topics)
+    for name in views.dense:
+        found += _dense(name, views.trees.get(name, name))
+    if len(views.joint) > 1:
+        found += _joint(views.joint)
+    return found
+
+
+def _text(words: str, characters: str, topics: str) -> list[Candidate]:
+    """Discriminative learners see few words in few labels; naive Bayes with EM hears the rest from the unlabelled rows."""
+    counted = f"{words} counted"
+    both = (words, characters)
+
+    def em(weight: float, scale: float) -> Callable[[np.ndarray], EMNaiveBayes]:
+        return lambda prior: EMNaiveBayes(weight=weight, scale=scale)
+
+    return [
+        Candidate(f"logistic regression, {words}", (words,), False, lambda _: logistic(10), words),
+        Candidate(f"logistic regression, {characters}", (characters,), False, lambda _: logistic(10), characters),
+        Candidate(f"logistic regression, {topics}", (topics,), False, lambda _: logistic(10), topics),
+        Candidate(f"logistic regression, {words} + {characters}", both, False, lambda _: logistic(10), "both"),
+        Candidate(f"naive Bayes, {words}", (words,), False, lambda _: MultinomialNB(alpha=0.1, fit_prior=False), words),
+        Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), words),
+        Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), words),
+        Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), characters),
+        Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), topics),
+        Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), topics),
+    ]
+
+
+def _dense(name: str, trees_on: str) -> list[Candidate]:
+    """Rows of numbers: neighbours on a graph carry the labels, kernel machines and forests learn what the graph found."""
+
+    def graph(_) -> GraphSpreading:
+        return GraphSpreading(n_neighbors=10, alpha=0.9)
+
+    return [
+        Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), name),
+        Candidate(f"logistic regression (stiff), {name}", (name,), False, lambda _: logistic(0.1), name),
+        Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
+        Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
+        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name),
+        Candidate(f"graph, {name}", (name,), True, graph, name),
+        Candidate(f"self-training, {name}", (name,), True, _sure(logistic(1.0)), name),
+        Candidate(f"self-training with quotas, {name}", (name,), True, _quota(Margin(10.0)), name),
+        Candidate(f"kernel machine taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), Margin(10.0)), name),
+        Candidate(f"extra trees taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), trees(200)), name),
+    ]
+
+
+def _joint(names: tuple[str, ...]) -> list[Candidate]:
+    """All columns together, where the table has more than one sort of them."""
+    return [
+        Candidate("logistic regression, all columns", names, False, lambda _: logistic(3.0), "all"),
+        Candidate("self-training, all columns", names, True, _quota(logistic(3.0)), "all"),
+    ]
+
+
+def _quota(base) -> Callable[[np.ndarray], SelfTraining]:
+    """Self-training that keeps to the classes' shares, which keeps a discriminative learner from collapsing."""
+    return lambda prior: SelfTraining(
+        base, criterion="quota", rounds=4, per_round=0.2, prior=np.asarray(prior), random_state=0
+    )
+
+
+def _sure(base) -> Callable[[np.ndarray], SelfTraining]:
+    return lambda prior: SelfTraining(base, criterion="threshold", threshold=0.9, rounds=8, random_state=0)
+
+
+def named(views: Views) -> dict[str, list[Candidate]]:
+    """The methods that `--method` and `cotrain compare` take by name, as far as the views at hand allow them."""
+    every = candidates(views)
+    groups = {
+        "supervised": [c for c in every if not c.unlabelled],
+        "emnb": [c for c in every if c.name.startswith("EM naive Bayes")],
+        "graph": [c for c in every if c.name.startswith("graph")],
+        "self-training": [c for c in every if c.name.startswith("self-training")],
+        "taught": [c for c in every if "taught" in c.name],
+        "cotraining": _co_training(views),
+        "tri-training": _tri_training(views),
+    }
+    return {name: found for name, found in groups.items() if found}
+
+
+def _co_training(views: Views) -> list[Candidate]:
+    """Blum and Mitchell's algorithm on two views of the text, or on two sorts of columns."""
+    pairs = [(words, characters) for words, characters, _ in views.text]
+    if len(views.joint) > 1:
+        pairs.append((views.joint[0], views.joint[1]))
+    base = logistic(10)
+    return [
+        Candidate(
+            f"co-training, {a} and {b}",
+            (a, b),
+            True,
+            lambda prior: CoTraining(base, base, prior=np.asarray(prior), random_state=0),
+            "both",
+            apart=True,
+        )
+        for a, b in pairs
+    ]
+
+
+def _tri_training(views: Views) -> list[Candidate]:
+    names: Sequence[str] = [topics for _, _, topics in views.text] + list(views.dense)
+    return [
+        Candidate(
+            f"tri-training with disagreement, {name}",
+            (name,),
+            True,
+            lambda _: TriTraining(logistic(10), disagreement=True, random_state=0),
+            name,
+        )
+        for name in names
+    ]

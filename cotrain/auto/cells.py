@@ -1,0 +1,192 @@
+"""What is in a column's cells: text columns become numbers where every cell is one, typed columns become one of four
+kinds (text, numbers, true/false, times).
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# A code such as 007 is no number: no leading zeros. "1.", ".5" and "+2e-3" are.
+_NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_CODE = r"^[+-]?0[0-9]+$"
+_INFINITE = r"(?i)^[+-]?inf(inity)?$"
+_MISSING = r"(?i)^(|na|n/a|#n/a|<na>|nan|null|none)$"
+_EXACT = 2**53  # integers up to here are exact in float64
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The cells of a text column read as numbers; arrays of one entry per cell.
+
+    values: float64, NaN where a cell is missing or no number. number, missing: bool; a cell that is neither is a stray.
+    codes: whether some cell is a whole number written with leading zeros, so that the column is one of codes.
+    """
+
+    values: np.ndarray
+    number: np.ndarray
+    missing: np.ndarray
+    codes: bool
+
+    @property
+    def strays(self) -> np.ndarray:
+        """Row numbers of the cells that are neither missing nor numbers."""
+        return np.flatnonzero(~self.number & ~self.missing)
+
+    @property
+    def share(self) -> float:
+        """Numbers among the cells that are not missing; 0 for a column of codes, or one without any number."""
+        filled = int((~self.missing).sum())
+        return int(self.number.sum()) / filled if filled and not self.codes else 0.0
+
+
+def read_numbers(texts: pd.Series) -> Numbers:
+    """Reads every cell of a text column as a number, as far as that goes."""
+    trimmed = pc.utf8_trim_whitespace(arrow_texts(texts))
+    number = _matches(trimmed, _NUMBER)
+    missing, codes = np.zeros(len(number), bool), False
+    if not number.all():
+        missing = _matches(trimmed, _MISSING) | trimmed.is_null().to_numpy(zero_copy_only=False)
+        number |= _matches(trimmed, _INFINITE)
+        codes = bool(_matches(trimmed, _CODE).any())
+    values = pc.cast(_plain(trimmed, number), pa.float64()).to_numpy(zero_copy_only=False)
+    return Numbers(values, number, missing, codes)
+
+
+def look_numeric(texts: pd.Series) -> float:
+    """A quick look: the share of numbers among those of the first 200 cells that are not missing; 1 if all are."""
+    head = [cell.strip() for cell in texts.iloc[:200] if isinstance(cell, str)]
+    filled = [cell for cell in head if not re.match(_MISSING, cell)]
+    numbers = sum(bool(re.match(_NUMBER, cell) or re.match(_INFINITE, cell)) for cell in filled)
+    return numbers / len(filled) if filled else 1.0
+
+
+def whole_numbers(texts: pd.Series) -> np.ndarray | None:
+    """int64 or float64 (where there are fractions or missing cells) if the whole column parses, else None.
+
+    None also where float64 or int64 would lose digits, and for a column without a single number.
+    """
+    if look_numeric(texts) < 1:
+        return None
+    read = read_numbers(texts)
+    if read.codes or len(read.strays) or not read.number.any():
+        return None
+    found = read.values[read.number]
+    if not np.isfinite(found).all() or np.any(found % 1):
+        return read.values
+    plain = _plain(pc.utf8_trim_whitespace(arrow_texts(texts)), read.number)
+    if _matches(plain, r"[.eE]").any():
+        return read.values
+    try:
+        integers = pc.cast(plain, pa.int64())
+    except pa.ArrowInvalid:
+        return None  # more digits than int64 holds: an identifier
+    if not read.missing.any():
+        return integers.to_numpy(zero_copy_only=False)
+    span = pc.min_max(integers).as_py()
+    return read.values if max(-span["min"], span["max"]) <= _EXACT else None
+
+
+def arrow_texts(texts: pd.Series) -> pa.Array:
+    """A text column as one Arrow array of strings; missing cells are null."""
+    array = pa.array(texts, type=pa.large_string(), from_pandas=True)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def text_series(texts: Any) -> pd.Series:
+    """Strings and None as pandas text. Half characters (lone surrogates), which no file can hold, become '?'."""
+    try:
+        array = pa.array(texts, type=pa.large_string(), from_pandas=True)
+    except UnicodeEncodeError:
+        whole = [text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else None for text in texts]
+        array = pa.array(whole, type=pa.large_string())
+    return array.to_pandas()
+
+
+def tidy(cells: pd.Series) -> tuple[pd.Series, str]:
+    """A column of typed cells as int64, float64, bool, datetime64 or text, and what there is to warn of (often "").
+
+    Lists and dictionaries become JSON text; cells of several types become text; times lose their zone after being
+    brought to UTC.
+    """
+    cells = cells.reset_index(drop=True)
+    dtype = cells.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return tidy(cells.astype(dtype.categories.dtype) if not cells.isna().any() else cells.astype(object))
+    if isinstance(dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_dtype(dtype):
+        return pd.to_datetime(cells, utc=True).dt.tz_localize(None), ""
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return cells.dt.total_seconds(), "lengths of time are read as seconds"
+    if isinstance(dtype, pd.PeriodDtype):
+        return cells.dt.to_timestamp(), ""
+    if pd.api.types.is_bool_dtype(dtype):
+        return (text_series(_each(cells, str)), "") if cells.isna().any() else (cells.astype(bool), "")
+    if pd.api.types.is_integer_dtype(dtype) or pd.api.types.is_float_dtype(dtype):
+        return _numeric(cells), ""
+    if isinstance(dtype, pd.StringDtype):
+        return text_series(cells), ""
+    return _tidy_objects(cells.astype(object))
+
+
+def _tidy_objects(cells: pd.Series) -> tuple[pd.Series, str]:
+    kind = pd.api.types.infer_dtype(cells, skipna=True)
+    if kind == "empty":
+        return pd.Series(np.full(len(cells), np.nan)), ""
+    if kind == "string":
+        return text_series(cells), ""
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return _numeric(cells), ""
+    if kind == "boolean":
+        return (text_series(_each(cells, str)), "") if cells.isna().any() else (cells.astype(bool), "")
+    if kind in ("datetime", "datetime64", "date"):
+        try:
+            return pd.to_datetime(cells, utc=True).dt.tz_localize(None), ""
+        except (ValueError, OverflowError):
+            return text_series(_each(cells, str)), "dates out of range are read as text"
+    if kind == "bytes":
+        return text_series(_each(cells, lambda cell: cell.decode("utf-8", "replace"))), "bytes are read as UTF-8 text"
+    types = sorted({type(cell).__name__ for cell in cells[~cells.isna()]})
+    texts = text_series(_each(cells, _as_text))
+    if len(types) == 1:
+        return texts, f"cells of type {types[0]} are read as text"
+    return texts, f"cells of several types ({', '.join(types)}) are read as text"
+
+
+def _numeric(cells: pd.Series) -> pd.Series:
+    whole = not cells.isna().any() and pd.api.types.infer_dtype(cells) == "integer"
+    try:
+        if whole and not pd.api.types.is_unsigned_integer_dtype(cells.dtype):
+            return cells.astype(np.int64)
+        return pd.Series(cells.to_numpy(dtype=np.float64, na_value=np.nan))
+    except OverflowError:
+        return text_series(_each(cells, str))  # more digits than int64 holds: an identifier
+
+
+def _each(cells: pd.Series, change) -> list[str | None]:
+    return [None if gone else change(cell) for cell, gone in zip(cells, cells.isna())]
+
+
+def _as_text(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, (set, frozenset)):
+        cell = sorted(cell, key=str)
+    if isinstance(cell, (list, tuple, dict)):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(cell)
+
+
+def _plain(trimmed: pa.Array, number: np.ndarray) -> pa.Array:
+    """The numbers in the form that Arrow parses: without a plus; the other cells null."""
+    return pc.utf8_ltrim(trimmed if number.all() else pc.if_else(pa.array(number), trimmed, None), characters="+")
+
+
+def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
+    return pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy(zero_copy_only=False)

@@ -1,0 +1,218 @@
+"""Which candidates to keep, and how good the result will be: all from out-of-fold predictions.
+
+Legend: M candidates, R repeats, n labelled rows, C classes, B draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+from cotrain.auto.calibrate import soften, temperature
+from cotrain.auto.trial import Trial
+
+SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
+VERY_SURE = 0.97  # the same where its fellows on other views contradict it
+AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
+MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score between 0 and 1 with its 90 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidates make the result, and why each of the others does not."""
+
+    members: list[int]
+    supervised: list[int]  # the committee that would stand without unlabelled rows
+    used_unlabelled: bool
+    p_helped: float  # that the result is better than the supervised committee
+    reasons: list[str]  # one a candidate
+    accepted: list[bool]
+
+
+class Board:
+    """The candidates' calibrated out-of-fold predictions and what follows from them.
+
+    Args:
+        trials: candidates that ran; probabilities are stated for equal class shares.
+        y: class codes of the labelled rows, [n].
+        unit: rows of one unit are drawn together.
+        decision: what multiplies the probabilities before the largest wins, [C]: the classes' shares where accuracy counts,
+            ones where every class counts the same.
+        value: what a row counts in the score, [n], sums to 1.
+    """
+
+    def __init__(
+        self, trials: Sequence[Trial], y: np.ndarray, unit: np.ndarray, decision: np.ndarray, value: np.ndarray
+    ):
+        self.trials = list(trials)
+        self.y = y
+        self.unit = np.unique(unit, return_inverse=True)[1]
+        self.decision = decision
+        self.value = value
+        self.evaluated = ~np.isnan(np.stack([t.probability[..., 0] for t in trials])).all((0, 1))
+        self.temperatures = [self._temperature(trial) for trial in trials]
+        self.probability = np.stack(
+            [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
+        )
+        self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
+        self.agreement = self._agreement()
+
+    def _temperature(self, trial: Trial) -> float:
+        said = ~np.isnan(trial.probability[..., 0])
+        row = np.broadcast_to(np.arange(len(self.y)), said.shape)[said]
+        weight = (self.value * len(self.y))[row] / said.sum(0)[row]
+        return temperature(trial.probability[said], self.y[row], weight)
+
+    def together(self, members: Sequence[int]) -> np.ndarray:
+        """The committee's out-of-fold probabilities [R, n, C]: the mean of its members'."""
+        return self.probability[list(members)].mean(0)
+
+    def right(self, members: Sequence[int]) -> np.ndarray:
+        """Share of the repeats in which the committee is right, by row; NaN where a row was never held out."""
+        together = self.together(members)
+        right = (np.where(np.isnan(together), -1, together) * self.decision).argmax(-1) == self.y
+        held = ~np.isnan(together[..., 0])
+        with np.errstate(invalid="ignore"):
+            return (right & held).sum(0) / held.sum(0)
+
+    def _agreement(self) -> np.ndarray:
+        """How far each candidate and those of its kind on other views say the same of the unlabelled rows, [M].
+
+        Cohen's kappa, so that a learner that always says one thing agrees with nobody; the mean over the others, 0 if
+        there is none. Learners on views with independent errors that agree are right: their disagreement bounds the
+        error (Dasgupta, Littman & McAllester 2001).
+        """
+        said = [None if t.unlabelled is None else (t.unlabelled * self.decision).argmax(1) for t in self.trials]
+        found = np.full(len(self.trials), np.nan)
+        for m, trial in enumerate(self.trials):
+            kind = trial.candidate
+            others = [
+                _kappa(said[m], said[o], len(self.decision))
+                for o, other in enumerate(self.trials)
+                if other.candidate.unlabelled == kind.unlabelled
+                and not {kind.kind, other.candidate.kind} & MIXED
+                and other.candidate.kind != kind.kind
+                and said[o] is not None
+                and said[m] is not None
+            ]
+            found[m] = max(others, default=np.nan)
+        return found
+
+    def score(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
+        """Weighted mean of correctness over the evaluated rows, each counted as often as `times` says."""
+        weight = self.value * (1 if times is None else times) * ~np.isnan(correct)
+        total = weight.sum()
+        return float((weight * np.nan_to_num(correct)).sum() / total) if total else float("nan")
+
+    def gain(self, of: np.ndarray, over: np.ndarray, times: np.ndarray | None = None) -> tuple[float, float]:
+        """Mean paired gain and its standard error. Half a row of +1 and half a row of -1 are added, so that a few rows
+        without a difference are not taken for certainty."""
+        weight = self.value * (1 if times is None else times) * ~np.isnan(of - over)
+        weight = weight / max(weight.sum(), 1e-12)
+        difference = np.nan_to_num(of - over)
+        mean = float((weight * difference).sum())
+        # Rows of one unit are one piece of evidence.
+        parts = np.bincount(self.unit, weight * (difference - mean))
+        count = max((weight > 0).sum(), 1)
+        variance = float((parts**2).sum()) + 1.0 / (count + 1) ** 2
+        return mean, float(np.sqrt(variance))
+
+    def _backed(self, m: int, usual: float, times: np.ndarray | None) -> bool:
+        """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, clearly more than
+        supervised learners on different views do, and the labels do not contradict what this agreement promises."""
+        agreement = self.agreement[m]
+        if not agreement >= AGREEING or 1 - agreement > 0.6 * (1 - usual):
+            return False
+        promised = (1 + agreement) / 2
+        return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
+
+    def committee(self, among: Sequence[int], times: np.ndarray | None = None) -> list[int]:
+        """The best of these and all that are within one standard error of it."""
+        scores = [self.score(self.correct[m], times) for m in among]
+        best = among[int(np.argmax(scores))]
+        kept = []
+        for member in among:
+            mean, error = self.gain(self.correct[best], self.correct[member], times)
+            if member == best or mean <= error:
+                kept.append(member)
+        return kept
+
+    def choose(self, times: np.ndarray | None = None, unlabelled: bool = True) -> Choice:
+        """Learners on unlabelled rows stand in the result only where they are surely better than without."""
+        supervised = [m for m, t in enumerate(self.trials) if not t.candidate.unlabelled]
+        others = [m for m, t in enumerate(self.trials) if t.candidate.unlabelled]
+        without = self.committee(supervised, times)
+        base = self.right(without)
+        reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
+        good: list[int] = []
+        usual = float(np.nanmax([0.0, *self.agreement[supervised]]))
+        for m in others if unlabelled else ():
+            mean, error = self.gain(self.correct[m], base, times)
+            sure = _normal_cdf(mean / error)
+            backed = self._backed(m, usual, times) and mean > -0.5 * error
+            needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
+            accepted[m] = bool((mean > 0 and sure >= needed) or backed)
+            reasons[m] = f"{'gains' if mean >= 0 else 'loses'} {abs(100 * mean):.1f} points, surely better: {sure:.2f}"
+            reasons[m] += ", the unlabelled rows speak for it" if backed else ""
+            if accepted[m]:
+                good.append(m)
+        members = self.committee([*good, *without], times) if good else without
+        used = any(m in good for m in members)
+        for m in supervised:
+            accepted[m] = m in without
+            reasons[m] = "within one standard error of the best" if m in without else "behind the best supervised"
+        mean, error = self.gain(self.right(members), base, times)
+        return Choice(members, without, used, _normal_cdf(mean / error) if used else 0.0, reasons, accepted)
+
+
+def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:
+    """Bias-corrected scores of (the result, the supervised committee): rows are drawn, the choice is made on the drawn
+    rows and scored on those left out, so that choosing the luckiest candidate is not taken for skill.
+
+    Source: Tsamardinos, Greasidou & Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and
+    accurate cross-validation", Machine Learning 107 (BBC-CV).
+    """
+    rng = np.random.default_rng(seed)
+    units = board.unit.max() + 1
+    scores = []
+    for _ in range(draws):
+        times = np.bincount(rng.integers(units, size=units), minlength=units)[board.unit]
+        if len(np.unique(board.y[times > 0])) < len(np.unique(board.y)) or not (times == 0).any():
+            continue
+        choice = board.choose(times, unlabelled)
+        out = (times == 0).astype(float)
+        scores.append([board.score(board.right(m), out) for m in (choice.members, choice.supervised)])
+    if not scores:
+        return float("nan"), float("nan")
+    chosen, supervised = np.nanmean(scores, 0)
+    return float(chosen), float(supervised)
+
+
+def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0) -> Estimate:
+    """The score with its interval: a Beta posterior with Jeffreys prior, the rows counting what they are worth together."""
+    count = worth / (value**2).sum()
+    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
+    return Estimate(score, float(low), float(high))
+
+
+def _kappa(one: np.ndarray, two: np.ndarray, classes: int) -> float:
+    """Agreement beyond chance: 1 always the same, 0 as by chance."""
+    joint = np.bincount(one * classes + two, minlength=classes**2).reshape(classes, classes) / len(one)
+    chance = joint.sum(0) @ joint.sum(1)
+    return float((np.trace(joint) - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def _normal_cdf(x: float) -> float:
+    from scipy.special import ndtr
+
+    return float(ndtr(x))

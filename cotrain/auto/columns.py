@@ -1,0 +1,246 @@
+"""Which columns of a table hold what: text, images, sounds, numbers, categories, dates; and which hold nothing."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.cells import look_numeric, read_numbers
+from cotrain.auto.dates import date_columns, looks_like_dates
+from cotrain.auto.groups import group_hints
+from cotrain.auto.labels import cell_texts, check_classes
+from cotrain.errors import InputError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+Kind = Literal["text", "image", "audio", "number", "category", "date", "dropped"]
+_SAMPLE = 2_000  # cells looked at to tell what a column holds
+_ID_NAME = re.compile(
+    r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE
+)
+_UUID = re.compile(r"^\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?$", re.IGNORECASE)
+_HEX = re.compile(r"^(0x)?[0-9a-f]{8,}$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns by what they hold, in the order of the table.
+
+    levels: the values of each category column. orders: how the dates of each date column are written.
+    dropped: why a column is not used. hints: sentences about columns or parts of file names that may be groups.
+    """
+
+    target: str
+    text: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    audio: tuple[str, ...] = ()
+    number: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    date: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    orders: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns that are learnt from."""
+        return self.text + self.image + self.audio + self.number + self.category + self.date
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The number columns of an aligned table: the table's own and those made of its dates."""
+        return self.number + tuple(part for name in self.date for part in date_columns(name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Columns":
+        """The inverse of to_dict, also after a trip through JSON."""
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
+        return cls(**plain)
+
+
+def infer(
+    frame: pd.DataFrame,
+    *,
+    target: str,
+    text: str | Sequence[str] = (),
+    image: str | Sequence[str] = (),
+    audio: str | Sequence[str] = (),
+    drop: str | Sequence[str] = (),
+    group: str | Sequence[str] = (),
+    folder: Path | None = None,
+) -> Columns:
+    """Says what each column holds; for those not named, by looking at their cells.
+
+    folder: what file names in cells are relative to.
+
+    Raises InputError: a misspelt column name (the nearest is suggested), a column named for two purposes, a target
+    that is no class (numbers to predict, several labels a cell, free text), no column left to learn from.
+    """
+    given = {"target": target, "text": text, "image": image, "audio": audio, "drop": drop, "group": group}
+    named = {use: _names(value) for use, value in given.items()}
+    purpose: dict[str, str] = {}
+    for use, names in named.items():
+        for name in names:
+            if name not in frame.columns:
+                raise InputError(unknown_column(name, frame.columns))
+            if purpose.setdefault(name, use) != use:
+                raise InputError(
+                    f"Column {name!r} is given as {purpose[name]} and as {use}; it can be only one of them."
+                )
+    check_classes(frame[target])
+    found: dict[str, list[str]] = {
+        kind: [] for kind in ("text", "image", "audio", "number", "category", "date", "group")
+    }
+    dropped: dict[str, str] = {}
+    levels: dict[str, tuple[str, ...]] = {}
+    orders: dict[str, str] = {}
+    for name in map(str, frame.columns):
+        if name in purpose:
+            if purpose[name] == "drop":
+                dropped[name] = "dropped on request"
+            elif name != target:
+                found[purpose[name]].append(name)
+            continue
+        kind, detail = find_kind(frame[name], folder)
+        if kind == "dropped":
+            dropped[name] = detail
+            continue
+        found[kind].append(name)
+        if kind == "category":
+            levels[name] = tuple(sorted({value for value in cell_texts(frame[name]) if value}))
+        if kind == "date":
+            orders[name] = detail
+    columns = {kind: tuple(names) for kind, names in found.items()}
+    if not any(names for kind, names in columns.items() if kind != "group"):
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
+        raise InputError(f"No column is left to learn {target!r} from ({why}).")
+    media = columns["image"] + columns["audio"]
+    hints = group_hints(frame, target, columns["category"] + columns["number"], media) if not columns["group"] else []
+    return Columns(target, **columns, levels=levels, orders=orders, dropped=dropped, hints=tuple(hints))
+
+
+def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str]:
+    """What a column holds, and why it is dropped or how its dates are written."""
+    missing = column.isna()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return ("dropped", "constant") if column.nunique() == 1 else ("category", "")
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        if missing.all():
+            return "dropped", "empty"
+        return ("dropped", "constant") if column.nunique() == 1 and not missing.any() else ("date", "year first")
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return _number_kind(column.to_numpy(np.float64), str(column.name))
+    texts = column[~missing].astype(str)
+    texts = texts[texts.str.strip() != ""]
+    if not len(texts):
+        return "dropped", "empty"
+    distinct = texts.nunique()
+    if distinct == 1:
+        return (
+            ("dropped", f"constant ({texts.iloc[0][:40]!r} in every row)")
+            if len(texts) == len(column)
+            else ("category", "")
+        )
+    sample = texts if len(texts) <= _SAMPLE else texts.iloc[:: len(texts) // _SAMPLE]
+    if (media := _media_kind(sample.tolist(), folder)) is not None:
+        return media
+    if look_numeric(texts) > 0.5:
+        numbers = read_numbers(column)
+        if numbers.share >= 0.9:
+            return _number_kind(numbers.values, str(column.name))
+    if order := looks_like_dates(sample.tolist()):
+        return "date", order
+    if reason := _identifier(sample.tolist(), distinct / len(texts)):
+        return "dropped", reason
+    return _text_or_category(sample, distinct, len(texts)), ""
+
+
+def unknown_column(name: object, columns: Iterable[object]) -> str:
+    """The sentence for a column that is not there, with the nearest name or the names there are."""
+    names = [str(column) for column in columns]
+    lower = {column.lower().strip(): column for column in names}
+    near = difflib.get_close_matches(str(name).lower().strip(), lower, n=1, cutoff=0.5)
+    if near:
+        return f"There is no column {str(name)!r}. Did you mean {lower[near[0]]!r}?"
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"There is no column {str(name)!r}; the columns are {shown}."
+
+
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _number_kind(values: np.ndarray, name: str) -> tuple[Kind, str]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return "dropped", "empty"
+    distinct = len(np.unique(finite))
+    if distinct == 1 and len(finite) == len(values):
+        return "dropped", f"constant ({finite[0]:g} in every row)"
+    if len(finite) >= 20 and distinct == len(finite) and not np.any(finite % 1):
+        spread = finite.max() - finite.min() + 1
+        digits = np.unique(np.floor(np.log10(np.maximum(np.abs(finite), 1))))
+        if spread <= 1.1 * len(finite):
+            return "dropped", "identifier (it numbers the rows)"
+        if _ID_NAME.search(name) or (len(digits) == 1 and digits[0] >= 5):
+            return "dropped", "identifier (every value is another whole number)"
+    return "number", ""
+
+
+def _media_kind(sample: list[str], folder: Path | None) -> tuple[Kind, str] | None:
+    for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS)):
+        named = [text.strip() for text in sample if text.strip().lower().endswith(suffixes)]
+        if len(named) < 0.9 * len(sample) or any(len(text) > 1_000 for text in named):
+            continue
+        base = folder or Path()
+        if any(_is_file(base / text) for text in named[:50]):
+            return kind, ""  # type: ignore[return-value]
+        return (
+            "dropped",
+            f"it names {kind} files, but none such as {named[0][:60]!r} is in {base.resolve().name or base}",
+        )
+    return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _identifier(sample: list[str], share_distinct: float) -> str:
+    """Why the values identify rows, or ""."""
+    if len(sample) < 20 or share_distinct < 0.95:
+        return ""
+    if all(_UUID.match(text) for text in sample):
+        return "identifier (UUIDs)"
+    if all(_HEX.match(text) for text in sample) and any(re.search(r"\d", text) for text in sample):
+        return "identifier (hexadecimal codes)"
+    lengths = [len(text) for text in sample]
+    codes = [text for text in sample if text.isascii() and re.search(r"\d", text) and not re.search(r"\s|@|://", text)]
+    if len(codes) >= 0.95 * len(sample) and max(lengths) <= 40 and max(lengths) - min(lengths) <= 4:
+        return "identifier (every value is another code)"
+    return ""
+
+
+def _text_or_category(sample: pd.Series, distinct: int, filled: int) -> Kind:
+    words = sample.map(lambda text: len(text.split())).mean()
+    rows_per_value = filled / distinct
+    if words > 3:
+        return "category" if distinct <= 30 and rows_per_value >= 10 else "text"
+    if rows_per_value >= 2 or (filled < 50 and words < 2 and distinct <= 0.8 * filled):
+        return "category"
+    return "text"

@@ -1,0 +1,55 @@
+"""Columns of dates and times: recognised, read, and turned into numbers."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+PARTS = ("day", "month", "weekday", "hour")
+_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?$"
+_YEAR_FIRST = re.compile(r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}" + _TIME)
+_YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
+
+
+def looks_like_dates(texts: list[str]) -> str:
+    """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), or ""."""
+    stripped = [text.strip() for text in texts]
+    if not stripped:
+        return ""
+    if np.mean([bool(_YEAR_FIRST.match(text)) for text in stripped]) >= 0.95:
+        return "year first"
+    found = [match for text in stripped if (match := _YEAR_LAST.match(text))]
+    if len(found) < 0.95 * len(stripped):
+        return ""
+    if any(int(match.group(1)) > 12 for match in found):
+        return "day first"
+    dotted = all("." in text for text in stripped)
+    return "day first" if dotted and not any(int(match.group(2)) > 12 for match in found) else "month first"
+
+
+def read_dates(column: pd.Series, order: str) -> pd.Series:
+    """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return column
+    texts = column.astype(object).where(~column.isna(), None)
+    texts = pd.Series([text.strip() if isinstance(text, str) else None for text in texts], dtype=object)
+    if order == "year first":
+        plain = texts.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
+        plain = plain.str.replace(r"^(\d{4})-(\d)(?=-)", r"\1-0\2", regex=True)
+        plain = plain.str.replace(r"^(\d{4}-\d{2})-(\d)(?!\d)", r"\1-0\2", regex=True)
+        read = pd.to_datetime(plain, format="ISO8601", utc=True, errors="coerce")
+    else:
+        read = pd.to_datetime(texts, format="mixed", dayfirst=order == "day first", utc=True, errors="coerce")
+    return read.dt.tz_localize(None)
+
+
+def date_columns(name: str) -> tuple[str, ...]:
+    """The names of the number columns that a date column becomes."""
+    return tuple(f"{name}:{part}" for part in PARTS)
+
+
+def date_numbers(dates: pd.Series) -> list[np.ndarray]:
+    """Days since 1970 with fraction, month 1-12, weekday 0 (Monday) to 6, hour with fraction; float64, NaN if none."""
+    day = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+    hour = (dates - dates.dt.normalize()) / pd.Timedelta(hours=1)
+    return [part.to_numpy(np.float64, na_value=np.nan) for part in (day, dates.dt.month, dates.dt.day_of_week, hour)]

@@ -1,0 +1,339 @@
+"""Reads comma-, semicolon-, tab- and bar-separated text, whatever wrote it.
+
+The file is streamed: what stays in memory is the table itself. Encoding, delimiter and quoting are found by looking;
+whatever was guessed, repaired or left out is said in a warning that names lines. Lines count from 1, as in an editor.
+"""
+
+import csv
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cotrain.auto.cells import arrow_texts, look_numeric, read_numbers, whole_numbers
+from cotrain.auto.encoding import CHUNK, find_encoding, open_lines
+from cotrain.auto.wording import SHOWN, listing
+from cotrain.errors import InputError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+MAY_DROP = 0.01  # share of rows with too many cells that are left out; with more than these the file is refused
+_ONE_COLUMN = "\x1f"  # stands for a delimiter in a file whose header has none
+_CELLS = 20_000  # cells parsed before they are packed: few, so that they stay in the processor's cache
+
+
+@dataclass
+class Table:
+    """frame: the cells; lines: int64, the line on which each row starts; warnings: sentences."""
+
+    frame: pd.DataFrame
+    lines: np.ndarray
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_delimited(path: Path, *, tabs: bool = False) -> Table:
+    """Reads a table with a header line. Columns in which every cell is a number become numbers, the others stay text.
+
+    tabs: take tabs for the delimiter where the file does not show another.
+
+    Raises InputError: empty, header only, no text, broken encoding or gzip, an open quote, too many ragged rows.
+    """
+    encoding, warnings = find_encoding(path)
+    delimiter, skipped = _find_delimiter(path, encoding, "\t" if tabs else ",")
+    records = _parse(path, encoding, delimiter, skipped)
+    warnings += records.warnings
+    if records.names is None:
+        raise InputError(f"{path.name} is empty: there is no header line and no row.")
+    if not len(records.lines):
+        raise InputError(f"{path.name} has a header line but no row below it.")
+    names, renamed = unique_names(records.names)
+    warnings += renamed
+    columns = {}
+    for name in names:
+        texts = pa.chunked_array(records.columns.pop(0), pa.large_string()).to_pandas()  # popped: its memory is freed
+        columns[name], said = _column(texts, name, delimiter, records.lines)
+        warnings += said
+    if _is_row(records.names, columns):
+        warnings.append(
+            "The first line looks like a row but is taken as the header; if it is a row, add a header line."
+        )
+    return Table(pd.DataFrame(columns), np.array(records.lines, np.int64), warnings)
+
+
+def unique_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Column names without spaces around them, each once: an empty one becomes `column 3`, a second `a` `a (2)`."""
+    given = [name.strip() for name in names]
+    taken = set(given)
+    unique: dict[str, None] = {}
+    warnings = []
+    for position, name in enumerate(given, start=1):
+        new = name or f"column {position}"
+        number = 2
+        while new in unique or (new != name and new in taken):
+            new = f"{name or f'column {position}'} ({number})"
+            number += 1
+        if new != name:
+            called = f"is called {name!r} like one before it" if name else "has no name"
+            warnings.append(f"Column {position} {called}; it is named {new!r}.")
+        unique[new] = None
+    if len(warnings) > SHOWN:
+        warnings = [*warnings[:SHOWN], f"{len(warnings) - SHOWN} more columns were renamed in this way."]
+    return list(unique), warnings
+
+
+def _find_delimiter(path: Path, encoding: str, default: str) -> tuple[str, int]:
+    """The delimiter that gives most rows as many cells as the header has, and how many lines come before the header."""
+    with open_lines(path, encoding) as lines:
+        sample = []
+        size = 0
+        for line in islice(lines, 1_000):
+            sample.append(line.replace("\0", ""))
+            size += len(line)
+            if size > CHUNK // 4:
+                break
+    if sample and (named := re.fullmatch(r"sep=(.)\s*", sample[0])) and named.group(1) in DELIMITERS:
+        return named.group(1), 1  # a spreadsheet's way to say it
+    best, best_score = _ONE_COLUMN, (0.0, False, 0)
+    for delimiter in DELIMITERS:
+        with _unlimited_cells():
+            counts = [len(record) for record in csv.reader(sample, delimiter=delimiter) if record]
+        if not counts or counts[0] < 2:
+            continue
+        share = counts.count(counts[0]) / len(counts)
+        score = (round(share, 2), delimiter == default, counts[0])
+        if score > best_score and (share >= 0.5 or delimiter == default):
+            best, best_score = delimiter, score
+    return best, 0
+
+
+@dataclass
+class _Records:
+    names: list[str] | None = None
+    columns: list[list[pa.Array]] = field(default_factory=list)
+    lines: array = field(default_factory=lambda: array("q"))
+    warnings: list[str] = field(default_factory=list)
+
+
+class _BrokenQuote(Exception):
+    """The quotes of a file are not those of CSV; `line` is where that shows."""
+
+    def __init__(self, line: int):
+        super().__init__(line)
+        self.line = line
+
+
+def _parse(path: Path, encoding: str, delimiter: str, skipped: int) -> _Records:
+    try:
+        return _records(path, encoding, delimiter, skipped, quotes="strict")
+    except _BrokenQuote as error:
+        broken = error.line
+    # Either quotes are ordinary characters in this file, or a few of them are wrong.
+    if _quotes_are_ordinary(path, encoding, delimiter, skipped):
+        records = _records(path, encoding, delimiter, skipped, quotes="none")
+        records.warnings.append(
+            f'Line {broken}: a double quote (") is neither closed nor doubled, as CSV asks; '
+            "in this file double quotes are read as ordinary characters."
+        )
+        return records
+    records = _records(path, encoding, delimiter, skipped, quotes="lenient")
+    records.warnings.append(f'Line {broken}: something follows a closing double quote ("); it is kept in the cell.')
+    return records
+
+
+def _records(path: Path, encoding: str, delimiter: str, skipped: int, *, quotes: str) -> _Records:
+    """quotes: "strict" (raises _BrokenQuote), "lenient" or "none"."""
+    out = _Records()
+    source = _Lines(skipped)
+    waiting: list[list[str]] = []
+    ragged = _Ragged()
+    previous: tuple[int, list[str]] = (0, [])  # where the record before starts, and its lines
+    with open_lines(path, encoding) as lines, _unlimited_cells():
+        reader = csv.reader(
+            source.of(lines),
+            delimiter=delimiter,
+            strict=quotes == "strict",
+            quoting=csv.QUOTE_NONE if quotes == "none" else csv.QUOTE_MINIMAL,
+        )
+        while True:
+            start, source.record = source.line + 1, []
+            try:
+                record = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                if quotes == "strict":
+                    raise _BrokenQuote(start) from error
+                raise InputError(f"{path.name}, line {start}: {error}.") from error
+            previous = start, source.record
+            if not record or (len(record) == 1 and ragged.width > 1 and not record[0].strip()):
+                continue  # a blank line
+            if delimiter == _ONE_COLUMN:
+                record = [delimiter.join(record)]
+            if out.names is None:
+                out.names = record
+                ragged.width = len(record)
+                out.columns = [[] for _ in record]
+                continue
+            if len(source.record) > 1 and all(line.count(delimiter) == ragged.width - 1 > 0 for line in source.record):
+                ragged.swallowed.append(start)
+            if ragged.fit(record, start):
+                waiting.append(record)
+                out.lines.append(start)
+            if len(waiting) >= 100 and len(waiting) * ragged.width >= _CELLS:
+                _pack(waiting, out.columns)
+    if quotes == "lenient" and _is_open(previous[1], delimiter):
+        raise InputError(
+            f'{path.name}, line {previous[0]}: a double quote (") opens a cell and is never closed. '
+            "Close it, or double it if it belongs to the text."
+        )
+    _pack(waiting, out.columns)
+    ragged.refuse(path.name, len(out.lines), delimiter)
+    out.warnings = ragged.warnings()
+    if source.zeros:
+        out.warnings.append(f"NUL characters are removed, first from line {source.zeros}.")
+    return out
+
+
+class _Ragged:
+    """Rows that are not as wide as the header: the lines on which they start."""
+
+    def __init__(self) -> None:
+        self.width = 0  # cells of the header
+        self.long: list[tuple[int, int]] = []  # line and number of cells
+        self.short, self.trimmed, self.swallowed = array("q"), array("q"), array("q")
+
+    def fit(self, record: list[str], line: int) -> bool:
+        """Makes a record as wide as the header, in place; False if it has too many cells to be kept."""
+        if len(record) > self.width:
+            if any(record[self.width :]):
+                self.long.append((line, len(record)))
+                return False
+            self.trimmed.append(line)
+            del record[self.width :]
+        elif len(record) < self.width:
+            self.short.append(line)
+            record += [""] * (self.width - len(record))
+        return True
+
+    def refuse(self, name: str, kept: int, delimiter: str) -> None:
+        rows = kept + len(self.long)
+        if len(self.long) > MAY_DROP * rows:
+            lines = listing((f"line {line} ({cells} cells)" for line, cells in self.long[:SHOWN]), len(self.long))
+            raise InputError(
+                f"{name}: {len(self.long):,} of {rows:,} rows have more cells than the {self.width} of the header: "
+                f"{lines}. Put cells that hold a {DELIMITERS[delimiter]} in double quotes."
+            )
+
+    def warnings(self) -> list[str]:
+        found = (
+            ([line for line, _ in self.long], f"more cells than the {self.width} of the header, left out"),
+            (self.short, f"fewer cells than the {self.width} of the header, the missing ones taken as empty"),
+            (self.trimmed, "empty cells beyond those of the header, which are dropped"),
+            (self.swallowed, "a cell in double quotes that runs over several lines, each of which looks like a row"),
+        )
+        return [
+            f"Rows with {said}: {len(lines):,} (line {listing(lines[:SHOWN], len(lines))})."
+            for lines, said in found
+            if lines
+        ]
+
+
+class _Lines:
+    """Counts the lines that go to the parser, takes NUL characters out, and keeps those of the present record."""
+
+    def __init__(self, skipped: int):
+        self.skipped = skipped
+        self.line = skipped
+        self.zeros = 0  # the first line with a NUL character
+        self.record: list[str] = []
+
+    def of(self, lines: Iterator[str]) -> Iterator[str]:
+        for line in islice(lines, self.skipped, None):
+            self.line += 1
+            if "\0" in line:
+                self.zeros = self.zeros or self.line
+                line = line.replace("\0", "")
+            self.record.append(line)
+            yield line
+
+
+def _pack(waiting: list[list[str]], columns: list[list[pa.Array]]) -> None:
+    for column, cells in zip(columns, zip(*waiting)):
+        column.append(pa.array(cells, pa.large_string()))
+    waiting.clear()
+
+
+def _is_open(record: list[str], delimiter: str) -> bool:
+    """Whether a record ends inside quotes."""
+    reader = csv.reader(record, delimiter=delimiter, strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as error:
+        return "end of data" in str(error)
+    return False
+
+
+def _quotes_are_ordinary(path: Path, encoding: str, delimiter: str, skipped: int) -> bool:
+    """Whether the lines make a table without any quoting: as many cells as the header, few of them in quotes."""
+    rows = wrong = quoted = width = 0
+    with open_lines(path, encoding) as lines:
+        for line in islice(lines, skipped, None):
+            line = line.rstrip("\r\n")
+            if not line.strip():
+                continue
+            if not width:
+                width = line.count(delimiter) + 1
+                if width < 2 or '"' in line:
+                    return False
+                continue
+            rows += 1
+            wrong += line.count(delimiter) + 1 != width
+            quoted += bool(re.search(f'(^|{re.escape(delimiter)})"[^"]*"({re.escape(delimiter)}|$)', line))
+    return rows > 0 and wrong <= MAY_DROP * rows and quoted <= 0.1 * rows
+
+
+def _column(texts: pd.Series, name: str, delimiter: str, lines: array) -> tuple[pd.Series, list[str]]:
+    numbers = whole_numbers(texts)
+    if numbers is not None:
+        return pd.Series(numbers), []
+    if delimiter == ";" and texts.iloc[:100].str.contains(",").any():
+        dotted = pc.replace_substring(arrow_texts(texts), ",", ".").to_pandas()
+        if not texts.str.contains(".", regex=False).any() and (numbers := whole_numbers(dotted)) is not None:
+            return pd.Series(numbers), [f"Column {name!r}: the comma is read as the decimal point."]
+    if look_numeric(texts) > 0.5:
+        read = read_numbers(texts)
+        if 0.9 <= read.share < 1:
+            stray = read.strays[0]
+            return texts, [
+                f"Column {name!r}: cells that are no numbers among numbers: {len(read.strays):,}, first "
+                f"{texts.iloc[stray][:40]!r} in row {stray + 1} (line {lines[stray]}). They are kept as they are."
+            ]
+    return texts, []
+
+
+def _is_row(header: list[str], columns: dict[str, pd.Series]) -> bool:
+    """Whether the header is rather a row: only numbers, a long text, or a value that its column holds too."""
+    if all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", name.strip()) for name in header):
+        return True
+    if any(len(name) > 80 or len(name.split()) > 10 for name in header):
+        return True
+    texts = [(name, cells) for name, cells in zip(header, columns.values()) if isinstance(cells.dtype, pd.StringDtype)]
+    return any(bool(name.strip()) and bool((cells.iloc[:10_000] == name).any()) for name, cells in texts)
+
+
+@contextmanager
+def _unlimited_cells() -> Iterator[None]:
+    """Lets a cell be longer than the csv module's 131,072 characters, a limit of the process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,1 @@
+"""Pretrained encoders as views of the table's columns."""

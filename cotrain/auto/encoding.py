@@ -1,0 +1,98 @@
+"""Text files as lines: found encodings, byte order marks, gzip, line ends of every system."""
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from cotrain.errors import InputError
+
+_BOMS = {  # the longest first: that of UTF-32 starts with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+CHUNK = 1 << 20  # bytes read at once
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def find_encoding(path: Path) -> tuple[str, list[str]]:
+    """The encoding of a text file, and a warning where it is none of the Unicode ones.
+
+    Raises InputError for an empty file, one that is no text, and broken UTF-16 or UTF-32.
+    """
+    with open_bytes(path) as file:
+        head = file.read(CHUNK // 16)
+    if not head:
+        raise InputError(f"{path.name} is empty.")
+    encoding = next((name for mark, name in _BOMS.items() if head.startswith(mark)), "") or _unmarked(head)
+    line, bad = _first_bad(path, encoding)
+    if not line:
+        return encoding, []
+    if encoding.startswith(("utf-16", "utf-32")):
+        raise InputError(
+            f"{path.name} is no valid {encoding.upper()}: line {line} cannot be decoded. Save it as UTF-8."
+        )
+    if len(_CONTROL.findall(head)) > 0.02 * len(head):
+        raise InputError(
+            f"{path.name} is not a text file (control characters all over). "
+            "Give CSV, TSV, JSON lines, Parquet or NPZ; a spreadsheet can be saved as CSV."
+        )
+    western = "cp1252" if not _first_bad(path, "cp1252")[0] else "latin-1"
+    return western, [
+        f"{path.name} is not UTF-8 (first at line {line}, byte 0x{bad:02x}); it is read as {western}. "
+        "If letters look wrong, save it as UTF-8."
+    ]
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file, through gzip if it is one; whatever is wrong with it becomes an InputError."""
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if packed else plain
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} cannot be read: {error}") from error
+
+
+@contextmanager
+def open_lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
+    """The lines of a file with their ends, which may be those of Unix, Windows or an old Mac."""
+    with open_bytes(path) as file:
+        yield iter(io.TextIOWrapper(file, encoding=encoding, newline=""))
+
+
+def _unmarked(head: bytes) -> str:
+    """UTF-16 without its mark shows as a NUL in every other byte of western text."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    half = len(head) / 2
+    if odd > 0.4 * half and even < 0.05 * half:
+        return "utf-16-le"
+    if even > 0.4 * half and odd < 0.05 * half:
+        return "utf-16-be"
+    return "utf-8"
+
+
+def _first_bad(path: Path, encoding: str) -> tuple[int, int]:
+    """The line and the byte of the first thing that cannot be decoded; line 0 if there is none."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    with open_bytes(path) as file:
+        while True:
+            chunk = file.read(CHUNK)
+            try:
+                line += decoder.decode(chunk, final=not chunk).count("\n")
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start]
+                return line + before.decode(encoding, "replace").count("\n"), error.object[error.start]
+            if not chunk:
+                return 0, 0

@@ -1,0 +1,62 @@
+"""The features of all rows under every view, fitted only on rows that may be seen."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cotrain.views.view import Matrix, Raw, View
+
+ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
+
+
+class Features:
+    """Views and what they extracted, with the matrices made so far.
+
+    Where the unlabelled rows are many, views are fitted on them alone: the labelled rows, in training or held out, are then
+    as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
+    """
+
+    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray):
+        self.views = dict(views)
+        extracted: dict[tuple[Any, ...], Raw] = {}
+        for view in views.values():
+            if view.source not in extracted:
+                extracted[view.source] = view.extract(frame)
+        self.raw = {name: extracted[view.source] for name, view in views.items()}
+        self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
+        self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
+        self._made: dict[str, Matrix] = {}
+
+    def of(self, train: np.ndarray, unlabelled: np.ndarray) -> "FoldFeatures":
+        """The features as seen by somebody who may learn from these rows only."""
+        everything = len(unlabelled) == len(self.unlabelled)
+        if self.shared and everything:
+            return FoldFeatures(self, self.unlabelled, self._made)
+        rows = unlabelled if self.shared else np.sort(np.concatenate([train, unlabelled]))
+        return FoldFeatures(self, rows, {})
+
+
+class FoldFeatures(Mapping[str, Matrix]):
+    """Matrices of all rows by view, made when first asked for."""
+
+    def __init__(self, features: Features, fitted_on: np.ndarray, made: dict[str, Matrix]):
+        self._features = features
+        self._rows = fitted_on
+        self._made = made
+
+    def __getitem__(self, name: str) -> Matrix:
+        if name not in self._made:
+            self._made[name] = self.fitted(name).transform(self._features.raw[name])
+        return self._made[name]
+
+    def fitted(self, name: str) -> View:
+        """The view, fitted on these rows."""
+        return self._features.views[name].fresh().fit(self._features.raw[name][self._rows])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._features.views)
+
+    def __len__(self) -> int:
+        return len(self._features.views)

@@ -1,0 +1,70 @@
+"""Folds over labelled rows: stratified, by units that stay together, repeated."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row numbers. `train` and `held` are labelled; `unlabelled` are those that may be learnt from while `held` is out."""
+
+    train: np.ndarray
+    held: np.ndarray
+    unlabelled: np.ndarray
+    repeat: int
+
+
+def repeats(labelled: int) -> tuple[int, int]:
+    """How many folds and how many repeats: more where a fold has few rows to judge on. One fold is a 20 % hold-out."""
+    if labelled <= 30:
+        return 5, 4
+    if labelled <= 200:
+        return 5, 2
+    return (5, 1) if labelled <= 2_000 else (1, 1)
+
+
+def make_folds(y: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> list[Fold]:
+    """Folds over the rows with y >= 0.
+
+    Args:
+        y: class codes, -1 is unlabelled.
+        unit: rows of one unit (duplicates, a speaker) are never on both sides.
+        grouped: units are the user's groups, so the unlabelled rows of a held unit leave with it.
+        seed: of the draw.
+
+    A class whose labelled rows are all in one unit is never held out: there would be nothing to learn it from.
+    """
+    labelled = np.flatnonzero(y >= 0)
+    every = np.flatnonzero(y < 0)
+    folds, times = repeats(len(labelled))
+    made = []
+    for repeat in range(times):
+        part = _deal(y[labelled], unit[labelled], max(folds, 5), np.random.default_rng([seed, repeat]))
+        for number in range(folds):
+            held = labelled[part == number]
+            if len(held):
+                out = np.isin(unit[every], unit[held]) if grouped else np.zeros(len(every), bool)
+                made.append(Fold(labelled[part != number], held, every[~out], repeat))
+    return made
+
+
+def _deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """The fold of each row, -1 for always in training: units are dealt out class by class, to the shortest fold first."""
+    units, place = np.unique(unit, return_inverse=True)
+    kind = np.array([np.bincount(y[place == number]).argmax() for number in range(len(units))])
+    size = np.bincount(place)
+    fold_of = np.full(len(units), -1)
+    total = np.zeros(folds)
+    for label in np.unique(kind):
+        members = rng.permutation(np.flatnonzero(kind == label))
+        if len(members) == 1:
+            continue
+        here = np.zeros(folds)
+        for member in members:
+            # Few of this class first, then few rows in all, then by chance.
+            choice = np.lexsort((rng.random(folds), total, here))[0]
+            fold_of[member] = choice
+            here[choice] += size[member]
+            total[choice] += size[member]
+    return fold_of[place]

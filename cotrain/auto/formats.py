@@ -1,0 +1,160 @@
+"""Reads tables that carry types: JSON lines, Parquet, NPZ. Nothing is ever unpickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.cells import tidy
+from cotrain.auto.delimited import Table, unique_names
+from cotrain.auto.encoding import find_encoding, open_lines
+from cotrain.errors import InputError
+
+MAX_WIDTH = 100_000  # columns made of one array
+
+
+def read_json(path: Path) -> Table:
+    """JSON lines (one object a line), or one JSON array of objects. A key that a row lacks is missing there.
+
+    Raises InputError, which names the line of a broken record.
+    """
+    encoding, warnings = find_encoding(path)
+    columns: dict[str, list] = {}
+    starts: list[int] = []
+    with open_lines(path, encoding) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            if not starts and line.lstrip().startswith("["):
+                records = _parse(path, line + "".join(lines), number)
+                starts = [number] * len(records)
+                break
+            _add(_parse(path, line.strip(), number), columns, len(starts), f"{path.name}, line {number}")
+            starts.append(number)
+        else:
+            records = []
+    for index, record in enumerate(records):
+        _add(record, columns, index, f"{path.name}, record {index + 1}")
+    if not starts:
+        raise InputError(f"{path.name} holds no record.")
+    for cells in columns.values():
+        cells.extend([None] * (len(starts) - len(cells)))
+    names, renamed = unique_names(columns)
+    frame, said = tidy_frame({name: pd.Series(cells, dtype=object) for name, cells in zip(names, columns.values())})
+    return Table(frame, np.array(starts, np.int64), warnings + renamed + said)
+
+
+def read_parquet(path: Path) -> Table:
+    """Parquet. Columns of bytes are left out with a warning."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path.name} cannot be read as Parquet: {_first_line(error)}") from error
+    warnings = []
+    columns = {}
+    names, renamed = unique_names(table.column_names)
+    for name, column in zip(names, table.columns):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            warnings.append(f"Column {name!r} holds bytes and is left out.")
+            continue
+        try:
+            columns[name] = column.to_pandas()
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            warnings.append(f"Column {name!r} is left out: {_first_line(error)}.")
+    frame, said = tidy_frame(columns)
+    return Table(frame, np.empty(0, np.int64), renamed + warnings + said)
+
+
+def read_npz(path: Path) -> Table:
+    """NPZ: one-dimensional arrays become columns of their name, two-dimensional ones `name_0`, `name_1`, ...
+
+    Raises InputError for arrays of Python objects (they could run code), more dimensions, or different lengths.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # a broken archive can fail anywhere inside zip, zlib and the header's parser
+        reason = "it holds Python objects" if "pickle" in str(error) else _first_line(error)
+        raise InputError(f"{path.name} cannot be read as NPZ: {reason}.") from error
+    arrays = {name: array for name, array in arrays.items() if array.ndim > 0}  # single values are no column
+    return Table(*from_arrays(arrays, path.name))
+
+
+def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Arrays of equal length as the columns of a table; the numbers of lines are empty. Raises InputError."""
+    if not arrays:
+        raise InputError(f"{source} holds no array with rows.")
+    for name, array in arrays.items():
+        if array.ndim > 2:
+            raise InputError(
+                f"{source}: array {name!r} has shape {array.shape}; only arrays of one or two dimensions are read. "
+                "Flatten it, or save images and sounds as files with a labels.csv beside them."
+            )
+        if array.ndim == 2 and array.shape[1] > MAX_WIDTH:
+            raise InputError(
+                f"{source}: array {name!r} has {array.shape[1]:,} columns; at most {MAX_WIDTH:,} are read."
+            )
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise InputError(f"{source}: the arrays differ in their number of rows ({found}).")
+    columns: dict[str, pd.Series] = {}
+    for name, array in arrays.items():
+        if array.dtype.byteorder == ">":  # pandas works on the machine's own byte order
+            array = array.astype(array.dtype.newbyteorder("="))
+        if array.ndim == 1:
+            columns[name] = _series(array)
+        else:
+            columns.update({f"{name}_{index}": _series(array[:, index]) for index in range(array.shape[1])})
+    frame, warnings = tidy_frame(columns)
+    return frame, np.empty(0, np.int64), warnings
+
+
+def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:
+    """Columns of typed cells as a table of the kinds that `tidy` gives; what it warns of, with the column's name."""
+    tidied = {}
+    warnings = []
+    for name, cells in columns.items():
+        tidied[name], said = tidy(cells)
+        if said:
+            warnings.append(f"Column {name!r}: {said}.")
+    return pd.DataFrame(tidied), warnings
+
+
+def _parse(path: Path, text: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            place, what = f"line {line + error.lineno - 1}", f"{error.msg}, at character {error.colno}"
+        else:
+            place, what = (
+                f"line {line}",
+                "nested too deep" if isinstance(error, RecursionError) else "a number too long",
+            )
+        raise InputError(f"{path.name}, {place}: no valid JSON ({what}). JSON lines hold one object a line.") from error
+
+
+def _add(record: Any, columns: dict[str, list], row: int, place: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f'{place}: an object such as {{"text": ...}} is needed, not {type(record).__name__}.')
+    for key, value in record.items():
+        cells = columns.setdefault(key, [])
+        cells.extend([None] * (row - len(cells)))
+        cells.append(value)
+
+
+def _series(array: np.ndarray) -> pd.Series:
+    if array.dtype.kind in "SUV" or array.dtype.hasobject:
+        return pd.Series(list(array), dtype=object)
+    return pd.Series(array)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,110 @@
+"""Checks the image and sound files that a column names, before anything is learnt from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cotrain.auto.wording import SHOWN
+from cotrain.errors import InputError
+from cotrain.progress import progress
+
+_MANY = 200  # files from which a progress bar is shown
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """usable: bool [N]. content: uint64 [N], a hash of each file's bytes, 0 where unusable.
+
+    problems: what is wrong with each unusable row's file, by row number.
+    """
+
+    usable: np.ndarray
+    content: np.ndarray
+    problems: dict[int, str]
+
+
+def check_media(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -> Media:
+    """Opens every file and decodes as much as shows whether it is whole; None stands for a row that names no file."""
+    usable = np.ones(len(paths), bool)
+    content = np.zeros(len(paths), np.uint64)
+    problems: dict[int, str] = {}
+    known: dict[Path, tuple[int, str]] = {}
+    with progress(f"checking {kind} files" if len(paths) >= _MANY else None, len(paths)) as advance:
+        for row, path in enumerate(paths):
+            if path is None:
+                digest, problem = 0, "no file is named"
+            else:
+                if path not in known:
+                    known[path] = _check_file(path, kind)
+                digest, problem = known[path]
+            if problem:
+                usable[row] = False
+                problems[row] = problem
+            content[row] = digest
+            advance()
+    return Media(usable, content, problems)
+
+
+def media_paths(cells: Sequence[str], folder: Path) -> list[Path | None]:
+    """The files that the cells of an aligned column name, relative to a folder."""
+    return [folder / cell.strip() if cell.strip() else None for cell in cells]
+
+
+def refuse_or_warn(media: Media, name: str, row_label) -> list[str]:
+    """A warning that lists some of the unusable files. Raises InputError if more than half are unusable."""
+    if not media.problems:
+        return []
+    listed = "; ".join(f"{row_label(row)}: {what}" for row, what in list(media.problems.items())[:SHOWN])
+    more = f"; and {len(media.problems) - SHOWN:,} more" if len(media.problems) > SHOWN else ""
+    total = f"{len(media.problems):,} of {len(media.usable):,} files of column {name!r} cannot be used"
+    if media.usable.mean() < 0.5:
+        raise InputError(f"{total}, more than half: {listed}{more}.")
+    return [f"{total}; their rows are left out: {listed}{more}."]
+
+
+def _check_file(path: Path, kind: str) -> tuple[int, str]:
+    """A hash of the file's bytes and what is wrong with it ("" if nothing)."""
+    try:
+        if not path.is_file():
+            return 0, f"{path.name} does not exist"
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        return 0, f"{path.name} cannot be opened ({error})"
+    if not data:
+        return 0, f"{path.name} is empty"
+    problem = _broken_image(data) if kind == "image" else _broken_sound(data)
+    if problem:
+        return 0, f"{path.name} is broken or no {kind} file ({problem})"
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little"), ""
+
+
+def _broken_image(data: bytes) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size: enough to see that it is whole
+            image.load()
+    except Exception as error:  # a broken file can fail anywhere inside the decoder of its format
+        return str(error).split("\n")[0].split(" <")[0] or type(error).__name__
+    return ""
+
+
+def _broken_sound(data: bytes) -> str:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(BytesIO(data)) as sound:
+            if not sound.frames:
+                return "it holds no sound"
+            sound.seek(sound.frames - 1)
+            if not len(sound.read(1)):
+                return "it ends too early"
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+        return str(error).split(": ")[-1].rstrip(".")
+    return ""

@@ -1,0 +1,229 @@
+"""The model that `cotrain fit` gives: a committee on fitted views. Saved without pickle, loaded without running code.
+
+Legend: N rows, C classes.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cotrain import __version__
+from cotrain.auto.align import align
+from cotrain.auto.calibrate import soften, with_prior
+from cotrain.auto.columns import Columns
+from cotrain.auto.read import Source, read
+from cotrain.errors import InputError
+from cotrain.views.view import View
+
+TRUSTED = ("cotrain.estimators.", "cotrain.auto.candidates.", "sklearn.", "numpy.", "scipy.sparse.")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fitted learner of the committee."""
+
+    name: str
+    views: tuple[str, ...]
+    apart: bool
+    estimator: Any
+    temperature: float
+
+
+class Table:
+    """What a model and a student share: they were fitted on some columns and predict classes for tables that have them."""
+
+    columns: Columns
+    classes: list[str]
+
+    def aligned(self, data: Any) -> tuple[pd.DataFrame, Source, list[str]]:
+        """The rows of a path, DataFrame or array in the form of the training table, with what was odd about them."""
+        source = read(data if isinstance(data, str | Path | pd.DataFrame | Source) else (data, None))
+        said: list[str] = list(source.warnings)
+        return align(source.frame, self.columns, said), source, said
+
+    def predict(self, data: Any) -> np.ndarray:
+        """The predicted class of each row, as text."""
+        return np.array(self.classes, dtype=object)[self.predict_proba(data).argmax(1)]
+
+    def predict_proba(self, data: Any) -> np.ndarray:
+        """Probabilities [N, C] in the order of `classes`."""
+        frame, source, _ = self.aligned(data)
+        return self.probabilities(frame, source.folder)
+
+    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Model(Table):
+    """A committee: the mean of its members' calibrated probabilities, restated for the population's class shares.
+
+    Attributes:
+        shares: the classes' shares that the probabilities are stated for, [C]: the population's where accuracy counts,
+            equal ones where every class counts the same.
+        threshold: a row's set is all classes of at least this probability; None where coverage cannot be promised.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        views: dict[str, View],
+        members: Sequence[Member],
+        classes: Sequence[str],
+        shares: np.ndarray,
+        threshold: float | None = None,
+    ):
+        self.columns = columns
+        self.views = views
+        self.members = list(members)
+        self.classes = list(classes)
+        self.shares = np.asarray(shares)
+        self.threshold = threshold
+
+    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
+        extracted: dict[tuple, Any] = {}
+        features = {}
+        for name, view in self.views.items():
+            if "folder" in view.settings:
+                view.settings["folder"] = str(folder)
+            if view.source not in extracted:
+                extracted[view.source] = view.extract(frame)
+            features[name] = view.transform(extracted[view.source])
+        return self.from_features(features, np.arange(len(frame)))
+
+    def from_features(self, features: Any, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of these rows, from the views' matrices."""
+        return with_prior(self.even(features, rows), self.shares)
+
+    def even(self, features: Any, rows: np.ndarray) -> np.ndarray:
+        """Probabilities stated for equal class shares."""
+        return np.mean([self.votes(member, features, rows) for member in self.members], axis=0)
+
+    def votes(self, member: Member, features: Any, rows: np.ndarray) -> np.ndarray:
+        from cotrain.auto.candidates import Candidate
+        from cotrain.auto.trial import even, joined
+
+        candidate = Candidate(member.name, member.views, True, lambda _: None, apart=member.apart)
+        said = even(member.estimator, joined(features, candidate, rows), len(self.classes))
+        return soften(said, member.temperature)
+
+    def sets(self, data: Any) -> list[list[str]]:
+        """For each row the classes that cannot be ruled out at the stated coverage.
+
+        Raises:
+            InputError: too few labels for the coverage that was asked for.
+        """
+        if self.threshold is None:
+            raise InputError("There were too few labels to promise a coverage; label more rows and fit again.")
+        probability = self.predict_proba(data)
+        return [[self.classes[c] for c in np.flatnonzero(row >= self.threshold)] for row in probability]
+
+    def save(self, folder: Path | str) -> None:
+        """Write `model.json`, the views' arrays as npz and the members as skops files."""
+        import skops.io
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, member in enumerate(self.members):
+            skops.io.dump(member.estimator, folder / f"member{number}.skops")
+        save_views(folder, self.views)
+        text = {
+            "format": 1,
+            "version": __version__,
+            "columns": self.columns.to_dict(),
+            "classes": self.classes,
+            "shares": self.shares.tolist(),
+            "threshold": self.threshold,
+            "views": describe_views(self.views),
+            "members": [
+                {"name": m.name, "views": list(m.views), "apart": m.apart, "temperature": m.temperature}
+                for m in self.members
+            ],
+        }
+        (folder / "model.json").write_text(json.dumps(text, indent=1, default=str))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Model":
+        """Raises InputError: no model there, or a file that holds anything but learners of cotrain and scikit-learn."""
+        import skops.io
+
+        folder = Path(folder)
+        text = read_description(folder, "model.json")
+        members = []
+        for number, entry in enumerate(text["members"]):
+            file = folder / f"member{number}.skops"
+            try:
+                unknown = skops.io.get_untrusted_types(file=file)
+                strange = [name for name in unknown if not name.startswith(TRUSTED)]
+                if strange:
+                    raise InputError(f"{file} holds objects of {', '.join(strange)}; it is not loaded.")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    estimator = skops.io.load(file, trusted=unknown)
+            except InputError:
+                raise
+            except Exception as error:  # a damaged or hostile file can fail anywhere in its reader
+                raise InputError(f"{file} is no member of a model: {error}") from error
+            views = tuple(entry["views"])
+            members.append(Member(entry["name"], views, entry["apart"], estimator, entry["temperature"]))
+        return cls(
+            Columns.from_dict(text["columns"]),
+            load_views(folder, text["views"]),
+            members,
+            text["classes"],
+            np.array(text["shares"]),
+            text["threshold"],
+        )
+
+
+def describe_views(views: dict[str, View]) -> dict[str, Any]:
+    """Plain values from which equal, unfitted views are made."""
+    return {
+        name: {"class": f"{type(v).__module__}:{type(v).__name__}", "columns": list(v.columns), "settings": v.settings}
+        for name, v in views.items()
+    }
+
+
+def save_views(folder: Path, views: dict[str, View]) -> None:
+    for number, view in enumerate(views.values()):
+        np.savez_compressed(folder / f"view{number}.npz", **view.learned)
+
+
+def load_views(folder: Path, described: dict[str, Any]) -> dict[str, View]:
+    """Raises InputError for a class that is no view of cotrain, or arrays that cannot be read."""
+    views = {}
+    for number, (name, entry) in enumerate(described.items()):
+        module, _, kind = str(entry["class"]).partition(":")
+        if not module.startswith("cotrain.views."):
+            raise InputError(f"{folder} asks for the view {entry['class']}, which is none of cotrain's; it is not loaded.")
+        view_class = getattr(import_module(module), kind, None)
+        if not (isinstance(view_class, type) and issubclass(view_class, View)):
+            raise InputError(f"{folder} asks for the view {entry['class']}, which this version does not have.")
+        view = view_class(entry["columns"], **entry["settings"])
+        try:
+            with np.load(folder / f"view{number}.npz", allow_pickle=False) as arrays:
+                view.learned = {key: arrays[key] for key in arrays.files}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / f'view{number}.npz'} cannot be read: {error}") from error
+        views[name] = view
+    return views
+
+
+def read_description(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON file of a model or student. Raises InputError if it is not there or of a later format."""
+    file = folder / name
+    if not file.is_file():
+        raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.")
+    try:
+        text = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    if not isinstance(text, dict) or text.get("format") != 1:
+        raise InputError(f"{file} is of a format that this version ({__version__}) does not read.")
+    return text

@@ -1,0 +1,189 @@
+"""Reads what a user gives into one table: files of five formats, a folder with a labels file, a DataFrame, arrays."""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.delimited import Table, read_delimited, unique_names
+from cotrain.auto.encoding import open_bytes
+from cotrain.auto.formats import from_arrays, read_json, read_npz, read_parquet, tidy_frame
+from cotrain.errors import InputError
+
+FORMATS = "CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv"
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".npz")
+_FOREIGN = {  # how files start that people give by mistake
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
+    b"\x80\x04\x95": "a pickle, which could run code and is never opened; save the table as CSV or Parquet",
+    b"\x89PNG": "an image; give a folder with a labels.csv that names the images",
+    b"\xff\xd8\xff": "an image; give a folder with a labels.csv that names the images",
+    b"RIFF": "a sound; give a folder with a labels.csv that names the sounds",
+    b"%PDF": "a PDF; give a table",
+    b"\x93NUMPY": "a single NumPy array; save X and y together with numpy.savez",
+    b"SQLite format 3": "a database; export the table as CSV",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A table as it was read.
+
+    frame: int64, float64, bool, datetime64 or text columns; rows count from 0. Cells of text files are kept as they
+        are, empty ones included, except in columns where every cell is a number or missing.
+    name: what messages call it. folder: where relative paths in its cells start.
+    warnings: what was guessed, repaired or left out. lines: the line on which each row starts, empty if there are none.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    folder: Path
+    warnings: list[str] = field(default_factory=list)
+    lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    index: pd.Index | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def row_label(self, row: int) -> str:
+        """Where a row is, for people: `row 17 (line 19)`; `row` counts from 0, what is shown from 1."""
+        if len(self.lines):
+            return f"row {row + 1} (line {self.lines[row]})"
+        if self.index is not None:
+            return f"row {row + 1} (index {self.index[row]})"
+        return f"row {row + 1}"
+
+
+def read(source: Any, *, name: str | None = None) -> Source:
+    """Reads a path (file or folder), a DataFrame, or arrays `(x, y)`.
+
+    x is [N, D] of numbers (columns `x_0`, `x_1`, ...) or N texts (column `text`); y is [N] (column `target`) or None.
+
+    Raises InputError: says what is wrong with the source, on which line, and what to do.
+    """
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, (str, Path)):
+        return _read_path(Path(source), name)
+    if isinstance(source, pd.DataFrame):
+        return _read_frame(source, name or "the table")
+    if isinstance(source, tuple) and len(source) == 2:
+        return _read_arrays(*source, name or "the arrays")
+    raise InputError(f"Cannot read a {type(source).__name__}; give a path ({FORMATS}), a DataFrame, or (x, y).")
+
+
+def _read_path(path: Path, name: str | None) -> Source:
+    try:
+        if not path.exists():
+            raise InputError(_not_found(path))
+        if path.is_dir():
+            labels = _labels_file(path)
+            return _source(_read_file(labels), name or f"{path.name}/{labels.name}", path)
+        return _source(_read_file(path), name or path.name, path.parent)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _read_file(path: Path) -> Table:
+    with path.open("rb") as plain:
+        magic = plain.read(16)
+    for start, what in _FOREIGN.items():
+        if magic.startswith(start):
+            raise InputError(f"{path.name} is {what}.")
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    suffix = suffixes[-1] if suffixes else ""
+    if magic.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
+        return read_parquet(path)
+    if magic.startswith(b"PK\x03\x04") or suffix == ".npz":
+        if suffix in (".xlsx", ".xlsm", ".ods"):
+            raise InputError(f"{path.name} is a spreadsheet; save the sheet as CSV.")
+        return read_npz(path)
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return read_json(path)
+    if suffix not in (".csv", ".tsv", ".tab", ".txt") and _starts_with_brace(path):
+        return read_json(path)
+    return read_delimited(path, tabs=suffix in (".tsv", ".tab"))
+
+
+def _starts_with_brace(path: Path) -> bool:
+    with open_bytes(path) as file:
+        return file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
+def _labels_file(folder: Path) -> Path:
+    """The table in a folder: `labels.csv` (or another format), else the only CSV or TSV, else the only table."""
+    tables = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in TABLES)
+    named = [path for path in tables if path.stem.lower() == "labels"]
+    delimited = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
+    for candidates in (named, delimited, tables):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            found = ", ".join(path.name for path in candidates[:5])
+            raise InputError(f"{folder} holds several tables ({found}); call the one with the labels labels.csv.")
+    raise InputError(
+        f"{folder} holds no table. Put a labels.csv into it with one row a file: "
+        "a column of file names, relative to the folder, and one of labels (empty where there is none)."
+    )
+
+
+def _not_found(path: Path) -> str:
+    if "://" in str(path) or str(path).startswith(("http:/", "https:/", "s3:/")):
+        return f"{path} is an address; download the file first and give its path."
+    if not path.parent.is_dir():
+        return f"There is no file {path}: the folder {path.parent} does not exist."
+    names = [entry.name for entry in path.parent.iterdir()]
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(path.name.lower(), lower, n=1) or [
+        name for name in lower if Path(name).stem == path.name.lower()
+    ]
+    return f"There is no file {path}." + (f" Did you mean {path.parent / lower[near[0]]}?" if near else "")
+
+
+def _read_frame(frame: pd.DataFrame, name: str) -> Source:
+    given = ["_".join(map(str, label)) if isinstance(label, tuple) else str(label) for label in frame.columns]
+    names, renamed = unique_names(given)
+    index = None if isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 else frame.index
+    columns = {new: frame.iloc[:, position] for position, new in enumerate(names)}
+    table, warnings = tidy_frame(columns)
+    return _source(Table(table, np.empty(0, np.int64), renamed + warnings), name, Path(), index)
+
+
+def _read_arrays(x: Any, y: Any, name: str) -> Source:
+    if hasattr(x, "toarray"):
+        x = x.toarray()
+    if isinstance(x, pd.DataFrame):
+        source = _read_frame(x, name)
+        columns = dict(source.frame.items())
+        warnings = source.warnings
+    else:
+        values = np.asarray(x)
+        key = "text" if values.dtype.kind in "OU" and values.ndim == 1 else "x"
+        frame, _, warnings = from_arrays({key: values}, name)
+        columns = dict(frame.items())
+    if y is not None:
+        labels = np.asarray(y)
+        rows = len(next(iter(columns.values())))
+        if labels.ndim != 1 or len(labels) != rows:
+            raise InputError(
+                f"{name}: x has {rows:,} rows, but y has the shape {labels.shape}; one label a row is needed."
+            )
+        target, said = tidy_frame(
+            {"target": pd.Series(list(labels)) if labels.dtype.kind in "OU" else pd.Series(labels)}
+        )
+        if "target" in columns:
+            raise InputError(f"{name}: x has a column called 'target', the name that y gets; rename it.")
+        columns["target"], warnings = target["target"], warnings + said
+    return _source(Table(pd.DataFrame(columns), np.empty(0, np.int64), warnings), name, Path())
+
+
+def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None) -> Source:
+    if not len(table.frame.columns):
+        raise InputError(f"{name} has no column.")
+    if not len(table.frame):
+        raise InputError(f"{name} has no row.")
+    return Source(table.frame, name, folder, table.warnings, table.lines, index)

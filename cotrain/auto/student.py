@@ -1,0 +1,225 @@
+"""The student: one small model that learnt what the committee says of all rows, in plain arrays.
+
+Text goes into a linear part over hashed words and characters, everything else into a net with one hidden layer; their
+logits add up. Predicting needs NumPy, SciPy and pandas; the views of images and sounds need more.
+Legend: N rows, C classes, D features, H hidden units.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+from cotrain import __version__
+from cotrain.auto.columns import Columns
+from cotrain.auto.model import Table, describe_views, load_views, read_description, save_views
+from cotrain.errors import InputError
+from cotrain.views.view import View
+
+PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
+_TEXT_WEIGHTS = 600_000  # of the linear part, shared out over the classes
+
+
+class Student(Table):
+    """Views, and weights by name: `linear` [D, C] for sparse views; `hidden` [D, H], `hidden_bias` [H] and `out` [H, C]
+    for dense ones; `bias` [C]."""
+
+    def __init__(
+        self, columns: Columns, views: dict[str, View], classes: list[str], weights: dict[str, np.ndarray], kind: str
+    ):
+        self.columns = columns
+        self.views = views
+        self.classes = list(classes)
+        self.weights = weights
+        self.kind = kind
+
+    @property
+    def parameters(self) -> int:
+        return sum(w.size for w in self.weights.values())
+
+    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
+        extracted: dict[tuple, Any] = {}
+        features = []
+        for view in self.views.values():
+            if "folder" in view.settings:
+                view.settings["folder"] = str(folder)
+            if view.source not in extracted:
+                extracted[view.source] = view.extract(frame)
+            features.append(view.transform(extracted[view.source]))
+        return softmax(self.logits(features), axis=1)
+
+    def logits(self, features: list[Any]) -> np.ndarray:
+        wide, deep = _split(features)
+        logits = np.zeros((features[0].shape[0], len(self.classes)), np.float32) + self.weights["bias"]
+        if wide is not None:
+            logits += wide @ self.weights["linear"].astype(np.float32)
+        if deep is not None:
+            hidden = np.maximum(deep @ self.weights["hidden"] + self.weights["hidden_bias"], 0)
+            logits += hidden @ self.weights["out"]
+        return logits
+
+    def save(self, folder: Path | str) -> None:
+        """Write `student.json`, `weights.npz` and the views' arrays."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / "weights.npz", **self.weights)
+        save_views(folder, self.views)
+        text = {
+            "format": 1,
+            "version": __version__,
+            "kind": self.kind,
+            "columns": self.columns.to_dict(),
+            "classes": self.classes,
+            "views": describe_views(self.views),
+        }
+        (folder / "student.json").write_text(json.dumps(text, indent=1, default=str))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Student":
+        """Raises InputError: no student there, or files that cannot be read."""
+        folder = Path(folder)
+        text = read_description(folder, "student.json")
+        try:
+            with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+                weights = {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / 'weights.npz'} cannot be read: {error}") from error
+        columns = Columns.from_dict(text["columns"])
+        return cls(columns, load_views(folder, text["views"]), text["classes"], weights, text["kind"])
+
+
+def student_views(views: dict[str, View], columns: Columns, classes: int) -> dict[str, View]:
+    """Unfitted views for the student: cheap ones, small ones, and no encoder."""
+    from cotrain.views.text import CharacterView, WordView
+
+    found: dict[str, View] = {}
+    if columns.text:
+        most = max(2_000, _TEXT_WEIGHTS // classes // 3)
+        found["words"] = WordView(columns.text, most=min(most, 40_000))
+        found["characters"] = CharacterView(columns.text, most=min(2 * most, 80_000))
+    for name, view in views.items():
+        if name == "table" or name.startswith(("edges", "sound")):
+            found[name] = view.fresh()
+    return found
+
+
+def distil(
+    views: dict[str, View],
+    features: list[Any],
+    target_NC: np.ndarray,
+    columns: Columns,
+    classes: list[str],
+    seed: int,
+    seconds: float,
+) -> Student:
+    """A student that says of each row what the committee says. `features` are the fitted views' matrices of the rows.
+
+    Args:
+        target_NC: the committee's probabilities (one-hot where the label is known).
+        seconds: training ends after about so long; a part of the rows is enough for a linear student of many rows.
+    """
+    wide, deep = _split(features)
+    weights: dict[str, np.ndarray] = {}
+    offset = np.zeros_like(target_NC)
+    kinds = []
+    if wide is not None:
+        linear, bias = soft_regression(wide, target_NC, seconds)
+        weights |= {"linear": linear.astype(np.float16), "bias": bias.astype(np.float32)}
+        offset = wide @ linear + bias
+        kinds.append("linear on hashed words and characters")
+    if deep is not None:
+        weights |= _net(deep, target_NC, offset, seed)
+        weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))
+        kinds.append("net with one hidden layer")
+    return Student(columns, views, classes, weights, " + ".join(kinds))
+
+
+def _split(features: list[Any]) -> tuple[sparse.csr_matrix | None, np.ndarray | None]:
+    wide = [f for f in features if sparse.issparse(f)]
+    deep = [f for f in features if not sparse.issparse(f)]
+    return (
+        sparse.hstack(wide, format="csr", dtype=np.float32) if wide else None,
+        np.hstack(deep).astype(np.float32) if deep else None,
+    )
+
+
+def soft_regression(
+    x: sparse.csr_matrix, target_NC: np.ndarray, seconds: float = 30.0, penalty: float = 0.3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax regression on soft targets: weights [D, C] and bias [C] that minimize the mean cross-entropy plus
+    penalty / (2 N) |W|^2, by L-BFGS."""
+    import time
+
+    rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
+    transposed = x.T.tocsr()
+    start = time.perf_counter()
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
+        logits = (x @ weights.astype(np.float32)).astype(np.float64) + bias
+        logits -= logits.max(1, keepdims=True)
+        powers = np.exp(logits)
+        total = powers.sum(1, keepdims=True)
+        value = -(target_NC * (logits - np.log(total))).sum() / rows + penalty / 2 / rows * (weights**2).sum()
+        error = powers / total - target_NC
+        gradient = (transposed @ error.astype(np.float32)).astype(np.float64) / rows + penalty / rows * weights
+        return value, np.concatenate([gradient.ravel(), error.mean(0)])
+
+    def out_of_time(_: np.ndarray) -> None:
+        if time.perf_counter() - start > seconds:
+            raise StopIteration
+
+    first = np.zeros((columns + 1) * classes)
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", callback=out_of_time, options={"maxiter": 60, "maxcor": 6})
+    return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
+
+
+def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Weights of a net with one hidden layer, trained on noisy copies of the rows."""
+    import torch
+
+    from cotrain.randomness import generator
+
+    rng = generator(seed, "student")
+    rows, size, classes = x.shape[0], x.shape[1], target_NC.shape[1]
+    hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 128))
+    data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
+    offset = torch.from_numpy(offset_NC).float()
+    centre, spread = data.mean(0), data.std(0, correction=0).mean().clamp(min=1e-6)
+    data = (data - centre) / spread
+    weights = [
+        torch.randn(size, hidden, generator=rng) * (1 / max(size, 1)) ** 0.5,
+        torch.zeros(hidden),
+        torch.randn(hidden, classes, generator=rng) * (0.1 / hidden**0.5),
+        torch.zeros(classes),
+    ]
+    for weight in weights:
+        weight.requires_grad_(True)
+    steps = int(np.clip(20_000_000 // max(rows * size, 1), 8, 60)) * max(1, rows // 128)
+    steps = int(np.clip(steps, 300, 3_000))
+    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
+    for _ in range(steps):
+        index = torch.randint(rows, (min(128, rows),), generator=rng)
+        noisy = data[index] + 0.1 * torch.randn(len(index), size, generator=rng)
+        inner = torch.relu(noisy @ weights[0] + weights[1])
+        kept = (torch.rand(inner.shape, generator=rng) < 0.8) / 0.8
+        logits = (inner * kept) @ weights[2] + weights[3] + offset[index]
+        loss = -(target[index] * logits.log_softmax(-1)).sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    first, first_bias, out, bias = (weight.detach() for weight in weights)
+    # The centring and scaling of the inputs go into the first layer.
+    return {
+        "hidden": (first / spread).numpy(),
+        "hidden_bias": (first_bias - centre / spread @ first).numpy(),
+        "out": out.numpy(),
+        "net_bias": bias.numpy(),
+    }

@@ -1,0 +1,119 @@
+"""Out-of-fold predictions of candidates: what each says of labelled rows that it was not trained on.
+
+Legend: n labelled rows, m unlabelled rows, C classes, R repeats, N rows in all.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from cotrain.auto.candidates import Candidate
+from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.folds import Fold
+from cotrain.views.view import Matrix
+
+
+@dataclass
+class Trial:
+    """One candidate's out-of-fold probabilities [R, n, C] for equal class shares; NaN where a row was not held out."""
+
+    candidate: Candidate
+    probability: np.ndarray
+    estimator: Any = None  # fitted on all rows, once the folds are done
+    unlabelled: np.ndarray | None = None  # what that says of the unlabelled rows, [m, C]
+    seconds: float = 0.0
+    folds: int = 0  # how many have been run
+    dropped: str = ""  # why it was given up, if it was
+
+
+def joined(matrices: Mapping[str, Matrix], candidate: Candidate, rows: np.ndarray) -> Any:
+    """The candidate's input: its views' features of these rows, side by side (or apart, where it wants views)."""
+    parts = tuple(matrices[name][rows] for name in candidate.views)
+    if candidate.apart:
+        return parts
+    if len(parts) == 1:
+        return parts[0]
+    if any(sparse.issparse(part) for part in parts):
+        return sparse.hstack(parts, format="csr")
+    return np.hstack(parts)
+
+
+def train(
+    candidate: Candidate,
+    matrices: Mapping[str, Matrix],
+    y: np.ndarray,
+    labelled: np.ndarray,
+    unlabelled: np.ndarray,
+    prior: np.ndarray,
+) -> Any:
+    """The candidate's estimator, fitted on these rows."""
+    rows = np.concatenate([labelled, unlabelled]) if candidate.unlabelled else labelled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a learner that did not converge is judged by what it predicts
+        return candidate.make(prior).fit(joined(matrices, candidate, rows), y[rows])
+
+
+def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
+    """Probabilities [N, C] restated for equal class shares; next to nothing for a class that the estimator never saw."""
+    found = np.asarray(estimator.predict_proba(x), dtype=np.float64)
+    shares = getattr(estimator, "class_log_prior_", None)
+    if shares is not None:
+        found = found / np.exp(shares)
+    probability = np.full((len(found), classes), 1e-9)
+    probability[:, estimator.classes_] += found
+    return probability / probability.sum(1, keepdims=True)
+
+
+def run_fold(
+    trials: Sequence[Trial],
+    features: Features,
+    y: np.ndarray,
+    fold: Fold,
+    prior: np.ndarray,
+    place: np.ndarray,
+    pool: Executor,
+) -> None:
+    """Train every candidate on the fold and fill in what it says of the held rows; `place` maps rows to 0..n-1."""
+    matrices = features.of(fold.train, fold.unlabelled)
+
+    def run(trial: Trial) -> None:
+        estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior)
+        said = even(estimator, joined(matrices, trial.candidate, fold.held), len(prior))
+        trial.probability[fold.repeat, place[fold.held]] = said
+        trial.folds += 1
+
+    _each(trials, matrices, run, pool)
+
+
+def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:
+    """Train every candidate on all rows and ask it for the unlabelled ones."""
+    matrices = features.of(features.labelled, features.unlabelled)
+
+    def run(trial: Trial) -> None:
+        trial.estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior)
+        if len(features.unlabelled):
+            x = joined(matrices, trial.candidate, features.unlabelled)
+            trial.unlabelled = even(trial.estimator, x, len(prior))
+
+    _each(trials, matrices, run, pool)
+
+
+def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial], None], pool: Executor) -> None:
+    for name in {name for trial in trials for name in trial.candidate.views}:
+        matrices[name]  # made once, before the threads start
+
+    def timed(trial: Trial) -> None:
+        start = time.perf_counter()
+        try:
+            run(trial)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+            trial.dropped = f"failed: {type(error).__name__}: {error}"
+        trial.seconds += time.perf_counter() - start
+
+    list(pool.map(timed, trials))

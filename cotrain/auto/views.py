@@ -1,0 +1,96 @@
+"""Which views a table gets, by what its columns hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from cotrain.auto.columns import Columns
+from cotrain.views.table import ScaledView, TreeView
+from cotrain.views.text import CharacterView, CountView, TopicView, WordView
+from cotrain.views.view import View
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of a table by name, and how the candidates use them.
+
+    text: (words, characters, topics) of each text column, and of all together where there are several.
+    dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
+    joint: one view of each sort of columns, for learners on all of them; empty if there is one sort only.
+    """
+
+    views: dict[str, View]
+    text: tuple[tuple[str, str, str], ...] = ()
+    dense: tuple[str, ...] = ()
+    trees: dict[str, str] = field(default_factory=dict)
+    joint: tuple[str, ...] = ()
+
+
+def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Sequence[View] = ()) -> Views:
+    """The views of an aligned table. `encoders` are views of pretrained encoders, fitted to columns already."""
+    views: dict[str, View] = {}
+    text: list[tuple[str, str, str]] = []
+    dense: list[str] = []
+    joint: list[str] = []
+    trees: dict[str, str] = {}
+
+    sets = [(name,) for name in columns.text]
+    if len(columns.text) > 1:
+        sets.append(columns.text)
+    for names in sets:
+        of = "" if len(columns.text) == 1 else f" of {names[0]!r}" if len(names) == 1 else " of all texts"
+        words, characters, topics = (f"{what}{of}" for what in ("words", "characters", "topics"))
+        views[words] = WordView(names)
+        views[f"{words} counted"] = CountView(names)
+        views[characters] = CharacterView(names)
+        views[topics] = TopicView(names)
+        text.append((words, characters, topics))
+    if text:
+        joint += text[-1][:2]
+    if columns.numbers or columns.category:
+        cells = (*columns.numbers, *columns.category)
+        views["table"] = ScaledView(cells, categories=len(columns.category))
+        views["table for trees"] = TreeView(cells, categories=len(columns.category))
+        dense.append("table")
+        trees["table"] = "table for trees"
+        joint.append("table")
+    for name in columns.image:
+        of = "" if len(columns.image) == 1 else f" of {name!r}"
+        found = _image_views(frame, name, folder)
+        views |= {f"{what}{of}": view for what, view in found.items()}
+        dense += [f"{what}{of}" for what in found]
+        joint.append(f"{next(iter(found))}{of}")
+    for name in columns.audio:
+        of = "" if len(columns.audio) == 1 else f" of {name!r}"
+        found = _audio_views(name, folder)
+        views |= {f"{what}{of}": view for what, view in found.items()}
+        dense += [f"{what}{of}" for what in found]
+        joint.append(f"{next(iter(found))}{of}")
+    for number, view in enumerate(encoders):
+        name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
+        views[name] = view
+        dense.append(name)
+        joint.append(name)
+    sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
+    return Views(views, tuple(text), tuple(dense), trees, tuple(joint) if sorts > 1 else ())
+
+
+def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
+    from cotrain.views.image import HogView, PatchView, PixelView
+    from cotrain.views.pixels import common_shape
+
+    shape = common_shape(frame[name].tolist(), str(folder), name)
+    arguments = {"folder": str(folder), "shape": shape}
+    return {
+        "patches": PatchView((name,), **arguments),
+        "edges": HogView((name,), **arguments),
+        "pixels": PixelView((name,), **arguments),
+    }
+
+
+def _audio_views(name: str, folder: Path) -> dict[str, View]:
+    from cotrain.views.audio import MfccView
+
+    return {"sound": MfccView((name,), folder=str(folder))}

@@ -1,0 +1,48 @@
+"""Sound files as arrays: one channel, one rate, one length."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from cotrain.errors import InputError
+
+
+def read_wave(path: Path | str, rate: int) -> np.ndarray:
+    """A sound file as float32 [T] in about -1..1, one channel, at `rate` samples per second.
+
+    Reads what libsndfile reads (WAV of 8, 16, 24, 32 bits and float, FLAC, OGG, ...). Several channels become their mean.
+    Another rate is resampled, and a warning says so once for each rate.
+
+    Raises:
+        InputError: the file cannot be read, holds no sample, or holds one that is not finite; the message names it.
+    """
+    import soundfile
+
+    try:
+        samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as sound: {error}") from error
+    wave = samples.mean(axis=1)
+    if not wave.size:
+        raise InputError(f"{path} holds no sound: its length is 0 samples.")
+    if not np.isfinite(wave).all():
+        raise InputError(f"{path} holds samples that are not finite; the first is sample {np.isfinite(wave).argmin()}.")
+    if own != rate:
+        warnings.warn(f"Sound of {own} Hz is resampled to {rate} Hz.", stacklevel=2)
+        common = math.gcd(own, rate)
+        wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
+    return wave
+
+
+def stack_waves(waves: Sequence[np.ndarray], samples: int) -> np.ndarray:
+    """Waveforms of any lengths as float32 [N, samples]: longer ones lose both ends, shorter ones get silence at both."""
+    stacked = np.zeros((len(waves), samples), np.float32)
+    for row, wave in zip(stacked, waves, strict=True):
+        start = (len(wave) - samples) // 2
+        kept = wave[max(0, start) : max(0, start) + samples]
+        row[max(0, -start) : max(0, -start) + len(kept)] = kept
+    return stacked

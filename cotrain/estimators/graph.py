@@ -1,0 +1,161 @@
+"""Graph spreading: labels flow along a graph that joins every row to its nearest neighbours.
+
+Source: Zhou et al., "Learning with local and global consistency", NIPS 2003 (the spreading); Zelnik-Manor & Perona,
+"Self-tuning spectral clustering", NIPS 2004 (local scaling); Zhu, Ghahramani & Lafferty, ICML 2003 (class masses).
+Legend: n labelled rows, u unlabelled rows, N = n + u, C classes, k neighbours.
+"""
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import cg
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cotrain.errors import InputError
+from cotrain.estimators.labels import class_prior, counts, encode, stable_order, transduction
+from cotrain.estimators.learners import SemiSupervisedClassifier
+
+_SCALE_NEIGHBOUR = 7  # a row's kernel width is the distance to its seventh neighbour (Zelnik-Manor & Perona)
+
+
+class GraphSpreading(SemiSupervisedClassifier):
+    """Label spreading on a sparse graph, with a kernel width for each row instead of one gamma to tune.
+
+    Args:
+        n_neighbors: k, edges from each row; an edge counts when either end has the other among its k.
+        alpha: what a row takes from its neighbours, against its own label, in (0, 1); the nearer to 1, the farther
+            labels reach. The paper: 0.99.
+        metric: "euclidean" or "cosine".
+        gamma: None: the weight of an edge is exp(-d^2 / (s_i s_j)), s the distance to the seventh neighbour;
+            a number: exp(-gamma d^2).
+        prior: None, or shares of the classes to which the unlabelled rows' masses are scaled: "labelled", an array [C]
+            or a dict class -> share.
+        tolerance: relative residual at which the solver stops; coarse values leave far rows without a label.
+
+    Attributes:
+        label_distributions_ [N, C], classes_, n_iter_ (solver steps, most of any class), history_;
+        transduction_: y with all gaps filled.
+    """
+
+    def __init__(self, *, n_neighbors=10, alpha=0.9, metric="euclidean", gamma=None, prior=None, tolerance=1e-10):
+        self.n_neighbors = n_neighbors
+        self.alpha = alpha
+        self.metric = metric
+        self.gamma = gamma
+        self.prior = prior
+        self.tolerance = tolerance
+
+    def fit(self, X, y) -> "GraphSpreading":
+        """Fits on X, array or sparse [N, features], and y [N] with gaps (-1, NaN, None or empty)."""
+        if not 0 < self.alpha < 1 or self.n_neighbors < 1:
+            raise InputError(f"alpha must be in (0, 1), n_neighbors 1 or more; got {self.alpha}, {self.n_neighbors}")
+        if self.metric not in ("euclidean", "cosine"):
+            raise InputError(f'metric is {self.metric!r}; use "euclidean" or "cosine"')
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
+        self.classes_, code = encode(y, X.shape[0])
+        fallback = class_prior("labelled" if self.prior is None else self.prior, self.classes_, code)
+        order = stable_order(code, X)
+        self._sparse = sparse.issparse(X)
+        self._reference, label = self._place(X[order]), code[order]
+        n, rows = int((code >= 0).sum()), len(order)
+
+        square, index = self._near(None)
+        self._width = _widths(square)
+        weight, index = self._weights(square, index, self._width)
+        row = np.repeat(np.arange(rows), index.shape[1])
+        graph = sparse.csr_array((weight.ravel(), (row, index.ravel())), shape=(rows, rows))
+        graph = graph.maximum(graph.T)
+        root = np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
+        spread = sparse.diags_array(1 / root) @ graph @ sparse.diags_array(1 / root)
+        mass_NC, self.n_iter_ = self._solve(spread, np.eye(len(self.classes_))[label] * (label >= 0)[:, None])
+
+        if self.prior is not None and rows > n:
+            mass_NC = mass_NC * (fallback / np.maximum(mass_NC[n:].sum(axis=0), np.finfo(float).tiny))
+        total = mass_NC.sum(axis=1, keepdims=True)
+        reached = total[:, 0] > 0  # a part of the graph without a labelled row gets the prior
+        self._distribution = np.where(reached[:, None], mass_NC / np.where(total > 0, total, 1), fallback)
+        self.label_distributions_ = np.empty_like(self._distribution)
+        self.label_distributions_[order] = self._distribution
+        found = np.where(code >= 0, code, self.label_distributions_.argmax(axis=1))
+        self.transduction_ = transduction(y, self.classes_, found)
+        self.history_ = [
+            {
+                "round": 1,
+                "added": counts(self.classes_, found[code < 0]),
+                "unreached": int((~reached).sum()),
+                "steps": self.n_iter_,
+            }
+        ]
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Class probabilities [rows, C]: mean of the nearest training rows' distributions, weighted by the kernel."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        square, index = self._near(self._place(X))
+        weight, index = self._weights(square, index, _widths(square))
+        weight += np.finfo(float).tiny  # a row far from everything: plain mean of its neighbours
+        weight /= weight.sum(axis=1, keepdims=True)
+        return np.einsum("qk,qkc->qc", weight, self._distribution[index])
+
+    def _place(self, X):
+        """Rows such that Euclidean distances are those of the metric; all sparse or all dense, as the training rows."""
+        X = normalize(X) if self.metric == "cosine" else X
+        if self._sparse:
+            return sparse.csr_array(X)
+        return X.toarray() if sparse.issparse(X) else X
+
+    def _near(self, query) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances and numbers of the nearest training rows, nearest first; query=None: of their own rows."""
+        rows = self._reference.shape[0]
+        k = min(max(self.n_neighbors, _SCALE_NEIGHBOUR), rows - (query is None))
+        if sparse.issparse(self._reference):
+            return _sparse_neighbours(self._reference, query, k)
+        distance, index = NearestNeighbors(n_neighbors=k).fit(self._reference).kneighbors(query)
+        return distance**2, index
+
+    def _weights(self, square, index, width) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel weights of the edges to the first n_neighbors, and those neighbours' numbers."""
+        square, index = square[:, : self.n_neighbors], index[:, : self.n_neighbors]
+        scale = width[:, None] * self._width[index] if self.gamma is None else 1 / self.gamma
+        return np.exp(-square / scale), index
+
+    def _solve(self, spread, start_NC) -> tuple[np.ndarray, int]:
+        """(1 - alpha) (I - alpha S)^-1 Y by conjugate gradients, class by class; the most steps of any class."""
+        system = sparse.eye_array(spread.shape[0], format="csr") - self.alpha * spread
+        columns, steps = [], np.zeros(start_NC.shape[1], dtype=int)
+        for c, start in enumerate(start_NC.T):
+
+            def count(_, c=c):
+                steps[c] += 1
+
+            column, _ = cg(system, (1 - self.alpha) * start, rtol=self.tolerance, callback=count)
+            columns.append(np.maximum(column, 0))
+        return np.stack(columns, axis=1), int(steps.max())
+
+
+def _widths(square: np.ndarray) -> np.ndarray:
+    """Kernel width of each row; where seven neighbours are copies of it, the smallest width of the others."""
+    width = np.sqrt(square[:, min(_SCALE_NEIGHBOUR, square.shape[1]) - 1])
+    positive = width[width > 0]
+    return np.where(width > 0, width, positive.min() if len(positive) else 1.0)
+
+
+def _sparse_neighbours(reference, query, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Like `kneighbors` with squared distances, by sparse products in blocks of about 32 MB."""
+    own = query is None
+    query = reference if own else query
+    norm, norm_query = (x.multiply(x).sum(axis=1) for x in (reference, query))
+    squares, indices = [], []
+    for block in gen_batches(query.shape[0], max(1, 4_000_000 // reference.shape[0])):
+        square = norm_query[block, None] + norm - 2 * (query[block] @ reference.T).toarray()
+        if own:
+            square[np.arange(len(square)), np.arange(block.start, block.stop)] = np.inf
+        near = np.argpartition(square, k - 1, axis=1)[:, :k]
+        square = np.take_along_axis(square, near, axis=1)
+        rank = np.argsort(square, axis=1, kind="stable")
+        indices.append(np.take_along_axis(near, rank, axis=1))
+        squares.append(np.maximum(np.take_along_axis(square, rank, axis=1), 0))
+    return np.concatenate(squares), np.concatenate(indices)

@@ -1,0 +1,45 @@
+"""A student fitted on the labels that a teacher found for the unlabelled rows."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cotrain.errors import InputError
+from cotrain.estimators.labels import encode
+from cotrain.estimators.learners import SemiSupervisedClassifier
+
+
+class Taught(SemiSupervisedClassifier):
+    """The teacher labels every unlabelled row once; the student learns from all rows as if they were true.
+
+    Good where teacher and student fail differently: a neighbour graph knows the unlabelled rows and is coarse about new
+    ones, a kernel machine or a forest is smooth about new ones and knows few labels.
+
+    Args:
+        teacher: semi-supervised estimator with `transduction_`, such as `GraphSpreading`.
+        student: any classifier with `predict_proba`.
+
+    Attributes:
+        teacher_, student_: fitted; classes_; transduction_: y with all gaps filled by the teacher.
+    """
+
+    def __init__(self, teacher, student):
+        self.teacher = teacher
+        self.student = student
+
+    def fit(self, X, y) -> "Taught":
+        """Fits on X, array or sparse [n + u, features], and y [n + u] with gaps (-1, NaN, None or empty)."""
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
+        self.classes_, code = encode(y)
+        if len(code) != X.shape[0]:
+            raise InputError(f"X has {X.shape[0]} rows, y has {len(code)} labels")
+        self.teacher_ = clone(self.teacher).fit(X, y)
+        self.transduction_ = self.teacher_.transduction_
+        self.student_ = clone(self.student).fit(X, self.transduction_)
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Class probabilities [rows, C], the student's."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        return self.student_.predict_proba(X)

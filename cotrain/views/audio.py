@@ -1,0 +1,233 @@
+"""Sounds as features: cepstra summed up by segments, or k-means over patches of the log-mel picture.
+
+Both share one extraction: extract once and hand the result to both.
+Legend: N sounds, T samples, F frames, M mel bands, K cepstral coefficients, D features.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.fft import dct
+
+from cotrain.data.audio import read_wave
+from cotrain.errors import InputError
+from cotrain.progress import progress
+from cotrain.views.log_mel import mel_bands
+from cotrain.views.patches import learn_patches, patch_features
+from cotrain.views.sample import sample_rows
+from cotrain.views.view import View
+
+BANDS = 40  # M
+COEFFICIENTS = 20  # K
+SEGMENTS = 5
+PICTURE = 64  # columns of the log-mel picture, whatever the sound's length
+HIGHEST_RATE = 16_000  # Hz; what is above 8 kHz rarely tells classes apart
+_QUIET = np.log(1e-4)  # 40 dB below the loudest frame: silence at a sound's ends
+_MARGIN = 5  # frames of silence that are left at each end
+_FRAMES_AT_ONCE = 20_000  # bounds the memory of long recordings
+_STATISTICS = SEGMENTS * 4 * COEFFICIENTS + 1
+
+
+def log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
+    """float32 [T] -> natural logarithm of the power in mel bands, float32 [F, M]; a frame of 25 ms every 10 ms.
+
+    Frames do not reach over the ends; a sound shorter than a frame is padded. Power 80 dB below the largest of the sound,
+    and less, counts as that: so digital silence is not told apart from quiet.
+    """
+    window, bands_FM, hop = _front_end(rate)
+    if len(wave) < len(window):
+        wave = np.pad(wave, (0, len(window) - len(wave)))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, len(window))[::hop]
+    size = 2 * (len(bands_FM) - 1)
+    parts = []
+    for start in range(0, len(frames), _FRAMES_AT_ONCE):
+        spectrum = np.fft.rfft(frames[start : start + _FRAMES_AT_ONCE] * window, size)
+        parts.append((spectrum.real**2 + spectrum.imag**2) @ bands_FM)
+    power_FM = np.concatenate(parts)
+    return np.log(np.maximum(power_FM, max(1e-8 * power_FM.max(), 1e-12))).astype(np.float32)
+
+
+def mfcc(log_mel_FM: np.ndarray, coefficients: int = COEFFICIENTS) -> np.ndarray:
+    """Mel-frequency cepstral coefficients [F, K]: orthonormal cosine transform (type 2) of the log-mel bands."""
+    return dct(log_mel_FM, type=2, axis=1, norm="ortho")[:, :coefficients]
+
+
+def delta(x_FK: np.ndarray, reach: int = 2) -> np.ndarray:
+    """Slope of each coefficient over the frames t - reach..t + reach (least squares), the ends held; [F, K]."""
+    padded = np.pad(x_FK, ((reach, reach), (0, 0)), mode="edge")
+    frames = len(x_FK)
+    steps = range(1, reach + 1)
+    total = sum(n * (padded[reach + n : reach + n + frames] - padded[reach - n : reach - n + frames]) for n in steps)
+    return np.asarray(total / (2 * sum(n * n for n in steps)), x_FK.dtype)
+
+
+def trim(log_mel_FM: np.ndarray) -> np.ndarray:
+    """Without the silence at both ends: frames 40 dB below the loudest one. 50 ms of it stay."""
+    loudness = np.logaddexp.reduce(log_mel_FM, axis=1)
+    loud = np.flatnonzero(loudness > loudness.max() + _QUIET)
+    if not len(loud):
+        return log_mel_FM
+    return log_mel_FM[max(0, loud[0] - _MARGIN) : loud[-1] + 1 + _MARGIN]
+
+
+def segment_statistics(x_FK: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
+    """Mean and standard deviation of each coefficient in each of the equal segments of time, float32 [segments * 2 K]."""
+    frames = len(x_FK)
+    parts = []
+    for segment in range(segments):
+        start = segment * frames // segments
+        part = x_FK[start : max(start + 1, (segment + 1) * frames // segments)]
+        parts += [part.mean(0), part.std(0)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
+    """The log-mel bands stretched or averaged to a fixed number of columns, float32 [M, columns]; its mean is 0."""
+    frames = len(log_mel_FM)
+    total = np.concatenate([np.zeros((1, log_mel_FM.shape[1])), np.cumsum(log_mel_FM, axis=0, dtype=np.float64)])
+    edges = np.linspace(0, frames, columns + 1)
+    low = np.minimum(edges.astype(int), frames - 1)
+    at_edges = total[low] + (edges - low)[:, None] * log_mel_FM[low]
+    means = np.diff(at_edges, axis=0) * (columns / frames)
+    return (means - means.mean()).T.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _front_end(rate: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Window [samples of 25 ms], bands [frequencies, M], hop in samples."""
+    length = round(0.025 * rate)
+    size = 1 << (2 * length - 1).bit_length()  # at least twice the window: fine enough for the lowest bands
+    bands = mel_bands(rate, size, BANDS, f_min=20.0, scale="htk", equal_area=False)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return window.astype(np.float32), bands.astype(np.float32), max(1, round(0.010 * rate))
+
+
+class AudioView(View):
+    """One column of sounds, as paths or as arrays float [T].
+
+    Args:
+        columns: the name of one column.
+        folder: what paths are relative to; None is the working folder.
+        rate: Hz, to which all sounds are brought. None takes what most files of the first extracted frame have, 16 kHz at
+            the most, and keeps it in `settings`. Arrays are taken as sampled at `rate`.
+    """
+
+    def __init__(self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, **settings: Any):
+        super().__init__(columns, folder=folder, rate=rate, **settings)
+        if len(self.columns) != 1:
+            raise InputError(f"An audio view reads one column, not {len(self.columns)}: {', '.join(self.columns)}.")
+
+    def extract(self, frame: pd.DataFrame) -> np.ndarray:
+        """Structured array [N]: `statistics` float32 [D] and `log_mel` float16 [M, 64] of each sound.
+
+        Raises:
+            InputError: a sound cannot be read; the message names row, column and file.
+        """
+        column, folder = self.columns[0], self.settings["folder"]
+        cells = frame[column].tolist()
+        if self.settings["rate"] is None:
+            self.settings["rate"] = common_rate(cells, folder, column)
+        rate = self.settings["rate"]
+        raw = np.zeros(
+            len(cells), [("statistics", np.float32, (_STATISTICS,)), ("log_mel", np.float16, (BANDS, PICTURE))]
+        )
+        with progress("Reading sounds", len(cells)) as step:
+            for row, cell in enumerate(cells):
+                bands_FM = trim(log_mel(_wave(cell, folder, rate, f"Row {row}, column {column!r}"), rate))
+                cepstra = mfcc(bands_FM)
+                both = np.concatenate([cepstra, delta(cepstra)], axis=1)
+                raw["statistics"][row, :-1] = segment_statistics(both)
+                raw["statistics"][row, -1] = np.log(len(bands_FM))
+                raw["log_mel"][row] = picture(bands_FM)
+                step()
+        return raw
+
+
+class MfccView(AudioView):
+    """Mean and deviation of 20 cepstra and their slopes in five segments of time, and the duration; standardised."""
+
+    def fit(self, raw: np.ndarray) -> "MfccView":
+        x_ND = raw["statistics"]
+        self.learned = {"mean": x_ND.mean(0), "scale": 1 / np.maximum(x_ND.std(0), 1e-3)}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (raw["statistics"] - self.learned["mean"]) * self.learned["scale"]
+
+
+class LogMelPatchView(AudioView):
+    """k-means over whitened patches of the log-mel picture, averaged over parts of time and pitch.
+
+    Source: Coates & Ng's image features (see `patches`), on pictures of sounds.
+
+    Args:
+        centres: of k-means.
+    """
+
+    costly = True
+
+    def __init__(
+        self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, centres: int = 200
+    ):
+        super().__init__(columns, folder, rate, centres=centres)
+
+    def fit(self, raw: np.ndarray) -> "LogMelPatchView":
+        pictures = raw["log_mel"][sample_rows(raw["log_mel"], 5_000), :, :, None]
+        self.learned = learn_patches(pictures.astype(np.float32), (8, 6), self.settings["centres"], flat=0.3, noise=0.5)
+        features = self._features(pictures[:1_000])
+        self.learned |= {"mean": features.mean(0), "scale": 1 / np.maximum(features.std(0), 1e-3)}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (self._features(raw["log_mel"][..., None]) - self.learned["mean"]) * self.learned["scale"]
+
+    def _features(self, pictures: np.ndarray) -> np.ndarray:
+        return patch_features(pictures, self.learned, grid=(2, 4))
+
+
+def common_rate(cells: Sequence[Any], folder: str | None, column: str = "audio") -> int:
+    """The sampling rate that most files have, Hz, at most 16 kHz.
+
+    Raises:
+        InputError: a file cannot be read, or the sounds are arrays, which do not tell their rate.
+    """
+    import soundfile
+
+    rates: Counter[int] = Counter()
+    for row, cell in enumerate(cells):
+        if isinstance(cell, np.ndarray):
+            raise InputError(f"Column {column!r} holds sounds as arrays: give their sampling rate.")
+        path = _path(cell, folder, f"Row {row}, column {column!r}")
+        try:
+            rates[soundfile.info(path).samplerate] += 1
+        except (soundfile.SoundFileError, OSError) as error:
+            raise InputError(f"Row {row}, column {column!r}: {path} cannot be read as sound: {error}") from error
+    if not rates:
+        raise InputError(f"Column {column!r} holds no sound.")
+    most = max(rates.values())
+    return min(HIGHEST_RATE, max(rate for rate, count in rates.items() if count == most))
+
+
+def _wave(cell: Any, folder: str | None, rate: int, where: str) -> np.ndarray:
+    if isinstance(cell, np.ndarray):
+        if cell.ndim != 1 or not np.issubdtype(cell.dtype, np.floating) or not np.isfinite(cell).all():
+            raise InputError(f"{where} is an array {cell.dtype} {list(cell.shape)}; give finite float [T] in -1..1.")
+        return cell.astype(np.float32)
+    path = _path(cell, folder, where)
+    try:
+        return read_wave(path, rate)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _path(cell: Any, folder: str | None, where: str) -> Path:
+    if not isinstance(cell, (str, os.PathLike)):
+        raise InputError(f"{where} is {cell!r}, neither the path of a sound nor an array.")
+    return Path(folder, cell) if folder is not None else Path(cell)

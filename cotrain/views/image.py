@@ -1,0 +1,227 @@
+"""Images as features: pixels, oriented gradients with colours, or k-means over patches.
+
+All three share one extraction, the pixels of `pixels.decode`: extract once and hand the result to each of them.
+Legend: N images, H height, W width, C channels, D features.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from cotrain.errors import InputError
+from cotrain.views.patches import learn_patches, patch_features
+from cotrain.views.pixels import common_shape, decode
+from cotrain.views.sample import sample_rows
+from cotrain.views.view import View
+
+_BATCH = 256  # images worked on at once
+
+
+class ImageView(View):
+    """One column of images, as paths or as arrays uint8 [H, W] or [H, W, 3].
+
+    Args:
+        columns: the name of one column.
+        folder: what paths are relative to; None is the working folder.
+        shape: H, W, C of the decoded images. None takes what suits the first frame that is extracted, and keeps it in
+            `settings`: new frames, and views made from the settings, have the same shape.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        folder: str | None = None,
+        shape: Sequence[int] | None = None,
+        **settings: Any,
+    ):
+        super().__init__(columns, folder=folder, shape=shape, **settings)
+        if len(self.columns) != 1:
+            raise InputError(f"An image view reads one column, not {len(self.columns)}: {', '.join(self.columns)}.")
+
+    def extract(self, frame: pd.DataFrame) -> np.ndarray:
+        """uint8 [N, H, W, C]. Raises InputError for an image that cannot be read."""
+        column = self.columns[0]
+        cells, folder = frame[column].tolist(), self.settings["folder"]
+        if self.settings["shape"] is None:
+            self.settings["shape"] = common_shape(cells, folder, column)
+        height, width, channels = self.settings["shape"]
+        return decode(cells, folder, (height, width, channels), column)
+
+
+class PixelView(ImageView):
+    """Principal components of the pixels, whitened so far that the small ones are not blown up.
+
+    Args:
+        most: principal components kept.
+        ridge: added to each variance, as a share of the largest one, before it is divided by.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        folder: str | None = None,
+        shape: Sequence[int] | None = None,
+        most: int = 120,
+        ridge: float = 0.01,
+    ):
+        super().__init__(columns, folder, shape, most=most, ridge=ridge)
+
+    def fit(self, raw: np.ndarray) -> "PixelView":
+        x_NP = _small(raw[sample_rows(raw, 10_000)])
+        mean_P = x_NP.mean(0)
+        x_NP -= mean_P
+        variance, axes = np.linalg.eigh((x_NP.T @ x_NP / len(x_NP)).astype(np.float64))
+        kept = np.argsort(-variance)[: min(self.settings["most"], len(x_NP))]
+        kept = kept[variance[kept] > 1e-7 * variance.max(initial=0.0)]
+        scale = (variance[kept] + self.settings["ridge"] * variance.max(initial=1e-12)) ** -0.5
+        axes_PD = (axes[:, kept] * scale * np.sign(axes[:, kept].sum(0) + 1e-12)).astype(np.float32)
+        self.learned = {"mean": mean_P, "axes": axes_PD}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return np.concatenate(
+            [(_small(part) - self.learned["mean"]) @ self.learned["axes"] for part in _parts(raw)]
+            or [np.zeros((0, self.learned["axes"].shape[1]), np.float32)]
+        )
+
+
+class HogView(ImageView):
+    """Histograms of oriented gradients, and of colours where there are any; suits linear models and kernels.
+
+    Source: Dalal & Triggs, "Histograms of oriented gradients for human detection" (CVPR 2005): 9 unsigned orientations,
+    2 x 2 cells a block, L2 normalisation clipped at 0.2. The number of cells is fixed here instead of their size.
+
+    Args:
+        cells: on the longer side; None is a fourth of its pixels, between 4 and 8.
+        orientations: of half a turn.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        folder: str | None = None,
+        shape: Sequence[int] | None = None,
+        cells: int | None = None,
+        orientations: int = 9,
+    ):
+        super().__init__(columns, folder, shape, cells=cells, orientations=orientations)
+
+    def fit(self, raw: np.ndarray) -> "HogView":
+        x_ND = self._histograms(raw[sample_rows(raw, 2_000)])
+        mean_D = x_ND.mean(0)
+        scale = 1 / max(float((x_ND - mean_D).std()) * x_ND.shape[1] ** 0.5, 1e-6)
+        self.learned = {"mean": mean_D, "scale": np.array(scale, np.float32)}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (self._histograms(raw) - self.learned["mean"]) * self.learned["scale"]
+
+    def _histograms(self, raw: np.ndarray) -> np.ndarray:
+        longest = max(raw.shape[1:3])
+        cells = self.settings["cells"] or min(8, max(4, longest // 4))
+        grid = tuple(max(2, round(cells * side / longest)) for side in raw.shape[1:3])
+        parts = []
+        for part in _parts(raw):
+            found = [gradient_histograms(part, grid, self.settings["orientations"])]
+            if raw.shape[3] == 3:
+                found.append(colour_histograms(part))
+            parts.append(np.concatenate(found, axis=1))
+        return np.concatenate(parts)
+
+
+class PatchView(ImageView):
+    """k-means over whitened patches, summed over quadrants (Coates, Ng & Lee 2011); the strongest view of photographs.
+
+    Args:
+        centres: of k-means; the paper's figures grow up to 4,000.
+        patch: pixels on a side; None takes 6 (the paper's), or a third of a smaller image.
+    """
+
+    costly = True
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        folder: str | None = None,
+        shape: Sequence[int] | None = None,
+        centres: int = 400,
+        patch: int | None = None,
+    ):
+        super().__init__(columns, folder, shape, centres=centres, patch=patch)
+
+    def fit(self, raw: np.ndarray) -> "PatchView":
+        shortest = min(raw.shape[1:3])
+        side = min(self.settings["patch"] or min(6, max(3, shortest // 3)), shortest)
+        pictures = raw[sample_rows(raw, 5_000)]
+        self.learned = learn_patches(pictures, (side, side), self.settings["centres"], flat=10.0)
+        features = self._features(pictures[:1_000])
+        self.learned |= {"mean": features.mean(0), "scale": 1 / np.maximum(features.std(0), 1e-3)}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (self._features(raw) - self.learned["mean"]) * self.learned["scale"]
+
+    def _features(self, raw: np.ndarray) -> np.ndarray:
+        return patch_features(raw, self.learned, stride=2 if max(raw.shape[1:3]) > 40 else 1)
+
+
+def gradient_histograms(images: np.ndarray, grid: tuple[int, ...], orientations: int = 9) -> np.ndarray:
+    """HOG of uint8 [N, H, W, C] as float32 [N, (rows - 1) (columns - 1) 4 orientations], by blocks of 2 x 2 cells.
+
+    A pixel's gradient (of the channel where it is largest) is shared out linearly among the two nearest orientations and
+    the four nearest cells.
+    """
+    x_NCHW = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sqrt()
+    padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    power, channel = (across.square() + down.square()).max(1, keepdim=True)
+    across, down = across.gather(1, channel), down.gather(1, channel)
+    strength = power.sqrt()
+    place = (torch.atan2(down, across) / torch.pi) % 1.0 * orientations
+    low = place.floor()
+    share = place - low
+    low = low.long() % orientations
+    maps = torch.zeros(len(images), orientations, *images.shape[1:3])
+    maps.scatter_(1, low, strength * (1 - share)).scatter_add_(1, (low + 1) % orientations, strength * share)
+    rows, columns = (_tents(side, cells) for side, cells in zip(images.shape[1:3], grid))
+    cells = torch.matmul(torch.matmul(rows, maps), columns.mT)  # [N, orientations, rows, columns]
+    blocks = torch.cat([cells[:, :, y : y - 1 or None, x : x - 1 or None] for y in (0, 1) for x in (0, 1)], dim=1)
+    blocks = F.normalize(blocks, dim=1, eps=1e-2).clamp(max=0.2)
+    return F.normalize(blocks, dim=1, eps=1e-2).permute(0, 2, 3, 1).flatten(1).numpy()
+
+
+def colour_histograms(images: np.ndarray, levels: int = 4, grid: int = 4) -> np.ndarray:
+    """uint8 [N, H, W, 3] -> float32 [N, levels^3 + 3 grid^2]: root of the shares of each colour, and mean colours."""
+    step = 256 // levels
+    index = (images // step).astype(np.int64) @ np.array([levels * levels, levels, 1])
+    index = index.reshape(len(images), -1) + np.arange(len(images))[:, None] * levels**3
+    shares = np.bincount(index.ravel(), minlength=len(images) * levels**3).reshape(len(images), -1)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
+    means = F.adaptive_avg_pool2d(pixels, grid).flatten(1).numpy()
+    return np.concatenate([np.sqrt(shares / index.shape[1]), means], axis=1).astype(np.float32)
+
+
+def _tents(side: int, cells: int) -> torch.Tensor:
+    """Weights [cells, side] that fall linearly from each cell's centre to the next one's."""
+    position = (torch.arange(side) + 0.5) * cells / side
+    return (1 - (position - (torch.arange(cells)[:, None] + 0.5)).abs()).clamp(min=0)
+
+
+def _small(raw: np.ndarray) -> np.ndarray:
+    """Pixels in 0..1, float32 [N, P], of pictures made so small that P <= 2,048."""
+    factor = 1
+    while raw[0].size / factor**2 > 2_048:
+        factor += 1
+    x_NCHW = torch.from_numpy(raw).permute(0, 3, 1, 2).float().div(255)
+    size = [max(1, side // factor) for side in raw.shape[1:3]]
+    if factor > 1:
+        x_NCHW = F.interpolate(x_NCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return x_NCHW.flatten(1).numpy()
+
+
+def _parts(raw: np.ndarray) -> list[np.ndarray]:
+    return [raw[start : start + _BATCH] for start in range(0, len(raw), _BATCH)]

@@ -1,0 +1,159 @@
+"""Image files and arrays as one array of pixels: decoded once, one size, one number of channels.
+
+Legend: N images, H height, W width, C channels (1 grey, 3 red, green, blue).
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cotrain.errors import InputError
+from cotrain.progress import progress
+
+LARGEST = 64  # pixels on the longer side: enough for the views, and small enough to learn in a minute
+MEMORY = 400_000_000  # bytes of all pixels together; more images than fit at LARGEST get a smaller size
+_LOOKED_AT = 200  # images from which size and channels are chosen
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_decoded: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
+
+
+def decode(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int], column: str = "image") -> np.ndarray:
+    """Images as uint8 [N, H, W, C].
+
+    As long as the result of an equal call is in use, it is given again: several views of one column share their pixels.
+
+    Args:
+        cells: paths (relative to `folder` if given), or arrays uint8 or bool [H, W] or [H, W, 1, 3 or 4], N of them.
+        shape: H, W, C of the result.
+        column: its name, for errors.
+
+    Raises:
+        InputError: an image cannot be read; the message names row, column and file.
+    """
+    key = _key(cells, folder, shape)
+    if (found := _decoded.get(key)) is not None:
+        return found
+    pixels = np.empty((len(cells), *shape), np.uint8)
+
+    def fill(row: int) -> None:
+        pixels[row] = _read(cells[row], folder, shape, f"Row {row}, column {column!r}")
+        step()
+
+    with progress("Reading images", len(cells)) as step, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, range(len(cells)), chunksize=64):
+            pass
+    _decoded[key] = pixels
+    return pixels
+
+
+def common_shape(cells: Sequence[Any], folder: str | None, column: str = "image") -> tuple[int, int, int]:
+    """H, W, C that suit the images: their usual size or a smaller one of the same aspect, and grey where all are grey.
+
+    Looks at 200 images, chosen by name or content and not by their place in the table.
+
+    Raises:
+        InputError: an image cannot be read, or there is none.
+    """
+    if not len(cells):
+        raise InputError(f"Column {column!r} holds no image.")
+    rows = sorted(range(len(cells)), key=lambda row: _cell_key(cells[row]))[:_LOOKED_AT]
+    looks = [_look(cells[row], folder, f"Row {row}, column {column!r}") for row in rows]
+    height, width = (float(np.median([look[side] for look in looks])) for side in (0, 1))
+    channels = 1 if all(look[2] for look in looks) else 3
+    height, width = np.clip(height, width / 3, width * 3), np.clip(width, height / 3, height * 3)
+    area = min(MEMORY / len(cells) / channels, height * width)
+    scale = min(1.0, LARGEST / max(height, width), (area / (height * width)) ** 0.5)
+    return max(4, round(height * scale)), max(4, round(width * scale)), channels
+
+
+def _look(cell: Any, folder: str | None, where: str) -> tuple[int, int, bool]:
+    """Height, width and whether it is grey."""
+    image = _open(cell, folder, where)
+    try:
+        with image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientation: a quarter turn
+            width, height = image.size[::-1] if turned else image.size
+            image.draft("RGB", (32, 32))
+            small = np.asarray(_upright(image, 3).resize((16, 16), Image.Resampling.BOX), np.int16)
+    except _UNREADABLE as error:
+        raise _unreadable(cell, folder, where, error) from error
+    return height, width, bool(np.ptp(small, axis=2).max() <= 8)
+
+
+def _read(cell: Any, folder: str | None, shape: tuple[int, int, int], where: str) -> np.ndarray:
+    height, width, channels = shape
+    if isinstance(cell, np.ndarray) and cell.dtype == np.uint8 and (*cell.shape, 1)[:3] == shape:
+        return cell.reshape(shape)
+    image = _open(cell, folder, where)
+    try:
+        with image:
+            image.draft("L" if channels == 1 else "RGB", (2 * max(height, width),) * 2)
+            flat = _upright(image, channels)
+            if flat.size != (width, height):
+                flat = flat.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+            return np.asarray(flat, np.uint8).reshape(shape)
+    except _UNREADABLE as error:
+        raise _unreadable(cell, folder, where, error) from error
+
+
+def _open(cell: Any, folder: str | None, where: str) -> Image.Image:
+    """The image, not decoded yet."""
+    if isinstance(cell, np.ndarray):
+        if cell.dtype == bool:
+            cell = cell.astype(np.uint8) * 255
+        if cell.dtype != np.uint8 or (*cell.shape, 1)[2:3] not in ((1,), (3,), (4,)) or not 2 <= cell.ndim <= 3:
+            raise InputError(f"{where} is an array {cell.dtype} {list(cell.shape)}; give uint8 [H, W] or [H, W, 3].")
+        return Image.fromarray(cell[:, :, 0] if cell.shape[2:] == (1,) else cell)
+    if not isinstance(cell, (str, os.PathLike)):
+        raise InputError(f"{where} is {cell!r}, neither the path of an image nor an array.")
+    try:
+        return Image.open(_path(cell, folder))
+    except _UNREADABLE as error:
+        raise _unreadable(cell, folder, where, error) from error
+
+
+def _upright(image: Image.Image, channels: int) -> Image.Image:
+    """Turned as its EXIF data say, on white where it is transparent, 8 bits a channel."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow's modes for 16 bits
+        image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _path(cell: Any, folder: str | None) -> Path:
+    return Path(folder, cell) if folder is not None else Path(cell)
+
+
+def _unreadable(cell: Any, folder: str | None, where: str, error: Exception) -> InputError:
+    name = "an array" if isinstance(cell, np.ndarray) else _path(cell, folder)
+    return InputError(f"{where}: {name} cannot be read as an image: {error}")
+
+
+def _cell_key(cell: Any) -> bytes:
+    content = cell.tobytes() if isinstance(cell, np.ndarray) else str(cell).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+def _key(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int]) -> str:
+    """Says which files or arrays these are, in which state, and what is asked of them."""
+    digest = hashlib.blake2b(repr((folder, shape)).encode(), digest_size=16)
+    for cell in cells:
+        if isinstance(cell, np.ndarray):
+            digest.update(repr((cell.shape, cell.dtype.str)).encode() + np.ascontiguousarray(cell).data)
+            continue
+        digest.update(f"\0{cell}".encode("utf-8", "surrogatepass"))
+        if isinstance(cell, (str, os.PathLike)) and (path := _path(cell, folder)).is_file():
+            status = path.stat()
+            digest.update(f"\0{status.st_mtime_ns}\0{status.st_size}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""Numbers and categories of a table as features for linear models and graphs, or for trees.
+
+Legend: N rows, K number columns, D features.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cotrain.views.view import View
+
+MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
+
+
+class _Cells(View):
+    """Numbers as float64 and categories as text, cell by cell."""
+
+    def __init__(self, columns: Sequence[str], categories: int = 0):
+        """`columns` are the number columns, then `categories` category columns."""
+        super().__init__(columns, categories=categories)
+        self.number = self.columns[: len(self.columns) - categories]
+        self.category = self.columns[len(self.columns) - categories :]
+
+    def extract(self, frame: pd.DataFrame) -> np.ndarray:
+        """Object array [N, K + categories]: float64 (NaN and infinities are missing), then str ("" is missing)."""
+        cells = np.empty((len(frame), len(self.columns)), dtype=object)
+        for place, column in enumerate(self.number):
+            values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+            cells[:, place] = np.where(np.isfinite(values), values, np.nan)
+        for place, column in enumerate(self.category, start=len(self.number)):
+            cells[:, place] = frame[column].fillna("").astype(str).to_numpy(dtype=object)
+        return cells
+
+    def _numbers(self, raw: np.ndarray) -> np.ndarray:
+        return raw[:, : len(self.number)].astype(np.float64)
+
+    def _learn(self, raw: np.ndarray) -> None:
+        numbers = self._numbers(raw)
+        with np.errstate(all="ignore"):
+            median = np.nanmedian(numbers, axis=0) if len(numbers) else np.zeros(numbers.shape[1])
+        self.learned = {"median": np.nan_to_num(median), "gaps": np.isnan(numbers).any(0)}
+        for place in range(len(self.category)):
+            values, counts = np.unique(raw[:, len(self.number) + place].astype(str), return_counts=True)
+            kept = values[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES]
+            self.learned[f"category{place}"] = np.sort(kept)
+
+    def _filled(self, numbers: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(numbers), self.learned["median"], numbers)
+
+    def _gaps(self, numbers: np.ndarray) -> np.ndarray:
+        """One column for each number column that had missing cells: 1 where the cell is missing."""
+        return np.isnan(numbers)[:, self.learned["gaps"]]
+
+
+class ScaledView(_Cells):
+    """Numbers of one size, categories as ones and zeros; for linear models, kernels and neighbour graphs.
+
+    Columns whose names differ only in a number at their end (pixel1, pixel2, ...) are one block: they share a unit, so
+    they keep their relative sizes, and a block counts as much as ten lone columns at the most. A skewed lone column is
+    taken in logarithms.
+    """
+
+    def fit(self, raw: np.ndarray) -> "ScaledView":
+        self._learn(raw)
+        numbers = self._filled(self._numbers(raw))
+        low = numbers.min(0, initial=0.0)
+        skewed = np.zeros(len(self.number), bool)
+        blocks = _blocks(self.number)
+        for place in (block[0] for block in blocks if len(block) == 1):
+            skewed[place] = low[place] >= 0 and _skew(numbers[:, place]) > 2
+        numbers = np.where(skewed, np.log1p(np.maximum(numbers, 0)), numbers)
+        centre, spread = numbers.mean(0), numbers.std(0)
+        scale = np.zeros_like(spread)
+        for block in blocks:
+            size = np.sqrt((spread[block] ** 2).mean())
+            scale[block] = np.sqrt(min(len(block), 10) / len(block)) / size if size > 0 else 0.0
+        self.learned |= {"skewed": skewed, "centre": centre, "scale": scale}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        numbers = self._numbers(raw)
+        filled = self._filled(numbers)
+        filled = np.where(self.learned["skewed"], np.log1p(np.maximum(filled, 0)), filled)
+        scaled = np.clip((filled - self.learned["centre"]) * self.learned["scale"], -10, 10)
+        parts = [scaled, self._gaps(numbers)]
+        for place in range(len(self.category)):
+            values = raw[:, len(self.number) + place].astype(str)
+            parts.append(values[:, None] == self.learned[f"category{place}"])
+        return np.hstack([part.astype(np.float32) for part in parts])
+
+
+class TreeView(_Cells):
+    """Numbers as they are, categories by their rank of frequency; for trees."""
+
+    def fit(self, raw: np.ndarray) -> "TreeView":
+        self._learn(raw)
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        numbers = self._numbers(raw)
+        parts = [self._filled(numbers), self._gaps(numbers)]
+        for place in range(len(self.category)):
+            known = self.learned[f"category{place}"]
+            values = raw[:, len(self.number) + place].astype(str)
+            index = np.searchsorted(known, values)
+            found = known[np.minimum(index, len(known) - 1)] == values if len(known) else np.zeros(len(values), bool)
+            parts.append(np.where(found, index, -1)[:, None])
+        return np.hstack([part.astype(np.float32) for part in parts])
+
+
+def _blocks(names: Sequence[str]) -> list[list[int]]:
+    """Places of the columns by block; a column without sisters is a block alone."""
+    stems: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        stem = re.sub(r"[\s_.\-]*\d+(?:[_x.\-]\d+)*$", "", str(name))
+        stems.setdefault(stem if stem != str(name) else f"{name}\x00", []).append(place)
+    return [block for places in stems.values() for block in ([places] if len(places) >= 4 else [[p] for p in places])]
+
+
+def _skew(values: np.ndarray) -> float:
+    spread = values.std()
+    return float((((values - values.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0

@@ -1,0 +1,376 @@
+import json
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cotrain.auto.columns import Columns, find_kind, infer
+from cotrain.auto.dates import date_columns, date_numbers, looks_like_dates, read_dates
+from cotrain.auto.labels import cell_texts, natural_order, read_labels
+from cotrain.auto.read import read
+from cotrain.errors import InputError
+
+ROWS = 60
+RANDOM = np.random.default_rng(0)
+WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mu") for b in ("na", "ri", "to", "se")]
+
+
+def sentence(words: int) -> str:
+    return " ".join(RANDOM.choice(WORDS, words))
+
+
+def kind(cells, name="c", folder=None):
+    return find_kind(read(pd.DataFrame({name: list(cells)})).frame[name], folder)
+
+
+TARGET = ["yes", "no", None] * (ROWS // 3)
+
+
+def table(**columns):
+    return read(pd.DataFrame({**columns, "label": TARGET})).frame
+
+
+# Kinds
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([sentence(8) for _ in range(ROWS)], "text"),
+        ([f"{a}{b} {c}" for a in WORDS[:4] for b in WORDS[:5] for c in WORDS[:3]], "text"),
+        ([f"https://example.org/{word}/page" + "x" * i for i, word in enumerate(WORDS * 4)], "text"),
+        ([f"今日はとても良い天気ですね{i}" for i in range(ROWS)], "text"),
+        (["red", "green", "blue"] * 20, "category"),
+        (["I agree with this one", "I do not agree at all"] * 30, "category"),
+        (["007", "012", "113"] * 20, "category"),
+        ([True, False] * 30, "category"),
+        (["x", None, None] * 20, "category"),
+        (RANDOM.normal(size=ROWS), "number"),
+        ([1, 2, 3] * 20, "number"),
+        (["1.5", "2", "3"] * 20, "number"),
+        ([str(i % 7) for i in range(59)] + ["unknown"], "number"),
+        ([f"2024-0{1 + i % 9}-1{i % 10} 12:0{i % 10}" for i in range(ROWS)], "date"),
+        ([f"{1 + i % 28}.{1 + i % 12}.2023" for i in range(ROWS)], "date"),
+        (pd.date_range("2020", periods=ROWS), "date"),
+    ],
+)
+def test_kinds(cells, expected):
+    assert kind(cells)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ([3.0] * ROWS, "constant (3 in every row)"),
+        (["same"] * ROWS, "constant ('same' in every row)"),
+        ([True] * ROWS, "constant"),
+        ([None] * ROWS, "empty"),
+        ([np.nan] * ROWS, "empty"),
+        (["", " "] * 30, "empty"),
+        (range(1000, 1000 + ROWS), "numbers the rows"),
+        (RANDOM.permutation(ROWS), "numbers the rows"),
+        (RANDOM.choice(900_000, ROWS, replace=False) + 100_000, "another whole number"),
+        ([str(uuid.UUID(int=i * 10**30)) for i in range(ROWS)], "UUIDs"),
+        ([f"{i * 7919 + 4_000_000_000:x}" for i in range(ROWS)], "hexadecimal"),
+        ([f"AB-{i:05d}" for i in range(ROWS)], "another code"),
+    ],
+)
+def test_columns_that_say_nothing_are_dropped_with_the_reason(cells, reason):
+    assert kind(cells)[0] == "dropped"
+    assert reason in kind(cells)[1]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        np.arange(15),  # too few to call them identifiers
+        np.arange(ROWS) * 1.5,
+        np.append(np.arange(ROWS) * 37, 37),  # a value that comes twice
+        RANDOM.choice(100_000, ROWS, replace=False),  # whole numbers of many sizes, such as prices
+    ],
+)
+def test_numbers_that_are_no_identifiers_stay(cells):
+    assert kind(cells)[0] == "number"
+
+
+def test_a_column_called_id_is_one_if_its_values_are_unique():
+    values = RANDOM.choice(100_000, ROWS, replace=False)
+    assert kind(values, "customer_id")[0] == "dropped"
+    assert kind(values, "idle_time")[0] == "number"
+    assert kind(np.tile(values[:30], 2), "customer_id")[0] == "number"
+
+
+def test_names_and_words_stay_text_although_each_is_unique():
+    assert kind([a + b for a in WORDS for b in WORDS][:ROWS])[0] == "text"
+
+
+def test_files_are_told_by_their_suffix_and_must_exist(tmp_path):
+    (tmp_path / "p").mkdir()
+    for i in range(ROWS):
+        (tmp_path / "p" / f"{i}.JPG").write_bytes(b"")
+    names = [f"p/{i}.JPG" for i in range(ROWS)]
+    assert kind(names, folder=tmp_path) == ("image", "")
+    assert kind([*names[:-1], "p/none.JPG"], folder=tmp_path) == ("image", "")
+    found, reason = kind([f"gone/{i}.wav" for i in range(ROWS)], folder=tmp_path)
+    assert found == "dropped"
+    assert "audio files, but none such as 'gone/0.wav'" in reason
+
+
+# The whole table
+
+
+def test_every_column_finds_its_place():
+    frame = table(
+        id=range(ROWS),
+        review=[sentence(9) for _ in range(ROWS)],
+        colour=["red", "blue", ""] * 20,
+        size=RANDOM.normal(size=ROWS),
+        day=[f"2024-01-{1 + i % 28:02d}" for i in range(ROWS)],
+        version=["1.0"] * ROWS,
+        who=["ann", "bob", "eve", "joe"] * 15,
+    )
+    columns = infer(frame, target="label", group="who")
+    assert (columns.text, columns.category, columns.number) == (("review",), ("colour",), ("size",))
+    assert (columns.date, columns.group) == (("day",), ("who",))
+    assert set(columns.dropped) == {"id", "version"}
+    assert columns.levels == {"colour": ("blue", "red")}
+    assert columns.orders == {"day": "year first"}
+    assert columns.features == ("review", "size", "colour", "day")
+    assert columns.numbers == ("size", "day:day", "day:month", "day:weekday", "day:hour")
+    assert Columns.from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
+
+
+def test_what_is_named_is_not_guessed():
+    frame = table(a=["1", "2", "3"] * 20, b=["x", "y"] * 30, c=range(ROWS))
+    columns = infer(frame, target="label", text=["a", "c"], drop="b")
+    assert columns.text == ("a", "c")
+    assert columns.dropped == {"b": "dropped on request"}
+
+
+def test_misspelt_columns_are_suggested():
+    frame = table(review=[sentence(5) for _ in range(ROWS)])
+    with pytest.raises(InputError, match=r"no column 'Lable'\. Did you mean 'label'"):
+        infer(frame, target="Lable")
+    with pytest.raises(InputError, match="Did you mean 'review'"):
+        infer(frame, target="label", text="reviews")
+    with pytest.raises(InputError, match="the columns are review, label"):
+        infer(frame, target="zzzzzz")
+
+
+def test_one_column_for_one_purpose():
+    frame = table(a=range(ROWS), b=range(ROWS))
+    with pytest.raises(InputError, match="'a' is given as text and as drop"):
+        infer(frame, target="label", text="a", drop="a")
+    with pytest.raises(InputError, match="'label' is given as target and as group"):
+        infer(frame, target="label", group="label")
+
+
+def test_nothing_left_to_learn_from():
+    with pytest.raises(InputError, match=r"No column is left.*id: identifier"):
+        infer(table(id=range(ROWS)), target="label")
+    with pytest.raises(InputError, match="there is no other column"):
+        infer(table(), target="label")
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("cells", "word"),
+    [
+        (RANDOM.normal(size=ROWS), "regression"),
+        ([f"{x:.3f}" for x in RANDOM.normal(size=ROWS - 1)] + ["?"], "regression"),
+        ([0.5, 1.25, 2.5, 3.75, 9.1, None] * 1, "regression"),
+        (np.arange(400), "regression"),
+        (RANDOM.integers(18, 90, 40), "regression"),
+        (["a;b", "a", "b", "b;c"] * 15, "'a;b'"),
+        (["x|y", "y|x", "z"] * 20, "multi-label"),
+        (["python,pandas", "python", "pandas,numpy"] * 20, "multi-label"),
+        (["3,10", "3", "10,4,27", "27"] * 15, "multi-label"),
+        ([["a", "b"], ["a"], ["c"]] * 20, "multi-label"),
+        (["['a', 'b']", "['a']", "[]"] * 20, "multi-label"),
+        ([f"free text number {word} {i}" for i, word in enumerate(WORDS * 4)], "no classes"),
+        (pd.date_range("2020", periods=ROWS), "dates"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused(cells, word):
+    frame = read(pd.DataFrame({"x": range(len(cells)), "target": list(cells)})).frame
+    with pytest.raises(InputError, match=word):
+        infer(frame, target="target", text="x")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [0, 1] * 30,
+        [1.0, None, 2.0] * 20,
+        np.arange(150).repeat(8),  # many classes
+        np.arange(0.5, 5.5, 0.5).repeat(6),  # half stars
+        ["Sci/Tech", "World", "a|b", "a|c"] * 15,  # paths, not sets
+        ["Paris, France", "Paris", "Oslo, Norway"] * 20,
+        ["3,5", "3", "4,5", "5"] * 15,
+        [True, False] * 30,
+        ["a", "b", None] * 20,
+        [f"class {i}" for i in range(40)] * 2,
+        [None] * ROWS,
+    ],
+)
+def test_targets_that_are_classes_pass(cells):
+    frame = read(pd.DataFrame({"x": range(len(cells)), "target": list(cells)})).frame
+    assert infer(frame, target="target", text="x").target == "target"
+
+
+# Labels
+
+
+def labels(cells, unlabelled=None):
+    return read_labels(read(pd.DataFrame({"y": list(cells)})).frame["y"], unlabelled)
+
+
+def test_labels_are_text_in_natural_order():
+    found = labels([10.0, 2.0, np.nan, 1.0])
+    assert found.values.tolist() == ["10", "2", None, "1"]
+    assert found.classes == ["1", "2", "10"]
+    assert found.codes(found.classes).tolist() == [2, 1, -1, 0]
+    assert found.counts() == {"1": 1, "2": 1, "10": 1}
+    assert natural_order(["b10", "a", "b9", "-1", "2.5", "B1"]) == ["-1", "2.5", "a", "B1", "b9", "b10"]
+
+
+def test_spaces_and_empty_cells():
+    found = labels([" spam", "spam ", "ham", "", "  ", None, "NaN", "null"])
+    assert found.classes == ["ham", "spam"]
+    assert found.known.tolist() == [True] * 3 + [False] * 5
+    assert any("'NaN'" in warning and "2 cells" in warning for warning in found.warnings)
+
+
+def test_one_and_one_point_zero_are_one_label():
+    assert labels(["1", "1.0", "x"]).classes == ["1", "x"]
+    assert labels(["1.0", "1.10", "x"]).classes == ["1.0", "1.10", "x"]
+    assert labels([1, 0.5, 0.5]).classes == ["0.5", "1"]
+    assert labels([True, False]).classes == ["False", "True"]
+
+
+@pytest.mark.parametrize(("cells", "value"), [(["a", "?", "b"], "?"), ([1, -1, 2], "-1"), ([1.0, 9.0, 2.0], "9")])
+def test_a_value_for_no_label(cells, value):
+    found = labels(cells, value)
+    assert found.known.tolist() == [True, False, True]
+    assert not found.warnings
+
+
+def test_a_value_for_no_label_that_never_occurs_is_warned_of():
+    assert "'?'" in labels(["a", "b"], "?").warnings[0]
+    assert not labels(["1", "NA", "2"], "NA").warnings
+
+
+def test_minus_one_beside_whole_numbers_is_no_label():
+    found = labels([0, 1, -1, -1])
+    assert found.classes == ["0", "1"]
+    assert "2 cells of -1" in found.warnings[0]
+    assert labels([-1, 1, -1]).classes == ["1"]
+    assert labels([-2, 1, -1]).classes == ["-2", "-1", "1"]
+    assert labels([-1, 1, 3], unlabelled="3").classes == ["-1", "1"]
+    assert labels(["-1", "a"]).classes == ["-1", "a"]
+
+
+def test_doubtful_classes_are_warned_of_and_kept():
+    found = labels(["Spam", "spam", "NA", "ham"])
+    assert found.classes == ["ham", "NA", "Spam", "spam"]
+    assert any("'Spam', 'spam'" in warning for warning in found.warnings)
+    assert any("--unlabelled 'NA'" in warning for warning in found.warnings)
+
+
+def test_cells_of_number_columns_as_text():
+    assert cell_texts(pd.Series([1.0, 2.5, np.nan, np.inf])) == ["1", "2.5", None, "inf"]
+    assert cell_texts(pd.Series([3, 4])) == ["3", "4"]
+
+
+# Dates
+
+
+@pytest.mark.parametrize(
+    ("texts", "order"),
+    [
+        (["2024-01-31", "2024/1/5"], "year first"),
+        (["2024-01-31T10:20:30Z", "2024-01-31 10:20"], "year first"),
+        (["31/01/2024", "01/02/2024"], "day first"),
+        (["1/31/2024", "2/1/2024 10:30"], "month first"),
+        (["3.4.2024", "5.6.2024"], "day first"),
+        (["1.5", "2.5"], ""),
+        (["2024", "2023"], ""),
+        (["hello", "2024-01-31"], ""),
+        ([], ""),
+    ],
+)
+def test_dates_are_recognised(texts, order):
+    assert looks_like_dates(texts) == order
+
+
+def test_dates_are_read_and_become_numbers_by_hand():
+    day_first = read_dates(pd.Series(["01/02/1970 06:00", "nothing", None]), "day first")
+    assert day_first.iloc[0] == pd.Timestamp("1970-02-01 06:00")
+    assert day_first.isna().tolist() == [False, True, True]
+    assert read_dates(pd.Series(["1/2/1970"]), "month first").iloc[0] == pd.Timestamp("1970-01-02")
+    assert read_dates(pd.Series(["1970/1/2", "1970-01-02T01:00+01:00"]), "year first").tolist() == [
+        pd.Timestamp("1970-01-02"),
+        pd.Timestamp("1970-01-02"),
+    ]
+    # 1 February 1970 was a Sunday, 31 days after 1 January.
+    parts = [part[0] for part in date_numbers(day_first)]
+    assert parts == [31.25, 2, 6, 6]
+    assert all(np.isnan(part[1]) for part in date_numbers(day_first))
+    assert date_columns("d") == ("d:day", "d:month", "d:weekday", "d:hour")
+
+
+# Hints at groups
+
+
+def test_columns_that_sound_like_groups_are_hinted_at_and_not_applied():
+    frame = table(speaker=["ann", "bob", "eve", "joe"] * 15, text=[sentence(6) for _ in range(ROWS)])
+    columns = infer(frame, target="label")
+    assert columns.group == ()
+    assert len(columns.hints) == 1
+    assert "--group 'speaker'" in columns.hints[0]
+    assert infer(frame, target="label", group="speaker").hints == ()
+
+
+def test_parts_of_file_names_are_hinted_at_but_neither_label_nor_index(tmp_path):
+    digits, speakers, index = (
+        np.arange(ROWS) % 3,
+        np.array(["ann", "bob", "eve", "joe"])[np.arange(ROWS) // 15],
+        np.arange(15),
+    )
+    names = [f"{d}_{s}_{i}.wav" for d, s, i in zip(digits, speakers, np.tile(index, 4))]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    frame = read(pd.DataFrame({"file": names, "digit": digits})).frame
+    columns = infer(frame, target="digit", folder=tmp_path)
+    assert columns.audio == ("file",)
+    assert len(columns.hints) == 1
+    assert "part 2 (4 different, such as ann, bob, eve)" in columns.hints[0]
+
+
+# Whatever the table, the answer is columns or a refusal
+
+cells = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.dates(),
+    st.lists(st.text(max_size=2), max_size=2),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=80)
+@given(rows=st.lists(st.tuples(cells, cells, st.sampled_from(["a", "b", "", None, 1, -1])), min_size=1, max_size=25))
+def test_any_table_has_columns_or_is_refused(rows):
+    frame = read(pd.DataFrame(rows, columns=["p", "q", "y"], dtype=object)).frame
+    try:
+        columns = infer(frame, target="y")
+    except InputError:
+        return
+    assert {*columns.features, *columns.dropped} == {"p", "q"}

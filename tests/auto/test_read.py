@@ -1,0 +1,545 @@
+import codecs
+import csv
+import gzip
+import io
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from cotrain.auto.cells import read_numbers, whole_numbers
+from cotrain.auto.read import read
+from cotrain.errors import InputError
+
+odd = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+# NUL cannot be kept (it is removed, see below); half characters cannot be written to a file.
+texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
+nasty = st.sampled_from(
+    ['"', '""', ",", ";", "\n", "\r\n", "a\nb,c", "\t", "|", "NA", "007", "1.50", " x ", "'", "é", "😀"]
+)
+tables = st.integers(1, 4).flatmap(
+    lambda width: st.lists(st.lists(texts | nasty, min_size=width, max_size=width), min_size=1, max_size=8)
+)
+
+
+def write(path, content, encoding="utf-8"):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return path
+
+
+def said(source, *parts):
+    return any(all(part in warning for part in parts) for warning in source.warnings)
+
+
+def assert_cells(frame, rows):
+    """Cells of text columns are those written; a column may only have become numbers if each of its cells is one."""
+    assert frame.shape == (len(rows), len(rows[0]))
+    for position in range(len(rows[0])):
+        written = [row[position] for row in rows]
+        column = frame.iloc[:, position]
+        if pd.api.types.is_numeric_dtype(column):
+            for cell, value in zip(written, column):
+                missing = cell.strip().lower() in ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
+                assert np.isnan(value) if missing else float(cell) == value
+                assert missing or not (cell.strip("+- 0") and cell.strip().startswith("0") and cell.strip().isdigit())
+        else:
+            assert column.tolist() == written
+
+
+# Round trips
+
+
+@odd
+@given(rows=tables, delimiter=st.sampled_from(",;\t|"), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+def test_any_text_survives_a_delimited_file(tmp_path, rows, delimiter, quoting):
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, quoting=quoting)
+    writer.writerow([f"column_{i}" for i in range(len(rows[0]))])
+    writer.writerows(rows)
+    path = write(tmp_path / ("table.tsv" if delimiter == "\t" else "table.csv"), stream.getvalue())
+    blank = [row for row in rows if len(row) == 1 and not row[0] and quoting == csv.QUOTE_MINIMAL]
+    assert not blank or '""' in stream.getvalue()  # the writer itself tells an empty cell from a blank line
+    assert_cells(read(path).frame, rows)
+
+
+@odd
+@given(rows=tables)
+def test_any_text_survives_json_lines(tmp_path, rows):
+    lines = [json.dumps({f"column_{i}": cell for i, cell in enumerate(row)}, ensure_ascii=False) for row in rows]
+    frame = read(write(tmp_path / "table.jsonl", "\n".join(lines))).frame
+    assert frame.to_numpy().tolist() == rows
+
+
+@odd
+@given(rows=tables)
+def test_any_text_survives_parquet(tmp_path, rows):
+    columns = {f"column_{i}": [row[i] for row in rows] for i in range(len(rows[0]))}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "table.parquet")
+    assert read(tmp_path / "table.parquet").frame.to_numpy().tolist() == rows
+
+
+@odd
+@given(numbers=st.lists(st.floats(allow_nan=False, width=64), min_size=1, max_size=10))
+def test_any_number_survives_a_delimited_file(tmp_path, numbers):
+    path = write(tmp_path / "table.csv", "x\n" + "\n".join(map(repr, numbers)))
+    np.testing.assert_array_equal(read(path).frame["x"], np.array(numbers))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(
+    content=st.binary(max_size=300) | st.text(alphabet='a1,;\t"\n\r|{}[]: \0é', max_size=80).map(str.encode),
+    start=st.sampled_from(
+        [b"", b"a,b\n", b'{"a": 1}\n', b"PAR1", b"PK\x03\x04", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b"]
+    ),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ".npz", ".txt", ".bin"]),
+)
+def test_random_bytes_are_read_or_refused(tmp_path, content, start, suffix):
+    path = write(tmp_path / f"table{suffix}", start + content)
+    try:
+        source = read(path)
+    except InputError:
+        return
+    assert len(source.frame)
+    assert source.frame.columns.is_unique
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_a_table_cut_anywhere_is_refused(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".npz":
+        np.savez(path, X=np.ones((20, 2)), y=np.arange(20))
+    else:
+        pyarrow.parquet.write_table(pa.table({"a": ["x"] * 50}), path)
+    whole = path.read_bytes()
+    for size in range(1, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError):
+            read(path)
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_encodings_are_found(tmp_path, encoding):
+    path = write(tmp_path / "table.csv", "text,label\nnaïve café at noon,good\n日本 and more,bad\n", encoding)
+    source = read(path)
+    assert source.frame["text"].tolist() == ["naïve café at noon", "日本 and more"]
+    assert source.frame.columns.tolist() == ["text", "label"]
+    assert not source.warnings
+
+
+def test_western_encoding_is_read_with_a_warning_that_names_the_line(tmp_path):
+    source = read(write(tmp_path / "table.csv", "text,label\nplain,a\ncafé €5,b\n", "cp1252"))
+    assert source.frame["text"].tolist() == ["plain", "café €5"]
+    assert said(source, "line 3", "0xe9", "cp1252", "UTF-8")
+    latin = read(write(tmp_path / "latin.csv", b"text\nabc \x81 \xe9\n"))
+    assert said(latin, "line 2", "0x81", "latin-1")
+
+
+def test_a_late_bad_byte_is_found_with_its_line(tmp_path):
+    rows = b"".join(b"a row of text,label\n" for _ in range(200_000))
+    source = read(write(tmp_path / "table.csv", b"text,label\n" + rows + b"caf\xe9,x\n"))
+    assert said(source, "line 200002")
+    assert source.frame["text"].iloc[-1] == "café"
+
+
+def test_broken_utf16_is_refused(tmp_path):
+    with pytest.raises(InputError, match="UTF-16: line 2"):
+        read(write(tmp_path / "table.csv", codecs.BOM_UTF16_LE + "a,b\n".encode("utf-16-le") + b"\x00\xd8a\x00\n"))
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\x89PNG\r\n", "image"),
+        (b"\xd0\xcf\x11\xe0", "Excel"),
+        (b"\x80\x04\x95\x00", "pickle"),
+        (b"RIFF....", "sound"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path, start, what):
+    with pytest.raises(InputError, match=what):
+        read(write(tmp_path / "table.csv", start + bytes(range(256))))
+
+
+def test_spreadsheets_and_binary_files_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "table.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(InputError, match="save the sheet as CSV"):
+        read(tmp_path / "table.xlsx")
+    with pytest.raises(InputError, match="not a text file"):
+        read(write(tmp_path / "table.csv", b"\x01" + bytes(range(255, -1, -1)) * 20))
+
+
+def test_nul_characters_are_removed_with_a_warning(tmp_path):
+    source = read(write(tmp_path / "table.csv", "a,b\nx,y\nx\0x,\0\n"))
+    assert source.frame.to_numpy().tolist() == [["x", "y"], ["xx", ""]]
+    assert said(source, "NUL", "line 3")
+
+
+# Delimiters and quotes
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt"])
+def test_the_delimiter_is_found_whatever_the_file_is_called(tmp_path, delimiter, suffix):
+    rows = [["text", "label"], ["well, this; is | fine", "a"], ["no, really, no", "b"], ["short", "a"]]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter).writerows(rows)
+    frame = read(write(tmp_path / f"table{suffix}", stream.getvalue())).frame
+    assert [frame.columns.tolist(), *frame.to_numpy().tolist()] == rows
+
+
+def test_excel_style_cells(tmp_path):
+    source = read(write(tmp_path / "t.csv", 'text,label\r\n"two\r\nlines, ""quoted""",a\r\n\r\nplain,b\r\n'))
+    assert source.frame["text"].tolist() == ['two\r\nlines, "quoted"', "plain"]
+    assert [source.row_label(0), source.row_label(1)] == ["row 1 (line 2)", "row 2 (line 5)"]
+    named = read(write(tmp_path / "u.csv", "sep=;\na;b\n1;2\n"))
+    assert named.frame.to_dict("list") == {"a": [1], "b": [2]}
+    assert named.row_label(0) == "row 1 (line 3)"
+
+
+def test_quotes_that_are_not_csv_quotes_stay_in_the_text(tmp_path):
+    lines = ['label\ttext\nham\t"Wen u miss someone" he said', "spam\tfree", 'ham\t"and never closed', "ham\tok"]
+    source = read(write(tmp_path / "t.tsv", "\n".join(lines)))
+    assert source.frame["text"].tolist() == ['"Wen u miss someone" he said', "free", '"and never closed', "ok"]
+    assert said(source, "Line 2", "ordinary characters")
+
+
+def test_one_bad_quote_among_good_ones_is_repaired(tmp_path):
+    rows = "".join(f'"text, {i}",a\n' for i in range(20))
+    source = read(write(tmp_path / "t.csv", 'text,label\n"first" one,a\n' + rows))
+    assert source.frame["text"].tolist()[:2] == ["first one", "text, 0"]
+    assert said(source, "Line 2", "closing double quote")
+
+
+def test_a_quote_that_is_never_closed_is_refused_with_its_line(tmp_path):
+    rows = "".join(f'"text, {i}",a\n' for i in range(20))
+    with pytest.raises(InputError, match=r"line 22.*never closed"):
+        read(write(tmp_path / "t.csv", "text,label\n" + rows + '"open, b\nx,y\n'))
+
+
+def test_rows_swallowed_by_a_pair_of_quotes_are_warned_of(tmp_path):
+    source = read(write(tmp_path / "t.tsv", 'label\ttext\nham\t"hello\nham\tbye"\nham\tok\n'))
+    assert len(source) == 2
+    assert said(source, "several lines", "1 (line 2)")
+
+
+def test_old_mac_line_ends_and_gzip(tmp_path):
+    source = read(write(tmp_path / "t.csv.gz", gzip.compress(b"a,b\rx,1\ry,2\r")))
+    assert source.frame.to_dict("list") == {"a": ["x", "y"], "b": [1, 2]}
+    with pytest.raises(InputError, match="cannot be read"):
+        read(write(tmp_path / "u.csv.gz", gzip.compress(b"a,b\rx,1\r" * 1000)[:-20]))
+
+
+def test_huge_cells_and_one_column(tmp_path):
+    huge = "x" * 2_000_000
+    source = read(write(tmp_path / "t.csv", f"text\n{huge}\nwith, commas? no\n"))
+    assert source.frame["text"].tolist() == [huge, "with, commas? no"]
+    assert csv.field_size_limit() == 131_072
+
+
+# Ragged rows
+
+
+def test_short_rows_are_filled_and_trailing_delimiters_dropped(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a,b,c\nx,y,z\nx\nx,y,z,,\n"))
+    assert source.frame.to_numpy().tolist() == [["x", "y", "z"], ["x", "", ""], ["x", "y", "z"]]
+    assert said(source, "fewer cells than the 3", "1 (line 3)")
+    assert said(source, "empty cells beyond", "1 (line 4)")
+
+
+def test_many_long_rows_are_refused_with_their_lines(tmp_path):
+    with pytest.raises(
+        InputError, match=r"2 of 4 rows.*line 3 \(3 cells\), line 5 \(4 cells\).*comma in double quotes"
+    ):
+        read(write(tmp_path / "t.csv", "a,b\nx,y\nx,y,z\nx,y\nx,y,z,w\n"))
+
+
+def test_few_long_rows_are_left_out_with_their_lines(tmp_path):
+    rows = ["x,y"] * 150
+    rows[70] = "x,y,z"
+    source = read(write(tmp_path / "t.csv", "a,b\n" + "\n".join(rows)))
+    assert len(source) == 149
+    assert said(source, "left out", "1 (line 72)")
+    assert source.row_label(70) == "row 71 (line 73)"
+
+
+# Headers
+
+
+def test_column_names_are_made_unique(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a, a ,,a (2),a\nq,r,s,t,u\n"))
+    assert source.frame.columns.tolist() == ["a", "a (3)", "column 3", "a (2)", "a (4)"]
+    assert said(source, "Column 2", "'a (3)'")
+    assert said(source, "Column 3", "no name")
+
+
+def test_a_header_of_numbers_is_warned_of(tmp_path):
+    assert said(read(write(tmp_path / "t.csv", "1,2.5\n3,4\n")), "first line", "header")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("a,b\n", "no row below"),
+        ("a,b\n\n  \n", "no row below"),
+        ("\0\0", "empty"),
+    ],
+)
+def test_nothing_to_read(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / "t.csv", content))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1", "2"], [1, 2]),
+        (["1", "", "3"], [1, np.nan, 3]),
+        (["1.5", "NA", "-2e3", ".5", "+1."], [1.5, np.nan, -2000, 0.5, 1]),
+        ([" 1 ", "inf", "-Infinity", "nan"], [1, np.inf, -np.inf, np.nan]),
+        (["0", "-0", "10"], [0, 0, 10]),
+        (["007", "010"], None),
+        (["007", "12", "13"], None),
+        (["1", "x"], None),
+        (["1,5", "2,5"], None),
+        (["", "NA"], None),
+        (["12345678901234567890123", "1"], None),
+        (["9007199254740993", ""], None),
+        (["0x10", "1"], None),
+        (["1_000"], None),
+        (["１", "２"], None),
+    ],
+)
+def test_which_columns_are_numbers(cells, values):
+    read_values = whole_numbers(pd.Series(cells))
+    if values is None:
+        assert read_values is None
+    else:
+        np.testing.assert_array_equal(read_values, values)
+
+
+def test_whole_numbers_keep_every_digit():
+    np.testing.assert_array_equal(whole_numbers(pd.Series(["9007199254740993", "1"])), [9007199254740993, 1])
+    assert whole_numbers(pd.Series(["1", "2"])).dtype == np.int64
+
+
+def test_strays_among_numbers_are_counted():
+    numbers = read_numbers(pd.Series(["1", "two", "", "3", "inf"]))
+    assert numbers.strays.tolist() == [1]
+    assert numbers.share == 3 / 4
+    assert read_numbers(pd.Series(["007", "8"])).share == 0
+
+
+def test_mixed_columns_stay_text_and_are_warned_of(tmp_path):
+    rows = [str(i) for i in range(40)]
+    rows[20] = "unknown"
+    source = read(write(tmp_path / "t.csv", "age,b\n" + "\n".join(f"{cell},x" for cell in rows)))
+    assert source.frame["age"].tolist() == rows
+    assert said(source, "'age'", "numbers: 1, first 'unknown'", "row 21 (line 22)")
+
+
+def test_decimal_commas_in_a_semicolon_file(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a;b\n1,5;x\n-2;y\n;z\n"))
+    np.testing.assert_array_equal(source.frame["a"], [1.5, -2, np.nan])
+    assert said(source, "'a'", "decimal point")
+
+
+# JSON lines, Parquet, NPZ
+
+
+def test_json_lines_with_lacking_keys_and_types(tmp_path):
+    lines = [
+        '{"a": 1, "b": "x", "c": true}',
+        "",
+        '{"b": null, "d": [1, "é"], "a": 2.5}',
+        '{"a": 3, "b": 7, "c": false}',
+    ]
+    source = read(write(tmp_path / "t.jsonl", "\n".join(lines)))
+    assert source.frame["a"].tolist() == [1, 2.5, 3]
+    assert source.frame["b"].isna().tolist() == [False, True, False]
+    assert source.frame["b"].iloc[2] == "7"
+    assert said(source, "'b'", "int, str")
+    assert source.frame["c"].iloc[0] == "True"
+    assert source.frame["d"].iloc[1] == '[1, "é"]'
+    assert source.row_label(1) == "row 2 (line 3)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}\n{"a": 2\n', "line 2: no valid JSON"),
+        ('{"a": 1}\n[1]\n', "line 2: an object"),
+        ("[1, 2]", "record 1: an object"),
+        ("\n \n", "no record"),
+        ("[" * 100_000, "line 1"),
+        ('{"a": ' + "1" * 10_000 + "}", "line 1: no valid JSON"),
+        ("[]", "no record"),
+        ("{}", "no column"),
+    ],
+)
+def test_broken_json_is_refused_with_its_line(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / "t.jsonl", content))
+
+
+def test_json_array_half_characters_and_long_integers(tmp_path):
+    source = read(write(tmp_path / "t.json", '[{"a": "x\\ud800y", "n": 123456789012345678901}, {"a": "z", "n": 1}]'))
+    assert source.frame["a"].tolist() == ["x?y", "z"]
+    assert source.frame["n"].tolist() == ["123456789012345678901", "1"]
+
+
+def test_parquet_types(tmp_path):
+    table = pa.table(
+        {
+            "n": pa.array([1, None, 3]),
+            "kind": pa.array(["a", "b", None]).dictionary_encode(),
+            "day": pa.array([0, 1, None], pa.date32()),
+            "when": pa.array([0, 1, 2], pa.timestamp("us", tz="Europe/Paris")),
+            "raw": pa.array([b"x", b"y", b"z"]),
+            "list": pa.array([["a"], ["b", "c"], None]),
+            "price": pa.array([1, 2, None], pa.decimal128(5, 2)),
+            "yes": pa.array([True, False, None]),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    source = read(tmp_path / "t.parquet")
+    frame = source.frame
+    np.testing.assert_array_equal(frame["n"], [1, np.nan, 3])
+    assert frame["kind"].tolist()[:2] == ["a", "b"]
+    assert frame["day"].iloc[1] == pd.Timestamp("1970-01-02")
+    assert pd.api.types.is_datetime64_dtype(frame["when"])
+    assert frame["list"].iloc[1] == '["b", "c"]'
+    np.testing.assert_array_equal(frame["price"], [1, 2, np.nan])
+    assert frame["yes"].iloc[0] == "True"
+    assert "raw" not in frame
+    assert said(source, "'raw'", "bytes")
+
+
+def test_parquet_under_a_wrong_name(tmp_path):
+    pyarrow.parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "t.csv")
+    assert read(tmp_path / "t.csv").frame["a"].tolist() == ["x"]
+
+
+def test_npz_with_a_matrix_and_labels(tmp_path):
+    np.savez(
+        tmp_path / "t.npz", X=np.arange(6.0).reshape(3, 2), y=np.array([0, 1, -1]), s=np.array(["a", "b", "é"]), k=5
+    )
+    frame = read(tmp_path / "t.npz").frame
+    assert frame.columns.tolist() == ["X_0", "X_1", "y", "s"]
+    assert frame["X_1"].tolist() == [1, 3, 5]
+    assert frame["s"].tolist() == ["a", "b", "é"]
+
+
+def test_npz_that_would_run_code_or_does_not_fit(tmp_path):
+    np.savez(tmp_path / "objects.npz", a=np.array([{"x": 1}], dtype=object))
+    np.savez(tmp_path / "deep.npz", images=np.zeros((2, 4, 4)))
+    np.savez(tmp_path / "uneven.npz", a=np.zeros(2), b=np.zeros(3))
+    np.savez(tmp_path / "single.npz", a=1)
+    with pytest.raises(InputError, match="Python objects"):
+        read(tmp_path / "objects.npz")
+    with pytest.raises(InputError, match=r"'images' has shape \(2, 4, 4\)"):
+        read(tmp_path / "deep.npz")
+    with pytest.raises(InputError, match="a 2, b 3"):
+        read(tmp_path / "uneven.npz")
+    with pytest.raises(InputError, match="no array"):
+        read(tmp_path / "single.npz")
+
+
+# Folders, paths, frames, arrays
+
+
+def test_folder_with_a_labels_file(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with pytest.raises(InputError, match="no table"):
+        read(folder)
+    write(folder / "some.csv", "file,label\na.png,x\n")
+    source = read(folder)
+    assert (source.name, source.folder) == ("pictures/some.csv", folder)
+    write(folder / "other.csv", "file,label\nb.png,x\n")
+    with pytest.raises(InputError, match=r"several tables \(other.csv, some.csv\)"):
+        read(folder)
+    write(folder / "Labels.csv", "file,label\nc.png,x\n")
+    assert read(folder).frame["file"].tolist() == ["c.png"]
+
+
+def test_paths_that_do_not_exist(tmp_path):
+    write(tmp_path / "reviews.csv", "a\nx\n")
+    with pytest.raises(InputError, match=r"Did you mean .*reviews\.csv"):
+        read(tmp_path / "review.csv")
+    with pytest.raises(InputError, match=r"Did you mean .*reviews\.csv"):
+        read(tmp_path / "reviews")
+    with pytest.raises(InputError, match=r"folder .* does not exist"):
+        read(tmp_path / "nowhere" / "t.csv")
+    with pytest.raises(InputError, match="download"):
+        read("https://example.org/t.csv")
+    for source in ("a\0b", 3, None, [1]):
+        with pytest.raises(InputError):
+            read(source)
+
+
+def test_data_frame():
+    frame = pd.DataFrame(
+        {"a": [1, None, 3], "b": ["x", None, "y"], "c": [1, "x", None], "d": pd.Categorical(["p", "q", "p"])},
+        index=["r1", "r2", "r3"],
+    )
+    source = read(frame, name="mine")
+    assert source.frame["a"].dtype == np.float64
+    assert source.frame["b"].isna().tolist() == [False, True, False]
+    assert source.frame["c"].tolist()[:2] == ["1", "x"]
+    assert source.frame["d"].tolist() == ["p", "q", "p"]
+    assert said(source, "'c'", "int, str")
+    assert (source.name, source.row_label(1)) == ("mine", "row 2 (index r2)")
+    frame.columns = ["a", "a", "c", 4]
+    assert read(frame).frame.columns.tolist() == ["a", "a (2)", "c", "4"]
+    with pytest.raises(InputError, match="no row"):
+        read(frame.iloc[:0])
+    with pytest.raises(InputError, match="no column"):
+        read(pd.DataFrame(index=[0, 1]))
+
+
+def test_arrays():
+    source = read((np.eye(3), [0, 1, -1]))
+    assert source.frame.columns.tolist() == ["x_0", "x_1", "x_2", "target"]
+    assert source.row_label(2) == "row 3"
+    assert read((csr_matrix(np.eye(2)), None)).frame.to_numpy().tolist() == [[1, 0], [0, 1]]
+    texts = read((["good", "bad"], np.array(["a", None], dtype=object))).frame
+    assert texts["text"].tolist() == ["good", "bad"]
+    assert texts["target"].isna().tolist() == [False, True]
+    with pytest.raises(InputError, match="one label a row"):
+        read((np.eye(3), [0, 1]))
+    with pytest.raises(InputError, match="one or two dimensions"):
+        read((np.zeros((2, 2, 2)), [0, 1]))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_of_text_in_seconds_and_little_memory(tmp_path):
+    import time
+    import tracemalloc
+
+    words = np.random.default_rng(0).choice([f"word{i}" for i in range(5_000)], (1_000, 40))
+    lines = [f'{i},"{" ".join(words[i % 1_000])}, and more",{"ab"[i % 2]}\n' for i in range(100_000)]
+    path = write(tmp_path / "t.csv", "id,text,label\n" + "".join(lines))
+    start = time.process_time()
+    assert len(read(path)) == 100_000
+    assert time.process_time() - start < 5
+    tracemalloc.start()
+    read(path)
+    peak = tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory()
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
