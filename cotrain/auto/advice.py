@@ -45,7 +45,7 @@ def label_next(
     disagreement = (said != probability.argmax(1)).mean(0)
     place = _unit(features[model.members[0].views[0]][rows])
     crowd = place[rng.permutation(len(rows))[:_CROWD]]
-    density = np.clip(np.asarray((place @ crowd.mean(0).T)).ravel(), 0, None)
+    density = np.clip(np.asarray(place @ crowd.mean(0).T).ravel(), 0, None)
     worth = (closeness + disagreement) * (0.5 + density / max(density.max(), 1e-12))
     chosen: list[dict[str, Any]] = []
     for _ in range(min(count, len(rows))):
@@ -66,7 +66,7 @@ def label_next(
 
 def _unit(x: Matrix) -> Any:
     """Rows of length one."""
-    if sparse.issparse(x):
+    if not isinstance(x, np.ndarray):
         norm = np.sqrt(np.asarray(x.multiply(x).sum(1)).ravel())
         return sparse.diags_array(1 / np.maximum(norm, 1e-12)) @ x
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -37,7 +37,7 @@ def with_prior(even_NC: np.ndarray, shares_C: np.ndarray) -> np.ndarray:
 
 
 def calibration(probability_NC: np.ndarray, y_N: np.ndarray, bins: int = 10) -> dict:
-    """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins' points."""
+    """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins."""
     confidence = probability_NC.max(1)
     correct = probability_NC.argmax(1) == y_N
     one_hot = np.eye(probability_NC.shape[1])[y_N]

@@ -29,8 +29,8 @@ from cotrain.estimators.tri_training import TriTraining
 class Candidate:
     """One thing to try.
 
-    `make(prior)` gives an estimator for the features of `views`, joined (or as a pair, where it wants them `apart`), from
-    the classes' shares. `kind` says what it looks at (words, characters, table ...): candidates of different kinds err
+    `make(prior)` gives, from the classes' shares, an estimator for the features of `views`, joined (or as a pair, where
+    it wants them `apart`). `kind` says what it looks at (words, characters, table ...): candidates of different kinds err
     independently enough for their agreement to count as evidence.
     """
 
@@ -120,7 +120,9 @@ def _dense(name: str, trees_on: str) -> list[Candidate]:
         Candidate(f"graph, {name}", (name,), True, graph, name),
         Candidate(f"self-training, {name}", (name,), True, _sure(logistic(1.0)), name),
         Candidate(f"self-training with quotas, {name}", (name,), True, _quota(Margin(10.0)), name),
-        Candidate(f"kernel machine taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), Margin(10.0)), name),
+        Candidate(
+            f"kernel machine taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), Margin(10.0)), name
+        ),
         Candidate(f"extra trees taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), trees(200)), name),
     ]
 

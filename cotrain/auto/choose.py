@@ -46,8 +46,8 @@ class Board:
         trials: candidates that ran; probabilities are stated for equal class shares.
         y: class codes of the labelled rows, [n].
         unit: rows of one unit are drawn together.
-        decision: what multiplies the probabilities before the largest wins, [C]: the classes' shares where accuracy counts,
-            ones where every class counts the same.
+        decision: what multiplies the probabilities before the largest wins, [C]: the classes' shares where accuracy
+            counts, ones where every class counts the same.
         value: what a row counts in the score, [n], sums to 1.
     """
 

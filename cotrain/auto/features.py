@@ -14,8 +14,8 @@ ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on th
 class Features:
     """Views and what they extracted, with the matrices made so far.
 
-    Where the unlabelled rows are many, views are fitted on them alone: the labelled rows, in training or held out, are then
-    as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
+    Where the unlabelled rows are many, views are fitted on them alone: the labelled rows, in training or held out, are
+    then as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
     """
 
     def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray):

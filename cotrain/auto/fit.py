@@ -1,7 +1,7 @@
 """`cotrain fit`: few labelled rows and many unlabelled ones in; the best model, a small one and an honest report out.
 
-The steps: read and audit, make views, try learners out of fold, accept only what surely helps, form a committee, estimate
-what it will do, refit on all rows, calibrate, distil a student, report.
+The steps: read and audit, make views, try learners out of fold, accept only what surely helps, form a committee,
+estimate what it will do, calibrate, distil a student, report.
 Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
@@ -25,7 +25,7 @@ from cotrain.auto.calibrate import calibration, conformal_threshold, soften, wit
 from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.choose import Board, Choice, bootstrap, interval
 from cotrain.auto.columns import Columns, infer
-from cotrain.auto.features import FoldFeatures, Features
+from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import make_folds
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import Member, Model
@@ -146,9 +146,7 @@ def load(
     unit = looked.cluster
     if columns.group:
         unit = frame.groupby(list(columns.group), dropna=False).ngroup().to_numpy()
-    return Problem(
-        source, columns, looked, rows, frame.iloc[rows].reset_index(drop=True), looked.y[rows], unit[rows]
-    )
+    return Problem(source, columns, looked, rows, frame.iloc[rows].reset_index(drop=True), looked.y[rows], unit[rows])
 
 
 def fit(
@@ -242,8 +240,8 @@ def _fit(
     first = _board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
     found = _shares_of_unlabelled(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
-    metric = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
-    board = _board(running, problem, shares.shares, metric)
+    measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
+    board = _board(running, problem, shares.shares, measure)
     choice = board.choose(unlabelled=asked)
     if method is not None:
         choice = _only(board, choice)
@@ -252,8 +250,8 @@ def _fit(
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
 
     everything = features.of(problem.labelled, problem.unlabelled)
-    model = _model(board, choice.members, everything, problem, shares.shares, metric)
-    supervised = _model(board, choice.supervised, everything, problem, shares.shares, metric)
+    model = _model(board, choice.members, everything, problem, shares.shares, measure)
+    supervised = _model(board, choice.supervised, everything, problem, shares.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
     together = _out_of_fold(board, choice.members)
     held = ~np.isnan(together[:, 0])
@@ -283,7 +281,7 @@ def _fit(
             "test": 0 if test is None else len(test.y),
         },
         "classes": classes,
-        "metric": metric,
+        "metric": measure,
         "supervised": asdict(interval(supervised_score, board.value, worth=WORTH)),
         "chosen": {
             "name": _name(board, choice),
@@ -316,7 +314,7 @@ def _fit(
 
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
-        values["test"] = _score_test(test, model, supervised, student, metric, warnings)
+        values["test"] = _score_test(test, model, supervised, student, measure, warnings)
     values["seconds"] = round(clock.spent, 2)
     return Result(model, student, Report(values))
 
@@ -338,21 +336,22 @@ def _ask_unlabelled(problem: Problem, warnings: list[str]) -> bool:
     if unlabelled < ENOUGH * labelled:
         if unlabelled:
             warnings.append(
-                f"There are fewer than {ENOUGH} unlabelled rows for each labelled one ({unlabelled:,} and {labelled:,}); "
-                "the unlabelled rows were not learnt from."
+                f"There are fewer than {ENOUGH} unlabelled rows for each labelled one ({unlabelled:,} for {labelled:,}); "
+                "they were not learnt from."
             )
         return False
     return True
 
 
 def _shares_of_unlabelled(board: Board, asked: bool) -> np.ndarray | None:
-    """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one that
-    was accepted on unlabelled rows, or one that is right four times out of five."""
+    """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
+    accepted on unlabelled rows, or one that is right four times out of five."""
     choice = board.choose(unlabelled=asked)
-    heard = [m for m in choice.members if board.trials[m].unlabelled is not None]
+    said = [(board.trials[m].unlabelled, board.temperatures[m]) for m in choice.members]
+    heard = [soften(unlabelled, heat) for unlabelled, heat in said if unlabelled is not None]
     if not heard or not (choice.used_unlabelled or board.score(board.right(choice.members)) >= 0.8):
         return None
-    return priors.saerens(np.mean([soften(board.trials[m].unlabelled, board.temperatures[m]) for m in heard], axis=0))
+    return priors.saerens(np.mean(heard, axis=0))
 
 
 def _metric(asked: Metric, shares: np.ndarray) -> str:
@@ -473,7 +472,8 @@ def _table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[s
         }
         m = places.get(id(trial))
         if m is None:
-            row |= {"estimate": None, "low": None, "high": None, "accepted": False, "reason": trial.dropped or "not run"}
+            nothing = dict.fromkeys(("estimate", "low", "high"))
+            row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or "not run"}
         else:
             row |= asdict(interval(board.score(board.correct[m]), board.value, worth=WORTH))
             row |= {"accepted": choice.accepted[m], "member": m in choice.members, "reason": choice.reasons[m]}
@@ -542,7 +542,7 @@ class Test:
 
 def _read_test(test: Any, problem: Problem) -> Test:
     """Raises InputError: no labels in it, or labels of classes that were not in training."""
-    source = read(test if not isinstance(test, tuple) else test)
+    source = read(test)
     target = problem.columns.target
     if target not in source.frame.columns:
         raise InputError(f"{source.name} has no column {target!r}; a test table has the labels in it.")
@@ -551,7 +551,8 @@ def _read_test(test: Any, problem: Problem) -> Test:
     codes = labels.codes(classes)
     strange = sorted({str(v) for v in labels.values[(codes < 0) & labels.known]})
     if strange:
-        raise InputError(f"{source.name}: column {target!r} has classes that no training row has: {', '.join(strange[:5])}.")
+        named = ", ".join(strange[:5])
+        raise InputError(f"{source.name}: column {target!r} has classes that no training row has: {named}.")
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         raise InputError(f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it.")
@@ -572,7 +573,8 @@ def _score_test(
         name: _score(who.probabilities(test.frame, folder), test.y, metric)
         for name, who in (("supervised", supervised), ("chosen", model), ("student", student))
     }
-    never = [c for k, c in enumerate(model.classes) if not (model.probabilities(test.frame, folder).argmax(1) == k).any()]
+    predicted = model.probabilities(test.frame, folder).argmax(1)
+    never = [name for code, name in enumerate(model.classes) if not (predicted == code).any()]
     if never:
         warnings.append(f"Never predicted on the test rows: {', '.join(never)}.")
     return {"metric": metric, "rows": len(test.y), "repeated": test.repeated, **scores}

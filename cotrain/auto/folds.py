@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers. `train` and `held` are labelled; `unlabelled` are those that may be learnt from while `held` is out."""
+    """Row numbers. `train` and `held` are labelled; `unlabelled` may be learnt from while `held` is out."""
 
     train: np.ndarray
     held: np.ndarray
@@ -50,7 +50,7 @@ def make_folds(y: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> lis
 
 
 def _deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each row, -1 for always in training: units are dealt out class by class, to the shortest fold first."""
+    """The fold of each row, -1 for always in training: units are dealt out by class, to the shortest fold first."""
     units, place = np.unique(unit, return_inverse=True)
     kind = np.array([np.bincount(y[place == number]).argmax() for number in range(len(units))])
     size = np.bincount(place)

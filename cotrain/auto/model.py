@@ -37,7 +37,7 @@ class Member:
 
 
 class Table:
-    """What a model and a student share: they were fitted on some columns and predict classes for tables that have them."""
+    """What a model and a student share: they know some columns and predict classes for tables that have them."""
 
     columns: Columns
     classes: list[str]
@@ -192,7 +192,7 @@ def describe_views(views: dict[str, View]) -> dict[str, Any]:
 
 def save_views(folder: Path, views: dict[str, View]) -> None:
     for number, view in enumerate(views.values()):
-        np.savez_compressed(folder / f"view{number}.npz", **view.learned)
+        np.savez_compressed(folder / f"view{number}.npz", **view.learned)  # type: ignore[arg-type]
 
 
 def load_views(folder: Path, described: dict[str, Any]) -> dict[str, View]:
@@ -201,7 +201,7 @@ def load_views(folder: Path, described: dict[str, Any]) -> dict[str, View]:
     for number, (name, entry) in enumerate(described.items()):
         module, _, kind = str(entry["class"]).partition(":")
         if not module.startswith("cotrain.views."):
-            raise InputError(f"{folder} asks for the view {entry['class']}, which is none of cotrain's; it is not loaded.")
+            raise InputError(f"{folder} asks for {entry['class']}, which is no view of cotrain's; it is not loaded.")
         view_class = getattr(import_module(module), kind, None)
         if not (isinstance(view_class, type) and issubclass(view_class, View)):
             raise InputError(f"{folder} asks for the view {entry['class']}, which this version does not have.")

@@ -11,7 +11,6 @@ from scipy.stats import chi2
 
 from cotrain.errors import InputError
 
-
 PSEUDO = 50  # labelled rows that the shares found without labels are worth
 
 

@@ -39,7 +39,7 @@ def search(
     jobs: int,
     warn: Callable[[str], None],
 ) -> list[Trial]:
-    """Out-of-fold predictions of every candidate that could be run, then its fit on all rows; those given up say why.
+    """Out-of-fold predictions of every candidate that could be run, then its fit on all rows.
 
     The first fold runs every candidate and shows what each costs. If the rest does not fit into the time for trials (six
     tenths of the budget), the worse half goes after the second fold, then folds are left out. An interrupt ends the
@@ -76,7 +76,7 @@ def search(
 
 
 def _drop(running: list[Trial], done: int, folds: int, y: np.ndarray, clock: Clock) -> None:
-    """Give up what does not fit the time: first learners that alone would eat it, then, after two folds, the worse half."""
+    """Give up what does not fit the time: learners that alone would eat it and, after two folds, the worse half."""
     left = clock.left(0.6)
     for trial in running:
         cost = trial.seconds / trial.folds * (folds - done)

@@ -67,7 +67,7 @@ class Student(Table):
         """Write `student.json`, `weights.npz` and the views' arrays."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / "weights.npz", **self.weights)
+        np.savez_compressed(folder / "weights.npz", **self.weights)  # type: ignore[arg-type]
         save_views(folder, self.views)
         text = {
             "format": 1,
@@ -175,7 +175,8 @@ def soft_regression(
             raise StopIteration
 
     first = np.zeros((columns + 1) * classes)
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", callback=out_of_time, options={"maxiter": 60, "maxcor": 6})
+    limits = {"maxiter": 60, "maxcor": 6}
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", callback=out_of_time, options=limits)
     return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
 
 

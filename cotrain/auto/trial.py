@@ -21,7 +21,7 @@ from cotrain.views.view import Matrix
 
 @dataclass
 class Trial:
-    """One candidate's out-of-fold probabilities [R, n, C] for equal class shares; NaN where a row was not held out."""
+    """One candidate's out-of-fold probabilities [R, n, C] for equal class shares; NaN where not held out."""
 
     candidate: Candidate
     probability: np.ndarray

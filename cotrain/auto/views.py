@@ -82,11 +82,10 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
     from cotrain.views.pixels import common_shape
 
     shape = common_shape(frame[name].tolist(), str(folder), name)
-    arguments = {"folder": str(folder), "shape": shape}
     return {
-        "patches": PatchView((name,), **arguments),
-        "edges": HogView((name,), **arguments),
-        "pixels": PixelView((name,), **arguments),
+        "patches": PatchView((name,), folder=str(folder), shape=shape),
+        "edges": HogView((name,), folder=str(folder), shape=shape),
+        "pixels": PixelView((name,), folder=str(folder), shape=shape),
     }
 
 
