@@ -30,8 +30,8 @@ class Candidate:
     """One thing to try.
 
     `make(prior)` gives, from the classes' shares, an estimator for the features of `views`, joined (or as a pair, where
-    it wants them `apart`). `kind` says what it looks at (words, characters, table ...): candidates of different kinds err
-    independently enough for their agreement to count as evidence.
+    it wants them `apart`). `kind` says what it looks at (words, characters, table ...): candidates of different
+    kinds err independently enough for their agreement to count as evidence.
     """
 
     name: str
@@ -42,6 +42,9 @@ class Candidate:
     apart: bool = False
 
 
+MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
+
+
 class Margin(ClassifierMixin, BaseEstimator):
     """A support vector machine whose margins pass for logits; a temperature is fitted to them later."""
 
@@ -49,6 +52,11 @@ class Margin(ClassifierMixin, BaseEstimator):
         self.C = C
 
     def fit(self, X, y):
+        if len(y) > MOST:
+            some = np.random.default_rng(0).permutation(len(y))[:MOST]
+            rare = np.unique(y, return_index=True)[1]  # every class stays
+            some = np.union1d(some, rare)
+            X, y = X[some], np.asarray(y)[some]
         self.machine_ = SVC(C=self.C, class_weight="balanced").fit(X, y)
         self.classes_ = self.machine_.classes_
         return self
@@ -84,7 +92,7 @@ def candidates(views: Views) -> list[Candidate]:
 
 
 def _text(words: str, characters: str, topics: str) -> list[Candidate]:
-    """Discriminative learners see few words in few labels; naive Bayes with EM hears the rest from the unlabelled rows."""
+    """Discriminative learners see few words in few labels; naive Bayes with EM hears the rest in the unlabelled rows."""
     counted = f"{words} counted"
     both = (words, characters)
 
@@ -106,7 +114,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
 
 
 def _dense(name: str, trees_on: str) -> list[Candidate]:
-    """Rows of numbers: neighbours on a graph carry the labels, kernel machines and forests learn what the graph found."""
+    """Numbers: neighbours on a graph carry the labels, kernel machines and forests learn what the graph found."""
 
     def graph(_) -> GraphSpreading:
         return GraphSpreading(n_neighbors=10, alpha=0.9)

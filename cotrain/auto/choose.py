@@ -92,20 +92,19 @@ class Board:
         there is none. Learners on views with independent errors that agree are right: their disagreement bounds the
         error (Dasgupta, Littman & McAllester 2001).
         """
-        said = [None if t.unlabelled is None else (t.unlabelled * self.decision).argmax(1) for t in self.trials]
+        heard = [
+            (m, t.candidate, (t.unlabelled * self.decision).argmax(1))
+            for m, t in enumerate(self.trials)
+            if t.unlabelled is not None and t.candidate.kind not in MIXED
+        ]
         found = np.full(len(self.trials), np.nan)
-        for m, trial in enumerate(self.trials):
-            kind = trial.candidate
-            others = [
-                _kappa(said[m], said[o], len(self.decision))
-                for o, other in enumerate(self.trials)
-                if other.candidate.unlabelled == kind.unlabelled
-                and not {kind.kind, other.candidate.kind} & MIXED
-                and other.candidate.kind != kind.kind
-                and said[o] is not None
-                and said[m] is not None
+        for m, own, said in heard:
+            kappas = [
+                _kappa(said, theirs, len(self.decision))
+                for _, other, theirs in heard
+                if other.unlabelled == own.unlabelled and other.kind != own.kind
             ]
-            found[m] = max(others, default=np.nan)
+            found[m] = max(kappas, default=np.nan)
         return found
 
     def score(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
@@ -199,7 +198,7 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
 
 
 def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0) -> Estimate:
-    """The score with its interval: a Beta posterior with Jeffreys prior, the rows counting what they are worth together."""
+    """The score with its interval: a Beta posterior from Jeffreys' prior; the rows count what they are worth together."""
     count = worth / (value**2).sum()
     low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
     return Estimate(score, float(low), float(high))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cotrain.views.view import Matrix, Raw, View
 
+MOST = 20_000  # unlabelled rows that are learnt from; more cost time and change little
 ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
 
 
@@ -18,7 +19,7 @@ class Features:
     then as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
     """
 
-    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray):
+    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, seed: int = 0):
         self.views = dict(views)
         extracted: dict[tuple[Any, ...], Raw] = {}
         for view in views.values():
@@ -26,6 +27,8 @@ class Features:
                 extracted[view.source] = view.extract(frame)
         self.raw = {name: extracted[view.source] for name, view in views.items()}
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
+        if len(self.unlabelled) > MOST:
+            self.unlabelled = np.sort(np.random.default_rng(seed).choice(self.unlabelled, MOST, replace=False))
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
         self._made: dict[str, Matrix] = {}
 

@@ -224,12 +224,12 @@ def _fit(
     classes = problem.audit.classes
     counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
     views = make_views(problem.frame, problem.columns, problem.source.folder, _encoders(encoder, problem, warnings))
-    features = Features(views.views, problem.frame, problem.y)
+    features = Features(views.views, problem.frame, problem.y, seed)
     tried = _pick(views, method)
     asked = _ask_unlabelled(problem, warnings)
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
-    folds = make_folds(problem.y, problem.unit, bool(problem.columns.group), seed)
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
     trials = search(tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, warnings.append)
@@ -249,7 +249,7 @@ def _fit(
         choice = board.choose(unlabelled=False)
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
 
-    everything = features.of(problem.labelled, problem.unlabelled)
+    everything = features.of(features.labelled, features.unlabelled)
     model = _model(board, choice.members, everything, problem, shares.shares, measure)
     supervised = _model(board, choice.supervised, everything, problem, shares.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
@@ -336,7 +336,7 @@ def _ask_unlabelled(problem: Problem, warnings: list[str]) -> bool:
     if unlabelled < ENOUGH * labelled:
         if unlabelled:
             warnings.append(
-                f"There are fewer than {ENOUGH} unlabelled rows for each labelled one ({unlabelled:,} for {labelled:,}); "
+                f"There are fewer than {ENOUGH} unlabelled rows for a labelled one ({unlabelled:,} for {labelled:,}); "
                 "they were not learnt from."
             )
         return False

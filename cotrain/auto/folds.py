@@ -24,11 +24,12 @@ def repeats(labelled: int) -> tuple[int, int]:
     return (5, 1) if labelled <= 2_000 else (1, 1)
 
 
-def make_folds(y: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> list[Fold]:
+def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> list[Fold]:
     """Folds over the rows with y >= 0.
 
     Args:
         y: class codes, -1 is unlabelled.
+        every: the unlabelled rows that may be learnt from.
         unit: rows of one unit (duplicates, a speaker) are never on both sides.
         grouped: units are the user's groups, so the unlabelled rows of a held unit leave with it.
         seed: of the draw.
@@ -36,7 +37,6 @@ def make_folds(y: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> lis
     A class whose labelled rows are all in one unit is never held out: there would be nothing to learn it from.
     """
     labelled = np.flatnonzero(y >= 0)
-    every = np.flatnonzero(y < 0)
     folds, times = repeats(len(labelled))
     made = []
     for repeat in range(times):

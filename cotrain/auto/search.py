@@ -41,8 +41,8 @@ def search(
 ) -> list[Trial]:
     """Out-of-fold predictions of every candidate that could be run, then its fit on all rows.
 
-    The first fold runs every candidate and shows what each costs. If the rest does not fit into the time for trials (six
-    tenths of the budget), the worse half goes after the second fold, then folds are left out. An interrupt ends the
+    The first fold runs every candidate and shows what each costs. If the rest does not fit into the time for trials
+    (six tenths of the budget), the worse half goes after the second fold, then folds are left out. An interrupt ends the
     search with what is finished.
     """
     labelled = features.labelled
@@ -62,7 +62,7 @@ def search(
                     warn(f"The time budget ended after {number} of {len(folds)} folds; estimates are less sure.")
                     break
             try:
-                run_fold(running, features, y, fold, prior, place, pool)
+                run_fold(running, features, y, fold, prior, place, pool, lambda: number > 0 or clock.left(0.6) > 0)
             except KeyboardInterrupt:
                 if not number:
                     raise

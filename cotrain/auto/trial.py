@@ -60,7 +60,7 @@ def train(
 
 
 def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
-    """Probabilities [N, C] restated for equal class shares; next to nothing for a class that the estimator never saw."""
+    """Probabilities [N, C] restated for equal class shares; next to nothing for a class that was never seen."""
     found = np.asarray(estimator.predict_proba(x), dtype=np.float64)
     shares = getattr(estimator, "class_log_prior_", None)
     if shares is not None:
@@ -78,8 +78,13 @@ def run_fold(
     prior: np.ndarray,
     place: np.ndarray,
     pool: Executor,
+    in_time: Callable[[], bool],
 ) -> None:
-    """Train every candidate on the fold and fill in what it says of the held rows; `place` maps rows to 0..n-1."""
+    """Train every candidate on the fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
+
+    When `in_time` is no longer true, those that did not begin are dropped, as long as one learner on labelled rows is
+    done.
+    """
     matrices = features.of(fold.train, fold.unlabelled)
 
     def run(trial: Trial) -> None:
@@ -88,7 +93,14 @@ def run_fold(
         trial.probability[fold.repeat, place[fold.held]] = said
         trial.folds += 1
 
-    _each(trials, matrices, run, pool)
+    def run_in_time(trial: Trial) -> None:
+        done = any(t.folds and not t.candidate.unlabelled for t in trials)
+        if done and not in_time():
+            trial.dropped = "the time budget had ended"
+        else:
+            run(trial)
+
+    _each(trials, matrices, run_in_time, pool)
 
 
 def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:

@@ -36,7 +36,7 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
     joint: list[str] = []
     trees: dict[str, str] = {}
 
-    sets = [(name,) for name in columns.text]
+    sets: list[tuple[str, ...]] = [(name,) for name in columns.text]
     if len(columns.text) > 1:
         sets.append(columns.text)
     for names in sets:

@@ -140,7 +140,7 @@ def cells(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 
 class _Counts(View):
-    """Hashed counts -> the columns seen in enough rows, sublinear, weighted by inverse document frequency, unit length."""
+    """Hashed counts -> columns seen in enough rows, in logarithms, weighted by rarity (TF-IDF), rows of unit length."""
 
     def fit(self, raw: sparse.csr_matrix) -> "View":
         found, frequency = np.unique(raw.indices, return_counts=True)
@@ -220,7 +220,7 @@ class TopicView(WordView):
         self.learned["direction"] = _directions(words, dimensions) if dimensions > 0 else np.zeros((0, words.shape[1]))
         return self
 
-    def transform(self, raw: sparse.csr_matrix) -> np.ndarray:  # type: ignore[override]
+    def transform(self, raw: sparse.csr_matrix) -> np.ndarray:  
         features = super().transform(raw) @ self.learned["direction"].T
         return (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
