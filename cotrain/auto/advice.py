@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from cotrain.auto.columns import Columns
 from cotrain.auto.model import Model
 from cotrain.views.view import Matrix
 
@@ -55,7 +56,7 @@ def label_next(
                 "row": int(original[rows[best]]) + 1,
                 "worth": round(float(worth[best]), 3),
                 "reason": _reason(model, probability[best], said[:, best]),
-                "shown": _show(frame.iloc[rows[best]], model),
+                "shown": excerpt(frame.iloc[rows[best]], model.columns),
             }
         )
         near = np.asarray((place @ place[best].T).todense() if sparse.issparse(place) else place @ place[best]).ravel()
@@ -82,8 +83,7 @@ def _reason(model: Model, probability: np.ndarray, said: np.ndarray) -> str:
     return close
 
 
-def _show(row: pd.Series, model: Model) -> str:
-    """A few words of the row, for the report."""
-    columns = model.columns
+def excerpt(row: pd.Series, columns: Columns) -> str:
+    """A few words of a row, for people to know it by."""
     names = (*columns.text, *columns.image, *columns.audio, *columns.number, *columns.category)
     return "; ".join(str(row[name])[:120] for name in names[:3])

@@ -85,14 +85,14 @@ def candidates(views: Views) -> list[Candidate]:
     for words, characters, topics in views.text:
         found += _text(words, characters, topics)
     for name in views.dense:
-        found += _dense(name, views.trees.get(name, name))
+        found += _dense(name, views.trees.get(name, name), views.reduced.get(name, name))
     if len(views.joint) > 1:
         found += _joint(views.joint)
     return found
 
 
 def _text(words: str, characters: str, topics: str) -> list[Candidate]:
-    """Discriminative learners see few words in few labels; naive Bayes with EM hears the rest in the unlabelled rows."""
+    """Few labels hold few words; naive Bayes with EM hears the others in the unlabelled rows."""
     counted = f"{words} counted"
     both = (words, characters)
 
@@ -113,11 +113,14 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
     ]
 
 
-def _dense(name: str, trees_on: str) -> list[Candidate]:
+def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
     """Numbers: neighbours on a graph carry the labels, kernel machines and forests learn what the graph found."""
 
     def graph(_) -> GraphSpreading:
         return GraphSpreading(n_neighbors=10, alpha=0.9)
+
+    def taught(student) -> Callable[[np.ndarray], Taught]:
+        return lambda prior: Taught(graph(prior), student)
 
     return [
         Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), name),
@@ -125,13 +128,11 @@ def _dense(name: str, trees_on: str) -> list[Candidate]:
         Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
         Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name),
-        Candidate(f"graph, {name}", (name,), True, graph, name),
-        Candidate(f"self-training, {name}", (name,), True, _sure(logistic(1.0)), name),
-        Candidate(f"self-training with quotas, {name}", (name,), True, _quota(Margin(10.0)), name),
-        Candidate(
-            f"kernel machine taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), Margin(10.0)), name
-        ),
-        Candidate(f"extra trees taught by graph, {name}", (name,), True, lambda _: Taught(graph(_), trees(200)), name),
+        Candidate(f"graph, {name}", (reduced,), True, graph, name),
+        Candidate(f"kernel machine taught by graph, {name}", (reduced,), True, taught(Margin(10.0)), name),
+        Candidate(f"extra trees taught by graph, {name}", (reduced,), True, taught(trees(200)), name),
+        Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name),
+        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(Margin(10.0)), name),
     ]
 
 
@@ -157,8 +158,13 @@ def _sure(base) -> Callable[[np.ndarray], SelfTraining]:
 def named(views: Views) -> dict[str, list[Candidate]]:
     """The methods that `--method` and `cotrain compare` take by name, as far as the views at hand allow them."""
     every = candidates(views)
+    supervised = [c for c in every if not c.unlabelled]
     groups = {
-        "supervised": [c for c in every if not c.unlabelled],
+        "supervised": supervised,
+        "logistic": [c for c in supervised if c.name.startswith("logistic")],
+        "naive-bayes": [c for c in supervised if c.name.startswith("naive Bayes")],
+        "kernel": [c for c in supervised if c.name.startswith("kernel")],
+        "trees": [c for c in supervised if c.name.startswith("extra trees")],
         "emnb": [c for c in every if c.name.startswith("EM naive Bayes")],
         "graph": [c for c in every if c.name.startswith("graph")],
         "self-training": [c for c in every if c.name.startswith("self-training")],

@@ -198,7 +198,7 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
 
 
 def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0) -> Estimate:
-    """The score with its interval: a Beta posterior from Jeffreys' prior; the rows count what they are worth together."""
+    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together."""
     count = worth / (value**2).sum()
     low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
     return Estimate(score, float(low), float(high))

@@ -6,11 +6,14 @@ Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
 from cotrain.auto import prior as priors
+from cotrain.auto.advice import excerpt, label_next
 from cotrain.auto.align import align
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.calibrate import calibration, conformal_threshold, soften, with_prior
@@ -28,7 +32,7 @@ from cotrain.auto.columns import Columns, infer
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import make_folds
 from cotrain.auto.labels import read_labels
-from cotrain.auto.model import Member, Model
+from cotrain.auto.model import Member, Model, usable_rows
 from cotrain.auto.read import Source, read
 from cotrain.auto.search import Clock, search
 from cotrain.auto.student import Student, distil, student_views
@@ -48,13 +52,40 @@ class Result:
     model: Model
     student: Student
     report: "Report"
+    folder: Path | None = None  # where it was saved
 
     def save(self, folder: Path | str) -> None:
-        """Write `model/`, `student/`, `report.json` and `report.html`."""
+        """Write `model/`, `student/`, `report.json` and `report.html`; all of them, or none where one fails.
+
+        Raises:
+            OSError, InputError: the folder cannot be written, or the disk is full.
+        """
         folder = Path(folder)
-        self.model.save(folder / "model")
-        self.student.save(folder / "student")
-        self.report.save(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".saving-", ignore_cleanup_errors=True) as new:
+            self.model.save(Path(new, "model"))
+            self.student.save(Path(new, "student"))
+            self.report.save(new)
+            for path in sorted(Path(new).iterdir()):
+                place = folder / path.name
+                if place.is_dir():
+                    shutil.rmtree(place)
+                path.replace(place)
+        self.folder = folder
+
+    def rescue(self, folder: Path | str) -> None:
+        """Save it; where that fails, into a new folder among the temporary files, with a warning that says where."""
+        try:
+            return self.save(folder)
+        except (OSError, InputError) as error:
+            said = f"The result could not be saved to {folder} ({getattr(error, 'strerror', None) or error})"
+        warnings = self.report["warnings"]
+        try:
+            elsewhere = mkdtemp(prefix="cotrain-")
+            warnings.insert(0, f"{said}; it is in {elsewhere} instead.")
+            self.save(elsewhere)
+        except (OSError, InputError):
+            warnings[0] = f"{said}, nor among the temporary files; it is lost when this program ends."
 
 
 class Report:
@@ -142,7 +173,8 @@ def load(
     looked = audit(source, columns, unlabelled=unlabelled)
     frame = align(source.frame, columns)
     rows = np.flatnonzero(looked.usable)
-    rows = rows[np.lexsort((looked.y[rows], looked.content[rows]))]
+    cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    rows = rows[np.lexsort((cells[rows], looked.y[rows], looked.content[rows]))]
     unit = looked.cluster
     if columns.group:
         unit = frame.groupby(list(columns.group), dropna=False).ngroup().to_numpy()
@@ -200,11 +232,12 @@ def fit(
     problem = load(
         data, y, target=target, text=text, image=image, audio=audio, drop=drop, group=group, unlabelled=unlabelled
     )
-    checked = None if test is None else _read_test(test, problem)
-    with threadpool_limits(max(1, jobs)):
-        result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs))
-    if out is not None:
-        result.save(out)
+    checked = None if test is None else read_test(test, problem, unlabelled)
+    warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
+    with threadpool_limits(max(1, jobs)), clock.interruptible(partial(warnings.insert, 0)):
+        result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs), warnings)
+        if out is not None:
+            result.rescue(out)
     return result
 
 
@@ -219,41 +252,30 @@ def _fit(
     encoder: str | Sequence[str],
     seed: int,
     jobs: int,
+    warnings: list[str],
 ) -> Result:
-    warnings = list(problem.audit.warnings)
     classes = problem.audit.classes
-    counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
-    views = make_views(problem.frame, problem.columns, problem.source.folder, _encoders(encoder, problem, warnings))
+    check_words(prior, metric, classes)
+    views = make_views(problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings))
+    tried, own = pick(views, method)
     features = Features(views.views, problem.frame, problem.y, seed)
-    tried = _pick(views, method)
-    asked = _ask_unlabelled(problem, warnings)
+    asked = may_ask(problem, warnings)
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
-    folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
-    if not folds:
-        raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
-    trials = search(tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, warnings.append)
-    running = [t for t in trials if t.estimator is not None]
-    if not any(not t.candidate.unlabelled for t in running) and method is None:
-        raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
-
-    first = _board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
-    found = _shares_of_unlabelled(first, asked)
-    shares = priors.estimate(prior, classes, counts.astype(float), found)
-    measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
-    board = _board(running, problem, shares.shares, measure)
+    seen = gather(problem, features, tried, asked, prior, metric, seed, clock, jobs, warnings)
+    trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
     choice = board.choose(unlabelled=asked)
     if method is not None:
-        choice = _only(board, choice)
-    if _already_good(board, choice) and choice.used_unlabelled:
+        choice = _only(board, choice, own)
+    if method is None and _already_good(board, choice) and choice.used_unlabelled:
         choice = board.choose(unlabelled=False)
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
 
     everything = features.of(features.labelled, features.unlabelled)
-    model = _model(board, choice.members, everything, problem, shares.shares, measure)
-    supervised = _model(board, choice.supervised, everything, problem, shares.shares, measure)
+    model = committee(board, choice.members, everything, problem, shares.shares, measure)
+    supervised = committee(board, choice.supervised, everything, problem, shares.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
-    together = _out_of_fold(board, choice.members)
+    together = out_of_fold(board, choice.members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], model.shares)
     truth = problem.y[problem.labelled][held]
@@ -303,15 +325,13 @@ def _fit(
         "confusion": _confusion(said, truth, len(classes)),
         "coverage": {"asked": coverage, "threshold": model.threshold},
         "slices": _slices(problem, board, choice),
-        "suspicious": _suspicious(problem, said, held, classes),
+        "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
-        "settings": {"budget": clock.budget, "jobs": jobs, "folds": len(folds), "method": method},
+        "settings": {"budget": clock.budget, "jobs": jobs, "folds": seen.folds, "method": method},
         "machine": {"python": platform.python_version(), "system": platform.system()},
         "test": None,
         "warnings": warnings,
     }
-    from cotrain.auto.advice import label_next
-
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = _score_test(test, model, supervised, student, measure, warnings)
@@ -319,18 +339,72 @@ def _fit(
     return Result(model, student, Report(values))
 
 
-def _pick(views: Views, method: str | None) -> list[Candidate]:
+@dataclass(frozen=True)
+class Evidence:
+    """What learners said of rows that they were not trained on, and what follows from it.
+
+    trials: all, also those that were dropped. board: of those that ran. metric: what counts on this table.
+    folds: how many were planned.
+    """
+
+    trials: list[Trial]
+    board: Board
+    prior: priors.Prior
+    metric: str
+    folds: int
+
+
+def gather(
+    problem: Problem,
+    features: Features,
+    tried: Sequence[Candidate],
+    asked: bool,
+    prior: str,
+    metric: str,
+    seed: int,
+    clock: Clock,
+    jobs: int,
+    warnings: list[str],
+) -> Evidence:
+    """Try learners out of fold. `asked`: may the unlabelled rows have a say.
+
+    Raises:
+        InputError: nothing can be held out, or no learner could be trained.
+    """
+    classes = problem.audit.classes
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
+    if not folds:
+        raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
+    trials = search(tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(warnings.insert, 0))
+    running = [t for t in trials if t.estimator is not None]
+    if all(t.candidate.unlabelled for t in running):
+        raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
+    first = make_board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
+    found = _shares_of_unlabelled(first, asked)
+    shares = priors.estimate(prior, classes, counts.astype(float), found)
+    measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
+    return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, len(folds))
+
+
+def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:
+    """What is tried, and the names of those that --method asks for (all, if it asks for nothing)."""
     if method is None:
-        return candidates(views)
+        found = candidates(views)
+        return found, {candidate.name for candidate in found}
     known = named(views)
     wanted = [name.strip() for name in method.split(",")]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise InputError(f"There is no method {unknown[0]!r} for this table; there are {', '.join(known)}.")
-    return [candidate for name in dict.fromkeys([*wanted, "supervised"]) for candidate in known[name]]
+    found = [candidate for name in dict.fromkeys(wanted) for candidate in known[name]]
+    own = {candidate.name for candidate in found}
+    if all(candidate.unlabelled for candidate in found):  # what would be without the unlabelled rows is always asked
+        found += known["supervised"]
+    return list({candidate.name: candidate for candidate in found}.values()), own
 
 
-def _ask_unlabelled(problem: Problem, warnings: list[str]) -> bool:
+def may_ask(problem: Problem, warnings: list[str]) -> bool:
     """Whether the unlabelled rows may have a say at all."""
     labelled, unlabelled = len(problem.labelled), len(problem.unlabelled)
     if unlabelled < ENOUGH * labelled:
@@ -354,7 +428,14 @@ def _shares_of_unlabelled(board: Board, asked: bool) -> np.ndarray | None:
     return priors.saerens(np.mean(heard, axis=0))
 
 
-def _metric(asked: Metric, shares: np.ndarray) -> str:
+def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:
+    """Raises InputError, before anything is tried, for a prior or a metric that will not do."""
+    even = np.ones(len(classes))
+    priors.estimate(prior, classes, even, None)
+    _metric(metric, even / len(classes))
+
+
+def _metric(asked: str, shares: np.ndarray) -> str:
     """Accuracy, unless a class is so rare that saying never "it" would pay: then every class counts the same."""
     if asked != "auto":
         if asked not in ("accuracy", "balanced accuracy"):
@@ -364,7 +445,7 @@ def _metric(asked: Metric, shares: np.ndarray) -> str:
     return "balanced accuracy" if rare else "accuracy"
 
 
-def _board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str) -> Board:
+def make_board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str) -> Board:
     y = problem.y[problem.labelled]
     classes = len(shares)
     value = np.ones(len(y))
@@ -374,9 +455,9 @@ def _board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric
     return Board(trials, y, problem.unit[problem.labelled], decision, value / value.sum())
 
 
-def _only(board: Board, choice: Choice) -> Choice:
+def _only(board: Board, choice: Choice, names: set[str]) -> Choice:
     """With --method the user has chosen: the committee is made of that method's learners, whatever they score."""
-    own = [m for m, t in enumerate(board.trials) if t.candidate.unlabelled] or choice.supervised
+    own = [m for m, t in enumerate(board.trials) if t.candidate.name in names] or choice.supervised
     members = board.committee(own)
     used = any(board.trials[m].candidate.unlabelled for m in members)
     return Choice(members, choice.supervised, used, choice.p_helped, choice.reasons, choice.accepted)
@@ -387,7 +468,7 @@ def _already_good(board: Board, choice: Choice) -> bool:
     return bool(score >= 0.98 and interval(score, board.value, worth=WORTH).low >= 0.95)
 
 
-def _model(
+def committee(
     board: Board, members: Sequence[int], matrices: FoldFeatures, problem: Problem, shares: np.ndarray, metric: str
 ) -> Model:
     """The committee of these candidates as they were fitted on all rows."""
@@ -399,7 +480,7 @@ def _model(
     return Model(problem.columns, {name: matrices.fitted(name) for name in used}, found, classes, stated)
 
 
-def _out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:
+def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:
     """The committee's out-of-fold probabilities, averaged over repeats [n, C]; NaN where a row was never held out."""
     import warnings
 
@@ -507,7 +588,7 @@ def _slices(problem: Problem, board: Board, choice: Choice) -> list[dict[str, An
     return found
 
 
-def _suspicious(
+def suspicious(
     problem: Problem, said: np.ndarray, held: np.ndarray, classes: list[str], most: int = 20
 ) -> list[dict[str, Any]]:
     """Labels that the committee, which had not seen them, finds very unlikely."""
@@ -523,6 +604,7 @@ def _suspicious(
             "label": classes[given[i]],
             "rather": classes[other[i]],
             "probability": float(own[i]),
+            "shown": excerpt(problem.frame.iloc[rows[i]], problem.columns),
         }
         for i in order[:most]
         if other[i] != given[i] and own[i] < 0.2 and said[i].max() > 0.7
@@ -537,28 +619,31 @@ class Test:
     folder: Path
     y: np.ndarray
     repeated: int
-    source: Source
+    warnings: list[str]
 
 
-def _read_test(test: Any, problem: Problem) -> Test:
+def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
     """Raises InputError: no labels in it, or labels of classes that were not in training."""
     source = read(test)
     target = problem.columns.target
     if target not in source.frame.columns:
         raise InputError(f"{source.name} has no column {target!r}; a test table has the labels in it.")
-    labels = read_labels(source.frame[target])
+    labels = read_labels(source.frame[target], unlabelled)
     classes = problem.audit.classes
     codes = labels.codes(classes)
     strange = sorted({str(v) for v in labels.values[(codes < 0) & labels.known]})
     if strange:
         named = ", ".join(strange[:5])
         raise InputError(f"{source.name}: column {target!r} has classes that no training row has: {named}.")
-    rows = np.flatnonzero(codes >= 0)
+    said = list(source.warnings)
+    frame = align(source.frame, problem.columns, said)
+    usable = usable_rows(source, frame, problem.columns, said)
+    rows = np.flatnonzero((codes >= 0) & usable)
     if not len(rows):
         raise InputError(f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it.")
-    frame = align(source.frame, problem.columns).iloc[rows].reset_index(drop=True)
     repeated = int(np.isin(overlap(problem.source, source, problem.columns), rows).sum())
-    return Test(frame, source.folder, codes[rows], repeated, source)
+    warnings = [f"{source.name} (test): {warning}" for warning in said]
+    return Test(frame.iloc[rows].reset_index(drop=True), source.folder, codes[rows], repeated, warnings)
 
 
 def _score_test(
@@ -570,7 +655,7 @@ def _score_test(
         )
     folder = test.folder
     scores = {
-        name: _score(who.probabilities(test.frame, folder), test.y, metric)
+        name: score(who.probabilities(test.frame, folder), test.y, metric)
         for name, who in (("supervised", supervised), ("chosen", model), ("student", student))
     }
     predicted = model.probabilities(test.frame, folder).argmax(1)
@@ -580,14 +665,14 @@ def _score_test(
     return {"metric": metric, "rows": len(test.y), "repeated": test.repeated, **scores}
 
 
-def _score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
+def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
     right = probability.argmax(1) == y
     if metric == "balanced accuracy":
         return float(np.mean([right[y == c].mean() for c in np.unique(y)]))
     return float(right.mean())
 
 
-def _encoders(encoder: str | Sequence[str], problem: Problem, warnings: list[str]) -> list[Any]:
+def find_encoders(encoder: str | Sequence[str], problem: Problem, warnings: list[str]) -> list[Any]:
     wanted = [encoder] if isinstance(encoder, str) else list(encoder)
     if "none" in wanted:
         return []
@@ -597,12 +682,11 @@ def _encoders(encoder: str | Sequence[str], problem: Problem, warnings: list[str
 
 
 def _check_folder(folder: Path) -> None:
-    """Before hours of work: can the result be written?"""
+    """Before hours of work: can the result be written? Leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_text("")
-        probe.unlink()
+        with TemporaryDirectory(dir=there, prefix=".writable-"):
+            pass
     except OSError as error:
         raise InputError(f"--out {folder}: nothing can be written there ({error.strerror or error}).") from error
 

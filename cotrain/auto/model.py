@@ -5,7 +5,8 @@ Legend: N rows, C classes.
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,11 +19,27 @@ from cotrain import __version__
 from cotrain.auto.align import align
 from cotrain.auto.calibrate import soften, with_prior
 from cotrain.auto.columns import Columns
+from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
 from cotrain.errors import InputError
 from cotrain.views.view import View
 
-TRUSTED = ("cotrain.estimators.", "cotrain.auto.candidates.", "sklearn.", "numpy.", "scipy.sparse.")
+# What a file of a member may hold beside scikit-learn's own estimators: the candidates' classes, one by one, because
+# "anything of numpy" would let a stranger's file call functions.
+TRUSTED = {
+    "cotrain.auto.candidates.Margin",
+    "cotrain.estimators.co_forest.CoForest",
+    "cotrain.estimators.co_training.CoTraining",
+    "cotrain.estimators.democratic.DemocraticCoLearning",
+    "cotrain.estimators.em_naive_bayes.EMNaiveBayes",
+    "cotrain.estimators.graph.GraphSpreading",
+    "cotrain.estimators.self_training.SelfTraining",
+    "cotrain.estimators.taught.Taught",
+    "cotrain.estimators.tri_training.TriTraining",
+    "scipy.sparse._csr.csr_array",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.tree._tree.Tree",
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +66,49 @@ class Table:
         return align(source.frame, self.columns, said), source, said
 
     def predict(self, data: Any) -> np.ndarray:
-        """The predicted class of each row, as text."""
-        return np.array(self.classes, dtype=object)[self.predict_proba(data).argmax(1)]
+        """The predicted class of each row, as text; None for a row whose image or sound is missing or broken."""
+        return self.named(self.predict_proba(data))
 
-    def predict_proba(self, data: Any) -> np.ndarray:
-        """Probabilities [N, C] in the order of `classes`."""
-        frame, source, _ = self.aligned(data)
-        return self.probabilities(frame, source.folder)
+    def named(self, probability: np.ndarray) -> np.ndarray:
+        """The likeliest class of each row; None where the probabilities are NaN."""
+        known = ~np.isnan(probability[:, 0])
+        names = np.full(len(probability), None, dtype=object)
+        names[known] = np.array(self.classes, dtype=object)[probability[known].argmax(1)]
+        return names
+
+    def predict_proba(self, data: Any, warnings: list[str] | None = None) -> np.ndarray:
+        """Probabilities [N, C] in the order of `classes`; NaN for a row whose image or sound is missing or broken.
+
+        What was odd about the table is added to `warnings`.
+
+        Raises:
+            InputError: the table cannot be read or lacks a column, or more than half of its files cannot be used.
+        """
+        frame, source, said = self.aligned(data)
+        usable = usable_rows(source, frame, self.columns, said)
+        probability = np.full((len(frame), len(self.classes)), np.nan)
+        if usable.any():
+            probability[usable] = self.probabilities(frame[usable].reset_index(drop=True), source.folder)
+        if warnings is not None:
+            warnings += said
+        return probability
 
     def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
         raise NotImplementedError
+
+
+def usable_rows(source: Source, frame: pd.DataFrame, columns: Columns, said: list[str]) -> np.ndarray:
+    """bool [N]: rows of an aligned table whose images and sounds can be read; the others are listed in `said`.
+
+    Raises InputError if more than half of a column's files cannot be used.
+    """
+    usable = np.ones(len(frame), bool)
+    for name in columns.image + columns.audio:
+        files = media_paths(frame[name].tolist(), source.folder)
+        media = check_media(files, "image" if name in columns.image else "audio")
+        said += refuse_or_warn(media, name, source.row_label)
+        usable &= media.usable
+    return usable
 
 
 class Model(Table):
@@ -87,6 +137,10 @@ class Model(Table):
         self.threshold = threshold
 
     def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
+        return self.from_features(self.features(frame, folder), np.arange(len(frame)))
+
+    def features(self, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
+        """The views' matrices of all rows of an aligned table, by view."""
         extracted: dict[tuple, Any] = {}
         features = {}
         for name, view in self.views.items():
@@ -95,7 +149,7 @@ class Model(Table):
             if view.source not in extracted:
                 extracted[view.source] = view.extract(frame)
             features[name] = view.transform(extracted[view.source])
-        return self.from_features(features, np.arange(len(frame)))
+        return features
 
     def from_features(self, features: Any, rows: np.ndarray) -> np.ndarray:
         """Probabilities of these rows, from the views' matrices."""
@@ -151,35 +205,39 @@ class Model(Table):
     @classmethod
     def load(cls, folder: Path | str) -> "Model":
         """Raises InputError: no model there, or a file that holds anything but learners of cotrain and scikit-learn."""
-        import skops.io
 
         folder = Path(folder)
         text = read_description(folder, "model.json")
-        members = []
-        for number, entry in enumerate(text["members"]):
-            file = folder / f"member{number}.skops"
-            try:
-                unknown = skops.io.get_untrusted_types(file=file)
-                strange = [name for name in unknown if not name.startswith(TRUSTED)]
-                if strange:
-                    raise InputError(f"{file} holds objects of {', '.join(strange)}; it is not loaded.")
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    estimator = skops.io.load(file, trusted=unknown)
-            except InputError:
-                raise
-            except Exception as error:  # a damaged or hostile file can fail anywhere in its reader
-                raise InputError(f"{file} is no member of a model: {error}") from error
-            views = tuple(entry["views"])
-            members.append(Member(entry["name"], views, entry["apart"], estimator, entry["temperature"]))
-        return cls(
-            Columns.from_dict(text["columns"]),
-            load_views(folder, text["views"]),
-            members,
-            text["classes"],
-            np.array(text["shares"]),
-            text["threshold"],
-        )
+        with refusing_damage(folder / "model.json"):
+            members = [_load_member(folder / f"member{n}.skops", entry) for n, entry in enumerate(text["members"])]
+            views = load_views(folder, text["views"])
+            columns, shares = Columns.from_dict(text["columns"]), np.array(text["shares"], dtype=np.float64)
+            return cls(columns, views, members, text["classes"], shares, text["threshold"])
+
+
+def _load_member(file: Path, entry: dict[str, Any]) -> Member:
+    import skops.io
+
+    with refusing_damage(file):
+        unknown = skops.io.get_untrusted_types(file=file)
+        strange = [name for name in unknown if name not in TRUSTED]
+        if strange:
+            raise InputError(f"{file} holds objects of {', '.join(strange)}; it is not loaded.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator = skops.io.load(file, trusted=unknown)
+    return Member(entry["name"], tuple(entry["views"]), entry["apart"], estimator, entry["temperature"])
+
+
+@contextmanager
+def refusing_damage(file: Path) -> Iterator[None]:
+    """A damaged or hostile file can fail anywhere in its reader; whatever it raises becomes an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{file} is damaged or no file of cotrain's: {type(error).__name__}: {error}") from error
 
 
 def describe_views(views: dict[str, View]) -> dict[str, Any]:
@@ -206,13 +264,15 @@ def load_views(folder: Path, described: dict[str, Any]) -> dict[str, View]:
         if not (isinstance(view_class, type) and issubclass(view_class, View)):
             raise InputError(f"{folder} asks for the view {entry['class']}, which this version does not have.")
         view = view_class(entry["columns"], **entry["settings"])
-        try:
-            with np.load(folder / f"view{number}.npz", allow_pickle=False) as arrays:
-                view.learned = {key: arrays[key] for key in arrays.files}
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / f'view{number}.npz'} cannot be read: {error}") from error
+        view.learned = load_arrays(folder / f"view{number}.npz")
         views[name] = view
     return views
+
+
+def load_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name. Raises InputError for a damaged file and for Python objects in it."""
+    with refusing_damage(file), np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def read_description(folder: Path, name: str) -> dict[str, Any]:

@@ -1,8 +1,212 @@
-"""report.json and report.html."""
+"""What `cotrain fit` shows: `report.json` for programs, `report.html` for people, a few lines for the terminal.
+
+The page is one file without scripts, fonts or pictures from elsewhere. Its charts are SVG drawn in percent of their
+width, so that lines and letters keep their size on a phone.
+"""
 
 import json
+import math
+import os
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from cotrain.auto import findings
+from cotrain.auto.findings import Values
+from cotrain.auto.shape import Maybe, fault
+from cotrain.auto.wording import listing
+from cotrain.errors import InputError
+
+NAME = "report.json"
+WIDTH, TERM = 100, 12  # characters of a line on the terminal, and of the term before it
+TOLD = 3  # warnings told there; the page has all
+
+_number = (int, float)
+_score = Maybe(_number)
+_estimate = {"estimate": _score, "low": _score, "high": _score}
+# The first keys are a contract; those with a question mark may be missing from a file of another version.
+SHAPE: dict[str, Any] = {
+    "version": str,
+    "command": str,
+    "seed": int,
+    "seconds": _number,
+    "rows": {"labelled": int, "unlabelled": int, "test": int},
+    "classes": [str],
+    "metric": str,
+    "supervised": _estimate,
+    "chosen": {"name": str, "members": [str], **_estimate, "bytes?": _score, "rows_per_second?": _score},
+    "p_helped": _score,
+    "used_unlabelled": bool,
+    "prior": {"shares?": {}, "source?": str},
+    "candidates": [
+        {"name": str, **_estimate, "seconds": _number, "accepted": bool, "reason": str, "unlabelled?": bool}
+    ],
+    "student": {
+        "kind": str,
+        "bytes": _number,
+        "parameters": _number,
+        "agreement": _score,
+        "estimate": _score,
+        "rows_per_second": _score,
+    },
+    "test": Maybe({"metric": str, "supervised": _score, "chosen": _score, "student": _score}),
+    "warnings": [str],
+    "data?": str,
+    "target?": str,
+    "audit?": {
+        "rows": int,
+        "counts": {},
+        "duplicates": int,
+        "near_duplicates": int,
+        "conflicts": [{"rows": [int], "labels": [str]}],
+        "missing": {},
+        "leaks": {},
+        "left_out": int,
+    },
+    "calibration?": Maybe({"ece": _score, "points": [{"said": _number, "was": _number, "rows": int}]}),
+    "columns?": {"dropped": {}},
+    "confusion?": [[int]],
+    "coverage?": {"asked": _number, "threshold": _score, "average?": _score},
+    "curve?": Maybe(
+        {
+            "points": [{"labels": int, **_estimate}],
+            "more": int,
+            "gain": _number,
+            "gain_low": _number,
+            "gain_high": _number,
+        }
+    ),
+    "label_next?": [{"row": int, "reason": str, "shown": str}],
+    "machine?": {},
+    "settings?": {"budget?": _number, "folds?": int, "method?": Maybe(str)},
+    "slices?": [{"name": str, "rows": int, "accuracy": _number}],
+    "suspicious?": [{"row": int, "label": str, "rather": str, "probability": _number, "shown?": str}],
+}
 
 
-def save(values, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(values, indent=1))
+def save(values: Values, folder: Path | str) -> None:
+    """Write `report.json` and `report.html`, each of them whole or not at all.
+
+    The size of a model that is in the folder already is told too.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    folder = Path(folder)
+    told = plain(values)
+    model = [file.stat().st_size for file in (folder / "model").glob("*") if file.is_file()]
+    if model:
+        told["chosen"]["bytes"] = sum(model)
+    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / NAME, text + "\n")
+        _write(folder / "report.html", render(told))
+    except OSError as error:
+        raise InputError(f"{folder}: the report cannot be written there ({error.strerror or error}).") from error
+
+
+def _write(file: Path, text: str) -> None:
+    """Beside it first, then in its place."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(fresh, file)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def load(folder: Path | str) -> dict[str, Any]:
+    """The values of a saved report.
+
+    Raises:
+        InputError: there is none, or it is damaged; says what is missing or wrong in it.
+    """
+    file = Path(folder) / NAME
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {NAME} in {folder}; name the folder that `cotrain fit --out` wrote.") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is damaged, it is not JSON ({error}); fit again.") from error
+    wrong = fault(values, SHAPE)
+    if wrong:
+        raise InputError(f"{file} is damaged or not a report: {wrong}; fit again.")
+    return values
+
+
+def plain(value: Any) -> Any:
+    """The value in what strict JSON knows: NaN and infinities become None, arrays become lists, the rest text."""
+    if isinstance(value, Mapping):
+        return {_text(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | int | None):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return plain(value.tolist())
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Half of a surrogate pair, as badly decoded files hold them, can be written to no file."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def render(values: Values) -> str:
+    """The page."""
+    from cotrain.auto.page import page
+
+    return page(plain(values))
+
+
+def lines(values: Values) -> list[str]:
+    """What the terminal shows, in some fifteen lines: plain characters but for the user's own."""
+    values = plain(values)
+    rows, chosen, warnings = values["rows"], values["chosen"], values["warnings"]
+    suspicious = [item["row"] for item in values.get("suspicious") or ()]
+    wanted = [item["row"] for item in values.get("label_next") or ()]
+    told = [
+        ("verdict", " ".join(findings.verdict(values))),
+        ("how sure", findings.limits(values)),
+        (
+            "data",
+            f"{values.get('data', 'the table')}: {findings.count(rows['labelled'], 'labelled row')}, "
+            f"{rows['unlabelled']:,} unlabelled, {len(values['classes'])} classes; the score is {values['metric']}",
+        ),
+        ("shares", _shares(values["prior"])),
+        ("tried", findings.searched(values)),
+        ("result", chosen["name"] + (f": {'; '.join(chosen['members'])}" if len(chosen["members"]) > 1 else "")),
+        ("student", findings.student(values)),
+        ("test", findings.test(values) if values["test"] else ""),
+        ("more labels", findings.more_labels(values["curve"]) if values.get("curve") else ""),
+        ("label next", f"rows {listing(wanted)}" if wanted else ""),
+        ("suspicious", f"the labels of rows {listing(suspicious)}" if suspicious else ""),
+        *(("warning", warning) for warning in warnings[:TOLD]),
+        ("", f"and {len(warnings) - TOLD:,} more, in report.html" if len(warnings) > TOLD else ""),
+        ("repeat", f"{values['command']} (seed {values['seed']}, {findings.duration(values['seconds'])})"),
+    ]
+    first = " ".join("".join(part[:3]) for part in findings.headline(values))
+    return [first.translate(_TYPED), *(line for term, text in told if text for line in _hung(term, text))]
+
+
+def _shares(prior: Values, most: int = 6) -> str:
+    shares = sorted((prior.get("shares") or {}).items(), key=lambda item: -item[1])
+    said = ", ".join(f"{name} {findings.percent(share)}" for name, share in shares[:most])
+    rest = f" and {len(shares) - most} more" if len(shares) > most else ""
+    return f"{said}{rest} ({prior.get('source', 'source unknown')})"
+
+
+def _hung(term: str, text: str) -> list[str]:
+    """The text beside its term, broken into at most three lines."""
+    text = " ".join(text.translate(_TYPED).split())
+    parts = textwrap.wrap(text, WIDTH - TERM, max_lines=3, placeholder=" ...")
+    return [f"{'' if number else term:<{TERM}}{part}" for number, part in enumerate(parts)]
+
+
+_TYPED = str.maketrans({"\u00a0": " ", "–": "-", "“": '"', "”": '"'})  # what every terminal can show

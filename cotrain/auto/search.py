@@ -1,8 +1,14 @@
 """Runs the candidates over the folds within a time budget."""
 
+import math
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +25,43 @@ class Clock:
     def __init__(self, budget: float):
         self.start = time.perf_counter()
         self.budget = budget
+        self.finishing = False  # the trials are over; from now on there will be a result
 
     @property
     def spent(self) -> float:
         return time.perf_counter() - self.start
 
+    def end(self, share: float) -> float:
+        """The moment, by `time.perf_counter`, at which a share of the budget is spent."""
+        return self.start + share * self.budget
+
     def left(self, share: float = 1.0) -> float:
         """What is left of a share of the budget."""
         return share * self.budget - self.spent
+
+    @contextmanager
+    def interruptible(self, warn: Callable[[str], None]) -> Iterator[None]:
+        """While the result is being finished, the first Ctrl-C only ends the budget; a second one ends the program."""
+        usual = signal.getsignal(signal.SIGINT)
+        stopped = False
+
+        def answer(number: int, frame: Any) -> None:
+            nonlocal stopped
+            if stopped or not self.finishing:
+                raise KeyboardInterrupt
+            stopped = True
+            self.budget = min(self.budget, self.spent)
+            warn("Stopped by you after the trials; what was left to do got the least time.")
+            print("finishing the result; press Ctrl-C again to end without it", file=sys.stderr)
+
+        if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, answer)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
 
 
 def search(
@@ -39,63 +74,86 @@ def search(
     jobs: int,
     warn: Callable[[str], None],
 ) -> list[Trial]:
-    """Out-of-fold predictions of every candidate that could be run, then its fit on all rows.
+    """Out-of-fold predictions of every candidate for which there is time, then its fit on all rows.
 
-    The first fold runs every candidate and shows what each costs. If the rest does not fit into the time for trials
-    (six tenths of the budget), the worse half goes after the second fold, then folds are left out. An interrupt ends the
-    search with what is finished.
+    Learners on labelled rows go first. Those on unlabelled rows follow view by view, the view on which the labelled rows
+    alone went best first. The time for trials is six tenths of the budget. An interrupt ends the search with what is
+    finished.
     """
     labelled = features.labelled
     place = np.full(len(y), -1)
     place[labelled] = np.arange(len(labelled))
-    repeats = 1 + max(fold.repeat for fold in folds)
-    shape = (repeats, len(labelled), len(prior))
+    shape = (1 + max(fold.repeat for fold in folds), len(labelled), len(prior))
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
-    with progress("trying learners", total=len(folds)) as advance, ThreadPoolExecutor(jobs) as pool:
-        for number, fold in enumerate(folds):
-            running = [trial for trial in trials if not trial.dropped]
-            if number:
-                _drop(running, number, len(folds), y[labelled], clock)
-                running = [trial for trial in running if not trial.dropped]
-                next_fold = sum(trial.seconds / trial.folds for trial in running) / jobs
-                if next_fold > clock.left(0.6):
-                    warn(f"The time budget ended after {number} of {len(folds)} folds; estimates are less sure.")
-                    break
-            try:
-                run_fold(running, features, y, fold, prior, place, pool, lambda: number > 0 or clock.left(0.6) > 0)
-            except KeyboardInterrupt:
-                if not number:
-                    raise
-                warn(f"Stopped by you after {number} of {len(folds)} folds; the result is made of what was finished.")
-                for trial in trials:  # a fold that is only half done would favour those that had their turn
-                    trial.probability[fold.repeat, place[fold.held]] = np.nan
-                break
-            advance()
+    supervised = [trial for trial in trials if not trial.candidate.unlabelled]
+    with progress("trying learners", total=len(trials) * len(folds)) as advance, ThreadPoolExecutor(jobs) as pool:
+
+        def sweep(group: list[Trial]) -> None:
+            _sweep(group, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
+
+        try:
+            sweep(supervised or trials)
+            scores: dict[str, float] = {}
+            for trial in supervised:
+                kind = trial.candidate.kind
+                scores[kind] = max(scores.get(kind, 0.0), _accuracy(trial, y[labelled]))
+            others = [trial for trial in trials if trial.candidate.unlabelled and not trial.folds]
+            kinds = dict.fromkeys(trial.candidate.kind for trial in others)
+            for kind in sorted(kinds, key=lambda kind: -scores.get(kind, 0.0)):
+                sweep([trial for trial in others if trial.candidate.kind == kind])
+        except KeyboardInterrupt:
+            if not any(trial.folds for trial in trials):
+                raise
+            warn("Stopped by you while learners were tried; the result is made of what was finished.")
+    clock.finishing = True
+    with ThreadPoolExecutor(jobs) as pool:
         run_all([trial for trial in trials if not trial.dropped and trial.folds], features, y, prior, pool)
     return trials
 
 
-def _drop(running: list[Trial], done: int, folds: int, y: np.ndarray, clock: Clock) -> None:
-    """Give up what does not fit the time: learners that alone would eat it and, after two folds, the worse half."""
-    left = clock.left(0.6)
-    for trial in running:
-        cost = trial.seconds / trial.folds * (folds - done)
-        if cost > left and len(running) > 1 and trial is not min(running, key=lambda t: t.seconds):
-            trial.dropped = f"too slow for the time budget ({trial.seconds / trial.folds:.1f} s a fold)"
-    staying = [trial for trial in running if not trial.dropped]
-    cost = sum(trial.seconds / trial.folds for trial in staying) * (folds - done)
-    if done != 2 or cost <= left or len(staying) < 4:
-        return
-    scores = {id(trial): _accuracy(trial, y) for trial in staying}
-    middle = float(np.median(list(scores.values())))
-    rows = max(int((~np.isnan(staying[0].probability[..., 0])).sum()), 1)
-    for kind in (False, True):  # each side keeps its better half
-        side = [trial for trial in staying if trial.candidate.unlabelled == kind]
-        best = max((scores[id(trial)] for trial in side), default=0.0)
-        error = np.sqrt(max(best * (1 - best), 0.05) / rows)
-        for trial in side:
-            if scores[id(trial)] < min(middle, best - error):
-                trial.dropped = "in the worse half after two folds, when time grew short"
+def _sweep(
+    group: list[Trial],
+    features: Features,
+    y: np.ndarray,
+    folds: Sequence[Fold],
+    prior: np.ndarray,
+    place: np.ndarray,
+    pool: ThreadPoolExecutor,
+    clock: Clock,
+    jobs: int,
+    advance: Callable[[], None],
+    warn: Callable[[str], None],
+) -> None:
+    """Run some candidates over all folds. What the first fold shows to be too slow for the time that is left goes; if
+    even the rest does not fit, folds are left out."""
+    for number, fold in enumerate(folds):
+        running = [trial for trial in group if not trial.dropped]
+        if number == 1:
+            _drop(running, len(folds), clock.left(0.6) * jobs)
+            running = [trial for trial in running if not trial.dropped]
+        if not running:
+            return
+        if number and sum(trial.seconds / trial.folds for trial in running) / jobs > clock.left(0.6):
+            warn(f"The time budget ended after {number} of {len(folds)} folds; estimates are less sure.")
+            return
+        try:
+            run_fold(running, features, y, fold, prior, place, pool, math.inf if number else clock.end(0.6))
+        except KeyboardInterrupt:
+            for trial in group:  # a fold that is only half done would favour those that had their turn
+                trial.probability[fold.repeat, place[fold.held]] = np.nan
+                trial.folds = min(trial.folds, number)
+            raise
+        for _ in group:
+            advance()
+
+
+def _drop(running: list[Trial], folds: int, left: float) -> None:
+    """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time."""
+    spent = 0.0
+    for place, trial in enumerate(sorted(running, key=lambda trial: trial.seconds)):
+        spent += trial.seconds * folds
+        if spent > left and place:
+            trial.dropped = f"too slow for the time budget ({trial.seconds:.1f} s a fold)"
 
 
 def _accuracy(trial: Trial, y: np.ndarray) -> float:

@@ -17,8 +17,15 @@ from scipy.special import softmax
 
 from cotrain import __version__
 from cotrain.auto.columns import Columns
-from cotrain.auto.model import Table, describe_views, load_views, read_description, save_views
-from cotrain.errors import InputError
+from cotrain.auto.model import (
+    Table,
+    describe_views,
+    load_arrays,
+    load_views,
+    read_description,
+    refusing_damage,
+    save_views,
+)
 from cotrain.views.view import View
 
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
@@ -84,13 +91,10 @@ class Student(Table):
         """Raises InputError: no student there, or files that cannot be read."""
         folder = Path(folder)
         text = read_description(folder, "student.json")
-        try:
-            with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-                weights = {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / 'weights.npz'} cannot be read: {error}") from error
-        columns = Columns.from_dict(text["columns"])
-        return cls(columns, load_views(folder, text["views"]), text["classes"], weights, text["kind"])
+        weights = load_arrays(folder / "weights.npz")
+        with refusing_damage(folder / "student.json"):
+            columns, views = Columns.from_dict(text["columns"]), load_views(folder, text["views"])
+            return cls(columns, views, text["classes"], weights, text["kind"])
 
 
 def student_views(views: dict[str, View], columns: Columns, classes: int) -> dict[str, View]:

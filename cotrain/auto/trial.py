@@ -78,12 +78,12 @@ def run_fold(
     prior: np.ndarray,
     place: np.ndarray,
     pool: Executor,
-    in_time: Callable[[], bool],
+    deadline: float,
 ) -> None:
     """Train every candidate on the fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
 
-    When `in_time` is no longer true, those that did not begin are dropped, as long as one learner on labelled rows is
-    done.
+    After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as one learner on labelled
+    rows is done.
     """
     matrices = features.of(fold.train, fold.unlabelled)
 
@@ -94,8 +94,8 @@ def run_fold(
         trial.folds += 1
 
     def run_in_time(trial: Trial) -> None:
-        done = any(t.folds and not t.candidate.unlabelled for t in trials)
-        if done and not in_time():
+        done = any(t.candidate.unlabelled or t.folds for t in trials)
+        if done and time.perf_counter() > deadline:
             trial.dropped = "the time budget had ended"
         else:
             run(trial)

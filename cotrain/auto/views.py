@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cotrain.auto.columns import Columns
+from cotrain.views.reduced import ReducedView
 from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
@@ -18,6 +19,7 @@ class Views:
 
     text: (words, characters, topics) of each text column, and of all together where there are several.
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
+    reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
     joint: one view of each sort of columns, for learners on all of them; empty if there is one sort only.
     """
 
@@ -25,6 +27,7 @@ class Views:
     text: tuple[tuple[str, str, str], ...] = ()
     dense: tuple[str, ...] = ()
     trees: dict[str, str] = field(default_factory=dict)
+    reduced: dict[str, str] = field(default_factory=dict)
     joint: tuple[str, ...] = ()
 
 
@@ -73,8 +76,10 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         views[name] = view
         dense.append(name)
         joint.append(name)
+    reduced = {name: f"{name}, reduced" for name in dense if name != "table"}
+    views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
-    return Views(views, tuple(text), tuple(dense), trees, tuple(joint) if sorts > 1 else ())
+    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else ())
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:

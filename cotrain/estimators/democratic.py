@@ -55,6 +55,8 @@ class DemocraticCoLearning(SemiSupervisedClassifier):
         """Fits on X, array or sparse [n + u, features], and y [n + u] with gaps (-1, NaN, None or empty)."""
         if len(self.learners) < 2:
             raise InputError(f"democratic co-learning takes two learners or more, got {len(self.learners)}")
+        if self.folds < 0 or self.folds == 1:
+            raise InputError(f"folds is {self.folds}; use 2 or more, or 0 to measure on the training rows")
         rng = check_random_state(self.random_state)
         start = [fresh(learner, rng) for learner in self.learners]
         X = validate_data(self, X, accept_sparse="csr", ensure_all_finite=False)

@@ -69,6 +69,8 @@ class SelfTraining(SemiSupervisedClassifier):
         """Fits on X, array or sparse [n + u, features], and y [n + u] with gaps (-1, NaN, None or empty)."""
         if self.criterion not in ("threshold", "k_best", "quota"):
             raise InputError(f'criterion is {self.criterion!r}; use "threshold", "k_best" or "quota"')
+        if self.k < 1:
+            raise InputError(f"k is {self.k}; use a number of rows, at least 1")
         start = self._start()
         X = validate_data(self, X, accept_sparse="csr", ensure_all_finite=False)
         self.classes_, code = encode(y, X.shape[0])

@@ -18,14 +18,17 @@ class Taught(SemiSupervisedClassifier):
     Args:
         teacher: semi-supervised estimator with `transduction_`, such as `GraphSpreading`.
         student: any classifier with `predict_proba`.
+        most: rows that the student learns from: all labelled ones and a draw of the others. More cost time and add little,
+            since their labels are the teacher's.
 
     Attributes:
         teacher_, student_: fitted; classes_; transduction_: y with all gaps filled by the teacher.
     """
 
-    def __init__(self, teacher, student):
+    def __init__(self, teacher, student, most=4_000):
         self.teacher = teacher
         self.student = student
+        self.most = most
 
     def fit(self, X, y) -> "Taught":
         """Fits on X, array or sparse [n + u, features], and y [n + u] with gaps (-1, NaN, None or empty)."""
@@ -35,7 +38,11 @@ class Taught(SemiSupervisedClassifier):
             raise InputError(f"X has {X.shape[0]} rows, y has {len(code)} labels")
         self.teacher_ = clone(self.teacher).fit(X, y)
         self.transduction_ = self.teacher_.transduction_
-        self.student_ = clone(self.student).fit(X, self.transduction_)
+        rows = np.arange(len(code))
+        if len(rows) > self.most:
+            others = np.random.RandomState(0).permutation(rows[code < 0])
+            rows = np.sort(np.concatenate([rows[code >= 0], others[: max(0, self.most - (code >= 0).sum())]]))
+        self.student_ = clone(self.student).fit(X[rows], self.transduction_[rows])
         return self
 
     def predict_proba(self, X) -> np.ndarray:

@@ -1,0 +1,83 @@
+"""`cotrain audit-labels`: labels in doubt, before anything is built on them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cotrain.auto.calibrate import with_prior
+from cotrain.auto.features import Features
+from cotrain.auto.fit import find_encoders, gather, load, may_ask, out_of_fold, pick, seconds, suspicious
+from cotrain.auto.search import Clock
+from cotrain.auto.views import make_views
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What a look at the labels found.
+
+    counts: labelled rows by class. duplicates, near_duplicates: rows that repeat another, exactly or but for spelling.
+    conflicts: rows that hold the same and differ in their label. suspicious: labels that a committee of learners, which
+    had not seen them, finds unlikely; the worst first. Rows are numbered from 1.
+    """
+
+    counts: dict[str, int]
+    unlabelled: int
+    duplicates: int
+    near_duplicates: int
+    conflicts: list[dict[str, Any]]
+    suspicious: list[dict[str, Any]]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def audit_labels(
+    data: Any,
+    y: Any = None,
+    *,
+    target: str | None = None,
+    unlabelled: str | None = None,
+    budget: str | float = "1m",
+    encoder: str = "auto",
+    seed: int = 0,
+    jobs: int = 2,
+    most: int = 50,
+    **columns: Any,
+) -> Doubts:
+    """Look for labels that may be wrong. Arguments as those of `fit`; `most` suspicious labels are listed.
+
+    Raises:
+        InputError: what was given cannot be used.
+    """
+    clock = Clock(seconds(budget))
+    problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
+    found = problem.audit
+    warnings = list(found.warnings)
+    views = make_views(problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings))
+    tried, _ = pick(views, None)
+    asked = may_ask(problem, warnings)
+    tried = [candidate for candidate in tried if asked or not candidate.unlabelled]
+    features = Features(views.views, problem.frame, problem.y, seed)
+    with threadpool_limits(max(1, jobs)):
+        seen = gather(problem, features, tried, asked, "auto", "auto", seed, clock, max(1, jobs), warnings)
+    together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
+    held = ~np.isnan(together[:, 0])
+    said = with_prior(together[held], seen.board.decision)
+    row_label = problem.source.row_label
+    conflicts = [
+        {"rows": [row + 1 for row in c["rows"]], "where": [row_label(row) for row in c["rows"]], "labels": c["labels"]}
+        for c in found.conflicts
+    ]
+    return Doubts(
+        counts=found.counts,
+        unlabelled=len(problem.unlabelled),
+        duplicates=found.duplicates,
+        near_duplicates=found.near_duplicates,
+        conflicts=conflicts,
+        suspicious=suspicious(problem, said, held, found.classes, most),
+        warnings=warnings,
+    )

@@ -1,0 +1,179 @@
+"""Methods side by side: the same rows, the same folds, the same time.
+
+For each seed the labelled rows are split anew and every learner is tried once. A method is scored by the committee of
+its learners: on rows that the choice of its members did not see (see `choose.bootstrap`), or on a table apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cotrain.auto.candidates import Candidate, candidates, named
+from cotrain.auto.choose import bootstrap
+from cotrain.auto.features import Features
+from cotrain.auto.fit import (
+    Evidence,
+    Metric,
+    Problem,
+    Test,
+    check_words,
+    committee,
+    find_encoders,
+    gather,
+    load,
+    make_board,
+    may_ask,
+    read_test,
+    score,
+    seconds,
+)
+from cotrain.auto.search import Clock
+from cotrain.auto.trial import Trial
+from cotrain.auto.views import Views, make_views
+from cotrain.errors import InputError
+
+AUTO = "auto"  # what `cotrain fit` would choose by itself
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method: its scores over the seeds (None where no learner of it was finished), and what it cost."""
+
+    method: str
+    mean: float | None
+    sd: float | None
+    worst: float | None
+    seconds: float  # of training, for each seed
+    learners: int  # configurations that were tried: the more, the more chances to be lucky
+    values: list[float | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods in the order asked for. `scored`: on which rows."""
+
+    lines: list[Line]
+    seeds: list[int]
+    metric: str
+    scored: str
+    rows: dict[str, int]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def compare(
+    data: Any,
+    y: Any = None,
+    *,
+    methods: str | Sequence[str],
+    seeds: int | Sequence[int] = 5,
+    target: str | None = None,
+    test: Any = None,
+    unlabelled: str | None = None,
+    budget: str | float = "3m",
+    prior: str = "auto",
+    metric: Metric = "auto",
+    encoder: str | Sequence[str] = "auto",
+    jobs: int = 2,
+    **columns: Any,
+) -> Comparison:
+    """Score methods on a table over several seeds.
+
+    Args:
+        methods: names that --method takes, and "auto" for what `fit` chooses by itself.
+        seeds: how many, or which.
+        test: a table with labels, on which the methods are scored instead of on held-out rows.
+        budget: time for each seed.
+        columns: text, image, audio, drop and group, as `fit` takes them.
+
+    Raises:
+        InputError: what was given cannot be used, or there is no such method for this table.
+    """
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not numbers:
+        raise InputError("--seeds is a number of seeds, 1 or more.")
+    time_for_each = seconds(budget)
+    problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
+    check_words(prior, metric, problem.audit.classes)
+    checked = None if test is None else read_test(test, problem, unlabelled)
+    warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
+    encoders = find_encoders(encoder, problem, warnings)
+    views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
+    groups = _groups(views, methods)
+    tried = {candidate.name: candidate for group in groups.values() for candidate in group}
+    tried |= {candidate.name: candidate for candidate in candidates(views) if not candidate.unlabelled}
+    features = Features(views.views, problem.frame, problem.y)
+    asked = may_ask(problem, warnings)
+    values: dict[str, list[float | None]] = {name: [] for name in groups}
+    spent = dict.fromkeys(groups, 0.0)
+    measure: str = metric
+    with threadpool_limits(max(1, jobs)):
+        for seed in numbers:
+            clock = Clock(time_for_each)
+            every = list(tried.values())
+            seen = gather(problem, features, every, asked, prior, measure, seed, clock, max(1, jobs), warnings)
+            measure = seen.metric  # of the first seed, for all
+            for name, group in groups.items():
+                own = _of(seen, group)
+                spent[name] += sum(trial.seconds for trial in own)
+                values[name].append(_value(own, name == AUTO, asked, seen, problem, features, checked, seed))
+    lines = [_line(name, values[name], spent[name] / len(numbers), len(group)) for name, group in groups.items()]
+    rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled)}
+    rows["test"] = 0 if checked is None else len(checked.y)
+    scored = "held-out labelled rows" if checked is None else "the test table"
+    return Comparison(lines, numbers, measure, scored, rows, list(dict.fromkeys(warnings)))
+
+
+def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, list[Candidate]]:
+    """The learners of each method. Raises InputError for a method that does not exist for these views."""
+    known = {AUTO: candidates(views)} | named(views)
+    wanted = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise InputError(f"There is no method {unknown[0]!r} for this table; there are {', '.join(known)}.")
+    return {name: known[name] for name in wanted}
+
+
+def _of(seen: Evidence, group: Sequence[Candidate]) -> list[Trial]:
+    """The trials of these candidates that came to an end."""
+    names = {candidate.name for candidate in group}
+    return [trial for trial in seen.board.trials if trial.candidate.name in names]
+
+
+def _value(
+    own: list[Trial],
+    auto: bool,
+    asked: bool,
+    seen: Evidence,
+    problem: Problem,
+    features: Features,
+    test: Test | None,
+    seed: int,
+) -> float | None:
+    """A method's score with one seed."""
+    if not own or (auto and all(trial.candidate.unlabelled for trial in own)):
+        return None
+    if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
+        own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
+    board = make_board(own, problem, seen.prior.shares, seen.metric)
+    if test is None:
+        found = bootstrap(board, asked and auto, seed)[0]
+        return found if np.isfinite(found) else board.score(board.right(board.choose(unlabelled=asked).members))
+    members = board.choose(unlabelled=asked and auto).members
+    everything = features.of(features.labelled, features.unlabelled)
+    model = committee(board, members, everything, problem, seen.prior.shares, seen.metric)
+    return score(model.probabilities(test.frame, test.folder), test.y, seen.metric)
+
+
+def _line(method: str, values: list[float | None], spent: float, learners: int) -> Line:
+    known = [value for value in values if value is not None]
+    if not known:
+        return Line(method, None, None, None, round(spent, 2), learners, values)
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return Line(method, float(np.mean(known)), sd, min(known), round(spent, 2), learners, values)

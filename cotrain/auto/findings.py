@@ -1,0 +1,286 @@
+"""What a report says, in sentences: shared by the page and the terminal.
+
+Every function takes the values of `report.json`. Scores are shares; they are said in percent, differences in points.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+Values = Mapping[str, Any]
+SURE, LIKELY = 0.9, 0.7  # probability of a gain from which it is called a gain, and a probable one
+FEW = 40  # labelled rows up to which the numbers are called a rough guide
+MEASURABLE = 50  # labelled rows from which calibration can be measured
+
+
+class Part(NamedTuple):
+    """A sentence with one number to show large; `role` is what the number is of: labels, both, or nothing."""
+
+    before: str
+    number: str = ""
+    after: str = ""
+    role: str = ""
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    return "not measured" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
+
+
+def probability(value: float | None) -> str:
+    """Two decimals, but never a certainty that nobody has."""
+    if value is None:
+        return "not measured"
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def span(estimate: Values) -> str:
+    """`60–73`, with a decimal where the ends are close."""
+    low, high = estimate.get("low"), estimate.get("high")
+    if low is None or high is None:
+        return ""
+    decimals = _decimals(estimate)
+    return f"{100 * low:.{decimals}f}–{100 * high:.{decimals}f}"
+
+
+def score(estimate: Values) -> str:
+    """`67 % (60–73)`."""
+    ends = span(estimate)
+    return percent(estimate["estimate"], _decimals(estimate)) + (f" ({ends})" if ends else "")
+
+
+def _decimals(estimate: Values) -> int:
+    low, high = estimate.get("low"), estimate.get("high")
+    return int(low is not None and high is not None and high - low < 0.03)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 row`, `5,580 rows`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that suits."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f}\u00a0{unit}" if unit == "bytes" or number >= 10 else f"{number:.1f}\u00a0{unit}"
+        number /= 1000
+    return f"{number:.1f}\u00a0GB"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not measured"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" + (f" {rest} s" if rest else "")
+
+
+def wilson(share: float, rows: float, deviations: float = 1.645) -> tuple[float, float]:
+    """90 % interval of a share seen in so many rows (Wilson 1927)."""
+    z = deviations**2 / rows
+    middle = (share + z / 2) / (1 + z)
+    half = math.sqrt(z * share * (1 - share) + z * z / 4) / (1 + z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def headline(values: Values) -> list[Part]:
+    """The first line, sentence by sentence."""
+    supervised, chosen, rows = values["supervised"], values["chosen"], values["rows"]
+    many = count(rows["unlabelled"], "unlabelled row")
+    if values["used_unlabelled"]:
+        return [
+            Part("Supervised only: ", *_numbers(supervised), "labels"),
+            Part(f"With {many}: ", *_numbers(chosen), "both"),
+            Part("Probability that they helped: ", probability(values["p_helped"]), "."),
+        ]
+    if not rows["unlabelled"]:
+        labelled = f"{count(rows['labelled'], 'labelled row')}, none unlabelled."
+        return [Part("Supervised: ", *_numbers(chosen), "labels"), Part(labelled)]
+    helped = "did not help here" if tried(values) else "were not used here"
+    return [
+        Part("Supervised: ", *_numbers(chosen), "labels"),
+        Part(f"The {many} {helped}."),
+    ]
+
+
+def _numbers(estimate: Values) -> tuple[str, str]:
+    ends = span(estimate)
+    return percent(estimate["estimate"], _decimals(estimate)), f" ({ends})." if ends else "."
+
+
+def tried(values: Values) -> int:
+    """Learners on unlabelled rows that were judged against the labels alone: these have a reason."""
+    return sum(bool(c.get("unlabelled") and c["reason"]) and c["estimate"] is not None for c in values["candidates"])
+
+
+def verdict(values: Values) -> tuple[str, str]:
+    """What to make of the first line: in a few words, and why."""
+    if values["used_unlabelled"]:
+        return _used(values)
+    if not values["rows"]["unlabelled"]:
+        return (
+            "This is an ordinary supervised fit.",
+            "Rows without a label, where there are any, can be put into the same table with an empty label.",
+        )
+    result = "a committee of learners" if len(values["chosen"]["members"]) > 1 else "a learner"
+    number = tried(values)
+    if number:
+        learners = f"{number:,} learners that use the unlabelled rows were tried and none was surely better"
+        if number == 1:
+            learners = "One learner that uses the unlabelled rows was tried and was not surely better"
+        return "The labels alone do as well.", f"{learners}, so the result is {result} trained on the labels alone."
+    return "The labels alone were learnt from.", f"{_unasked(values)}, so the result is {result} trained on the labels."
+
+
+def comfort(values: Values) -> str:
+    """That doing without unlabelled rows is no failure, where they were tried and left out."""
+    if values["used_unlabelled"] or not tried(values):
+        return ""
+    return (
+        "Nothing is lost: this happens where the labels already say what there is to say, or where the classes do not "
+        "gather in groups. Using the unlabelled rows all the same could have done harm."
+    )
+
+
+def _used(values: Values) -> tuple[str, str]:
+    gain = _points(values["chosen"]["estimate"], values["supervised"]["estimate"])
+    if _setting(values, "method"):
+        return "The unlabelled rows are used, as asked.", "The method was given, so it stands whatever it scores."
+    if values["p_helped"] >= SURE:
+        return "The unlabelled rows helped.", f"Without them the same labels would give {gain} less."
+    if values["p_helped"] >= LIKELY:
+        why = f"The estimated gain is {gain}; the labelled rows are too few to be sure of it."
+        return "The unlabelled rows probably helped.", why
+    return (
+        "The unlabelled rows are used; whether they helped cannot be told from so few labels.",
+        "Nothing in the labels speaks against them; what speaks for them stands beside each learner that was tried.",
+    )
+
+
+def _unasked(values: Values) -> str:
+    """Why no learner on unlabelled rows was judged."""
+    rows = values["rows"]
+    if any(c.get("unlabelled") and c["estimate"] is not None for c in values["candidates"]):
+        return "They are nearly always right already"
+    if _setting(values, "method"):
+        return "Only the method that was asked for was tried"
+    many = count(rows["unlabelled"], "unlabelled row")
+    return f"{many} beside {rows['labelled']:,} labelled {'is' if rows['unlabelled'] == 1 else 'are'} too few to add much"
+
+
+def _setting(values: Values, name: str) -> Any:
+    return (values.get("settings") or {}).get(name)
+
+
+def _points(one: float | None, other: float | None) -> str:
+    if one is None or other is None:
+        return "not measured"
+    gain = abs(100 * (one - other))
+    return f"{gain:.0f} points" if gain >= 1.5 else f"{gain:.1f} points"
+
+
+def limits(values: Values) -> str:
+    """How far the estimate can be trusted, in words."""
+    chosen, labelled = values["chosen"], values["rows"]["labelled"]
+    if None in (chosen["estimate"], chosen["low"], chosen["high"]):
+        return f"{count(labelled, 'labelled row')} do not suffice to say how good the result is."
+    below, above = (max(0.0, 100 * d) for d in (chosen["estimate"] - chosen["low"], chosen["high"] - chosen["estimate"]))
+    rows = count(labelled, "labelled row")
+    if max(below, above) < 1:
+        return f"{rows}: the true score is known to a point."
+    if min(below, above) < 1:
+        where = f"up to {below:.0f} points lower" if below > above else f"up to {above:.0f} points higher"
+    elif max(below, above) > 1.5 * min(below, above):
+        where = f"{below:.0f} points lower or {above:.0f} points higher"
+    else:
+        where = f"{max(below, above):.0f} points lower or higher"
+    few = "Only " if labelled <= FEW else ""
+    return f"{few}{rows}: the true score may be {where}; one time in ten it is further off."
+
+
+def metric(values: Values) -> str:
+    if values["metric"] == "balanced accuracy":
+        return "Balanced accuracy: the share of right answers in each class, averaged, so that a rare class counts as much."
+    if values["metric"] == "accuracy":
+        return "Accuracy: the share of right answers."
+    return f"{values['metric'][:1].upper()}{values['metric'][1:]}."
+
+
+def test(values: Values) -> str:
+    """What the test table said."""
+    said = values["test"]
+    rows, measured = values["rows"]["test"], [f"student {percent(said['student'], 1)}"]
+    if values["used_unlabelled"]:
+        measured = [f"supervised only {percent(said['supervised'], 1)}, with unlabelled rows {percent(said['chosen'], 1)}"]
+        measured += [f"student {percent(said['student'], 1)}"]
+    else:
+        measured = [f"result {percent(said['chosen'], 1)}", *measured]
+    return f"On {count(rows, 'test row')} apart: {', '.join(measured)}."
+
+
+def expected(values: Values) -> str:
+    """Whether the test score is where the estimate said."""
+    found, chosen = values["test"]["chosen"], values["chosen"]
+    if found is None or chosen["low"] is None or chosen["high"] is None:
+        return ""
+    if chosen["low"] <= found <= chosen["high"]:
+        return f"The estimate from the labelled rows said {span(chosen)} %, and the test score lies in it."
+    where = "below" if found < chosen["low"] else "above"
+    return (
+        f"The estimate from the labelled rows said {span(chosen)} %; the test score lies {where} it. One time in ten "
+        "that is chance; otherwise the test rows differ from the labelled ones."
+    )
+
+
+def searched(values: Values) -> str:
+    """How many learners were tried, and how they were judged."""
+    sides = [0, 0]
+    for candidate in values["candidates"]:
+        sides[bool(candidate.get("unlabelled"))] += candidate["estimate"] is not None
+    said = [f"{count(sides[0], 'learner')} on the labels alone"] if sides[0] else []
+    said += [f"{count(sides[1], 'learner')} that use the unlabelled rows too"] if sides[1] else []
+    folds = _setting(values, "folds")
+    judged = f", each judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
+    return f"{' and '.join(said) or 'No learner'} {'was' if sum(sides) == 1 else 'were'} tried{judged}."
+
+
+def student(values: Values) -> str:
+    about = values["student"]
+    said = f"{about['kind']}, {size(about['bytes'])}"
+    if about["agreement"] is not None:
+        said += f", says the same as the result in {percent(about['agreement'])} of unseen rows"
+    if about["estimate"] is not None:
+        said += f", estimated {percent(about['estimate'])}"
+    return said + "."
+
+
+def mistakes(confusion: Sequence[Sequence[int]], classes: Sequence[str], most: int = 3) -> list[str]:
+    """The commonest confusions in words, best known first."""
+    found = [
+        (wrong, sum(row), classes[t], classes[p])
+        for t, row in enumerate(confusion)
+        for p, wrong in enumerate(row)
+        if t != p and wrong > max(1, 0.05 * sum(row))  # a single row, or a small share, tells nothing
+    ]
+    found.sort(key=lambda item: (-item[0], -item[0] / item[1]))
+    return [f"{wrong:,} of {rows:,} “{truth}” were taken for “{said}”" for wrong, rows, truth, said in found[:most]]
+
+
+def more_labels(curve: Values) -> str:
+    """What the learning curve promises."""
+    gain, low, high = (100 * curve[key] for key in ("gain", "gain_low", "gain_high"))
+    if high < 1:
+        return f"{curve['more']} more labels would hardly change the score."
+    return f"{curve['more']} more labels would add about {gain:.0f} points ({low:.0f}–{high:.0f}), if the curve goes on as it does."
+
+
+def status(candidate: Values, alone: bool) -> str:
+    """What became of a learner, in a few words."""
+    if candidate["estimate"] is None:
+        return "given up"
+    if candidate.get("member", candidate["accepted"]):
+        return "chosen" if alone else "in the committee"
+    if candidate["accepted"]:
+        return "good, but others are better" if candidate.get("unlabelled") else "in the supervised committee"
+    return "rejected"

@@ -1,0 +1,58 @@
+"""A view cut down to the directions in which its rows differ most; for learners that look at many rows at once."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from cotrain.views.view import Raw, View
+
+_SEEN = 5_000  # rows that the directions are found from
+
+
+class ReducedView(View):
+    """Principal components of another dense view.
+
+    Args:
+        base: the other view's class as "module:name", and `base_settings` its settings.
+        dimensions: components kept.
+    """
+
+    costly = True
+
+    def __init__(self, columns: Sequence[str], base: str, base_settings: dict[str, Any], dimensions: int = 100):
+        super().__init__(columns, base=base, base_settings=base_settings, dimensions=dimensions)
+        module, _, name = base.partition(":")
+        self.base: View = getattr(import_module(module), name)(columns, **base_settings)
+
+    @classmethod
+    def of(cls, view: View, dimensions: int = 100) -> "ReducedView":
+        return cls(view.columns, f"{type(view).__module__}:{type(view).__name__}", dict(view.settings), dimensions)
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        return self.base.source
+
+    def extract(self, frame: pd.DataFrame) -> Raw:
+        return self.base.extract(frame)
+
+    def fit(self, raw: Raw) -> "ReducedView":
+        self.base.fit(raw)
+        some = np.random.default_rng(0).permutation(len(raw))[:_SEEN]
+        features = self.base.transform(raw[np.sort(some)])
+        count = min(self.settings["dimensions"], *features.shape)
+        found = PCA(count, svd_solver="randomized", random_state=0).fit(features)
+        own = {"centre": found.mean_, "direction": found.components_}
+        self.learned = {f"base {name}": array for name, array in self.base.learned.items()}
+        self.learned |= {name: array.astype(np.float32) for name, array in own.items()}
+        return self
+
+    def transform(self, raw: Raw) -> np.ndarray:
+        self.base.learned = {
+            name.removeprefix("base "): array for name, array in self.learned.items() if name.startswith("base ")
+        }
+        features = self.base.transform(raw)
+        return ((features - self.learned["centre"]) @ self.learned["direction"].T).astype(np.float32)

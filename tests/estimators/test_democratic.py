@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+
+from cotrain.errors import InputError
+from cotrain.estimators.democratic import DemocraticCoLearning, interval, value
+
+KINDS = [LogisticRegression(), GaussianNB(), KNeighborsClassifier(3)]
+
+
+def test_interval_is_wilsons():
+    for right, rows in [(0, 5), (3, 5), (5, 5), (17, 40)]:
+        reference = binomtest(right, rows).proportion_ci(0.95, method="wilson")
+        np.testing.assert_allclose(interval(right / rows, rows), (reference.low, reference.high), atol=1e-12)
+
+
+def test_value_by_hand():
+    assert value(100, 0) == 100
+    np.testing.assert_allclose(value(100, 10), 100 * 0.8**2)
+    assert value(100, 60) == 0  # worse than chance is worth nothing, not something again
+    np.testing.assert_allclose(value(100, 50, classes=4), 100 * (1 - 4 / 3 * 0.5) ** 2)
+
+
+class Column:
+    """Reads the probability of class 1 from one column and counts its training rows."""
+
+    def __init__(self, column):
+        self.column = column
+
+    def fit(self, x, y):
+        self.classes_, self.rows = np.unique(y), len(y)
+
+    def predict_proba(self, x):
+        return np.column_stack([1 - x[:, self.column], x[:, self.column]])
+
+
+def votes():
+    """40 labelled rows that all get right; 3 rows that only learner 2 sees as class 0, 2 rows on which all agree."""
+    given = np.array([0, 1] * 20 + [-1] * 5)
+    x = np.repeat(np.where(given[:, None] == 1, 0.9, 0.1), 3, axis=1) + np.arange(45)[:, None] / 1000
+    x[40:43] = [[0.9, 0.8, 0.3], [0.8, 0.9, 0.2], [0.7, 0.7, 0.1]]
+    x[43:] = [[0.9, 0.8, 0.7], [0.1, 0.2, 0.3]]
+    return x, given
+
+
+def test_the_outvoted_learn_from_the_majority():
+    x, given = votes()
+    model = DemocraticCoLearning([Column(0), Column(1), Column(2)]).fit(x, given)
+    assert [learner.rows for learner in model.learners_] == [40, 40, 43]
+    assert [entry["added"] for entry in model.history_] == [[0, 0, 3], [0, 0, 0]]
+    low, high = interval(1, 40)
+    np.testing.assert_allclose(model.weights_, (low + high) / 2)
+    # Figure 2: a group of two and a group of one, of equal weight w.
+    w = model.weights_[0]
+    groups = np.array([1.5 / 2 * w, 2.5 / 3 * w])
+    np.testing.assert_allclose(model.predict_proba(x[40:41])[0], groups / groups.sum())
+    # Nobody votes for class 0 here: an empty group has no confidence.
+    assert model.predict_proba(x[43:44])[0].tolist() == [0, 1]
+
+
+def test_what_would_lower_the_value_is_refused():
+    """With 8 labelled rows a learner's lower bound is 0.68: 30 rows with a third wrong are worth less than 8 clean ones
+    only if noise is high; here half of the labelled rows are mistaken by all, and nothing is added."""
+    x, given = votes()
+    given[:40] = np.random.RandomState(0).permutation(given[:40])
+    model = DemocraticCoLearning([Column(0), Column(1), Column(2)]).fit(x, given)
+    assert [entry["added"] for entry in model.history_] == [[0, 0, 0]]
+
+
+def data(seed: int = 0, n: int = 200, labelled: float = 0.2):
+    x, y = make_classification(n, 8, n_informative=5, n_classes=3, random_state=seed)
+    return x, y, np.where(np.random.RandomState(seed).rand(n) > labelled, -1, y)
+
+
+def test_no_unlabelled_rows_is_the_weighted_vote():
+    x, y, _ = data()
+    model = DemocraticCoLearning(KINDS, folds=0).fit(x, y)
+    assert model.n_iter_ == 0
+    weights = [sum(interval(base.fit(x, y).score(x, y), len(y))) / 2 for base in KINDS]
+    np.testing.assert_allclose(model.weights_, weights)
+    guess = np.array([base.predict_proba(x).argmax(axis=1) for base in KINDS])
+    confidence = np.zeros((len(x), 3))
+    for row in range(len(x)):
+        for c in range(3):
+            group = [w for w, g in zip(weights, guess[:, row]) if g == c]
+            if group:
+                confidence[row, c] = (len(group) + 0.5) / (len(group) + 1) * np.mean(group)
+    np.testing.assert_allclose(model.predict_proba(x), confidence / confidence.sum(axis=1, keepdims=True))
+
+
+def test_held_out_accuracy_never_trains_on_the_row():
+    """A learner that knows its training rows by heart is right on them, and by chance on those held out."""
+
+    class ByHeart:
+        def fit(self, x, y):
+            self.classes_, self.table = np.unique(y), {row.tobytes(): label for row, label in zip(x, y)}
+
+        def predict_proba(self, x):
+            return np.array([self.classes_ == self.table.get(row.tobytes(), 0) for row in x], dtype=float)
+
+    rng = np.random.RandomState(0)
+    x, y = rng.rand(60, 3), np.arange(60) % 2
+    y[50:] = -1
+    open_ = DemocraticCoLearning([ByHeart(), LogisticRegression()], folds=0).fit(x, y)
+    held = DemocraticCoLearning([ByHeart(), LogisticRegression()], folds=5).fit(x, y)
+    assert open_.weights_[0] > 0.9
+    assert abs(held.weights_[0] - 0.5) < 1e-9  # class 0 for all: half are right
+
+
+def test_bookkeeping_of_errors():
+    """Each accepted addition raised the value q of the learner's training set."""
+    for seed in range(4):
+        x, _, given = data(seed)
+        model = DemocraticCoLearning(KINDS).fit(x, given)
+        sizes = [int((given >= 0).sum())] * 3
+        for entry in model.history_:
+            sizes = [size + added for size, added in zip(sizes, entry["added"])]
+            assert entry["labelled"] == sizes
+        assert model.termination_condition_ in ("no_change", "max_iter")
+        assert max(sizes) <= len(x)
+
+
+def test_bad_arguments():
+    x, _, given = data()
+    with pytest.raises(InputError, match="two learners or more, got 1"):
+        DemocraticCoLearning([GaussianNB()]).fit(x, given)
+    with pytest.raises(InputError, match="folds is 1"):
+        DemocraticCoLearning(KINDS, folds=1).fit(x, given)
