@@ -21,7 +21,7 @@ _HOMES = {
     "Run": "run",
     "Stream": "stream",
     "chain": "gradients.rule",
-    "check": "check",
+    "check": "conformance",
     "fit": "auto.fit",
     "follow": "learner",
     "note": "report",

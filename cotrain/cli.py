@@ -2,10 +2,11 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 import cotrain
 from cotrain import show
@@ -17,6 +18,237 @@ app = App(
     version=cotrain.__version__,
 )
 
+Names = Annotated[
+    tuple[str, ...], Parameter(negative="", show_default=False)
+]  # the option may be given again for another column
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Table:
+    """What the columns of a table hold. What no column is named for is found by looking."""
+
+    target: str | None = None
+    "The column of the labels; an empty cell is a row without a label."
+    text: Names = ()
+    "A column of text."
+    image: Names = ()
+    "A column of image files, relative to the table."
+    audio: Names = ()
+    "A column of sound files, relative to the table."
+    drop: Names = ()
+    "A column to leave out."
+    group: Names = ()
+    "A column whose equal rows (a speaker, a patient) must not be both learnt from and judged on."
+    unlabelled: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    'A value of the target that means "no label".'
+    encoder: Names = ("auto",)
+    "Pretrained encoders as views: auto (those on this disk), none, a path or a name."
+    jobs: int = 2
+    "Threads."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Aim:
+    """What counts as good, and on which rows."""
+
+    test: Path | None = None
+    "A table with labels to score on at the end."
+    prior: str = "auto"
+    "Shares of the classes among the rows to come: auto, label, uniform, or a:0.1,b:0.9."
+    metric: str = "auto"
+    "What counts: accuracy, balanced accuracy, or auto: balanced where a class is rare."
+
+
+@app.command
+def fit(
+    data: Path,
+    /,
+    *,
+    table: Table = Table(),
+    aim: Aim = Aim(),
+    budget: str = "3m",
+    coverage: float = 0.9,
+    method: str | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: Json = False,
+):
+    """Few labels in; the best model, a small one and an honest report out.
+
+    Parameters
+    ----------
+    data:
+        CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv.
+    budget:
+        Time for everything: 90s, 3m, 1h.
+    coverage:
+        Of the sets of classes that cannot be ruled out, between 0 and 1.
+    method:
+        Try only these learners: supervised, emnb, graph, self-training, cotraining, ...
+    seed:
+        Of everything random.
+    out:
+        Folder for model/, student/, report.html and report.json.
+    as_json:
+        Print report.json instead of the summary.
+    """
+    from cotrain.auto import commands
+
+    options = {"budget": budget, "coverage": coverage, "method": method, "seed": seed}
+    commands.fit(data, out, as_json, vars(table) | vars(aim) | options)
+
+
+@app.command
+def predict(
+    folder: Path, data: Path, /, *, student: Annotated[bool, Parameter(negative="")] = False, out: Path | None = None
+):
+    """Predict the class of each row: columns `prediction` and `p:CLASS`, in the order of the rows.
+
+    Parameters
+    ----------
+    folder:
+        What `cotrain fit --out` wrote.
+    data:
+        A table with the same columns; the target may be missing.
+    student:
+        Use the small model.
+    out:
+        A CSV file; standard output without it.
+    """
+    from cotrain.auto import commands
+
+    commands.predict(folder, data, student, out)
+
+
+@app.command
+def compare(
+    data: Path,
+    /,
+    *,
+    table: Table = Table(),
+    aim: Aim = Aim(),
+    methods: str = "supervised,auto",
+    seeds: int = 5,
+    budget: str = "3m",
+    as_json: Json = False,
+):
+    """Methods side by side on the same rows: mean and standard deviation over seeds, and seconds.
+
+    Parameters
+    ----------
+    data:
+        As for fit.
+    methods:
+        Names with commas between: supervised, emnb, graph, self-training, cotraining, tri-training, auto, ...
+    seeds:
+        How often the labelled rows are split anew.
+    budget:
+        Time for each seed.
+    as_json:
+        Print all numbers for programs.
+    """
+    from cotrain.auto import commands
+
+    options = {"methods": methods, "seeds": seeds, "budget": budget}
+    commands.compare(data, as_json, vars(table) | vars(aim) | options)
+
+
+@app.command
+def label_next(
+    folder: Path,
+    data: Path,
+    /,
+    *,
+    number: Annotated[int, Parameter(name=["-n", "--number"])] = 20,
+    as_json: Json = False,
+):
+    """Which rows to label next, with reasons.
+
+    Parameters
+    ----------
+    folder:
+        What `cotrain fit --out` wrote.
+    data:
+        The table; rows with a label are passed over.
+    number:
+        How many rows.
+    as_json:
+        Print the list for programs.
+    """
+    from cotrain.auto import commands
+
+    commands.label_next(folder, data, number, as_json)
+
+
+@app.command
+def audit_labels(
+    data: Path,
+    /,
+    *,
+    table: Table = Table(),
+    number: Annotated[int, Parameter(name=["-n", "--number"])] = 50,
+    budget: str = "1m",
+    seed: int = 0,
+    as_json: Json = False,
+):
+    """Labels in doubt: those that learners who had not seen them find unlikely, duplicates, and conflicts.
+
+    Parameters
+    ----------
+    data:
+        As for fit.
+    number:
+        The most suspicious labels listed.
+    budget:
+        Time for everything.
+    seed:
+        Of everything random.
+    as_json:
+        Print what was found for programs.
+    """
+    from cotrain.auto import commands
+
+    commands.audit_labels(data, as_json, vars(table) | {"most": number, "budget": budget, "seed": seed})
+
+
+@app.command
+def report(folder: Path, /, *, as_json: Json = False):
+    """Render report.html again from report.json, and print the summary.
+
+    Parameters
+    ----------
+    folder:
+        What `cotrain fit --out` wrote.
+    as_json:
+        Print the values instead of the summary.
+    """
+    from cotrain.auto import commands
+
+    commands.report(folder, as_json)
+
+
+@app.command
+def demo(*, out: Path = Path("cotrain-demo"), seed: int = 0, budget: str = "1m", jobs: int = 2):
+    """Fit on the SMS messages that ship with the package: 20 labels are shown, the others hidden, some used to score.
+
+    Parameters
+    ----------
+    out:
+        Folder for model, student and report.
+    seed:
+        Which labels are shown.
+    budget:
+        Time for everything.
+    jobs:
+        Threads.
+    """
+    from cotrain.auto import commands
+
+    commands.demo(out, seed, budget, jobs)
+
 
 @app.command
 def systems(number: int | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False):
@@ -27,17 +259,23 @@ def systems(number: int | None = None, /, *, as_json: Annotated[bool, Parameter(
     number:
         Show the card of this system.
     as_json:
-        Print the list for programs.
+        Print the list, or the one system with its card, for programs.
     """
     from cotrain import systems as tree
 
-    if number is not None:
-        from rich.markdown import Markdown
-
-        text = tree.card(number)
-        show.console().print(Markdown(text)) if sys.stdout.isatty() else print(text)
-        return
     entries = [system.to_dict() for system in tree.systems()]
+    if number is not None:
+        text = tree.card(number)
+        if as_json:
+            entry = next(entry for entry in entries if entry["number"] == number)
+            print(json.dumps({**entry, "card": text}, indent=1))
+        elif sys.stdout.isatty():
+            from rich.markdown import Markdown
+
+            show.console().print(Markdown(text))
+        else:
+            print(text)
+        return
     if as_json:
         print(json.dumps(entries, indent=1))
         return
@@ -85,6 +323,8 @@ def run(
         print(json.dumps(listed, indent=1)) if as_json else show.table("Recipes", listed)
         return
     module = recipe.load(name)
+    if record:
+        recipe.check_recordable(module, settings, _seeds(seeds))
     result, table = recipe.run(module, settings, seeds=_seeds(seeds), full=full, out=out, title=name)
     if record:
         recipe.record(result)
@@ -118,16 +358,18 @@ def _seeds(text: str | None) -> list[int] | None:
         for part in text.split(","):
             first, _, last = part.partition("-")
             seeds += range(int(first), int(last or first) + 1)
+        if not seeds:
+            raise ValueError
     except ValueError:
         raise InputError(f"--seeds takes whole numbers as 0,1,2 or 0-9, not {text!r}.") from None
     return seeds
 
 
-def main() -> None:
+def main(tokens: list[str] | None = None) -> None:
     """Entry point: what the user can mend is one sentence and exit code 2, never a traceback."""
     try:
-        app()
-    except CotrainError as error:
+        app(tokens, exit_on_error=False, print_error=False)
+    except (CotrainError, CycloptsError) as error:
         print(f"cotrain: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader, say `head`, has seen enough

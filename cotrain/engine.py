@@ -4,10 +4,13 @@
 checkpoints and the report around it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -20,79 +23,102 @@ from cotrain.learner import Follower, Learner
 from cotrain.method import Losses, Memory, Method, Owners, Roles
 from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
-from cotrain.randomness import fold
+from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
 from cotrain.stream import Stream
 
-Apart = dict[str, list[GradientSet]]  # gradients kept apart for the rules that ask for it, by learner and loss
+
+@dataclass
+class Pending:
+    """What `backward` leaves for `step`."""
+
+    owners: dict[str, Learner] = field(default_factory=dict)
+    # Gradients kept apart for the rules that ask for it: learner -> (owners, place in their list) -> gradients.
+    apart: dict[str, dict[tuple[Owners, int], GradientSet]] = field(default_factory=dict)
 
 
 def update(learners: Mapping[str, Learner], losses: Losses) -> None:
     """One step: every loss's gradient goes to the owners in its key, then every owner's optimizer steps once.
 
     Raises:
-        InputError: an owner is unknown or has no optimizer.
+        InputError: an owner is unknown or has no optimizer, or a loss is no scalar with a gradient.
     """
-    apart: Apart = {}
-    clear(learners, losses)
-    backward(learners, losses, apart)
-    step(learners, losses, apart)
+    pending = Pending()
+    clear(learners)
+    backward(learners, losses, pending)
+    step(learners, pending)
 
 
-def clear(learners: Mapping[str, Learner], losses: Iterable[Owners]) -> None:
-    """Forget the owners' gradients."""
-    for name in _trained(losses):
-        optimizer = _owner(learners, name).optimizer
-        assert optimizer is not None
-        optimizer.zero_grad()
+def clear(learners: Mapping[str, Learner]) -> None:
+    """Forget all gradients."""
+    for learner in learners.values():
+        for parameter in learner.parameters:
+            parameter.grad = None
 
 
-def backward(learners: Mapping[str, Learner], losses: Losses, apart: Apart) -> None:
-    """Add each loss's gradient to its owners' parameters, or to `apart` where the owner's rule wants them apart."""
-    terms = [(owners, loss) for owners, value in losses.items() for loss in (value if _several(value) else [value])]
-    counts: dict[str, int] = {}
-    for number, (key, loss) in enumerate(terms):
-        names = _names(key)
-        parameters = [p for name in names for p in _owner(learners, name).parameters]
-        keep = number < len(terms) - 1  # a later loss may share this one's graph
-        if not any(_wants_apart(learners[name]) for name in names):
-            # Ownership is real: the graph may lead through other learners, but only these get a gradient.
-            loss.backward(inputs=parameters, retain_graph=keep)  # type: ignore[union-attr]
-            continue
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)  # type: ignore[arg-type]
-        found = iter(gradients)
-        for name in names:
-            learner = learners[name]
-            own = [next(found) for _ in learner.parameters]
-            if _wants_apart(learner):
-                _add(apart.setdefault(name, []), counts.get(name, 0), own)
-                counts[name] = counts.get(name, 0) + 1
+def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
+    """Add each loss's gradient to its owners' parameters, or to `pending.apart` where the owner's rule wants that."""
+    left = len(losses)
+    for owners, value in losses.items():
+        left -= 1
+        parameters: list[Tensor] = []
+        apart = False
+        for name in _names(owners):
+            learner = pending.owners[name] = _owner(learners, name)
+            parameters += learner.parameters
+            apart = apart or learner.apart
+        try:
+            if apart:
+                terms = _listed(value)
+                for index, loss in enumerate(terms):
+                    keep = left > 0 or index < len(terms) - 1
+                    gradients = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+                    _deal_out(gradients, owners, index, pending)
             else:
-                for parameter, gradient in zip(learner.parameters, own, strict=True):
-                    if gradient is not None:
-                        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                # Ownership is real: the graph may lead through other learners, but only these get a gradient.
+                # A later loss may share this one's graph. A list is summed, which saves backward passes.
+                total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
+                total_loss.backward(inputs=parameters, retain_graph=left > 0)
+        except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+            _explain(owners, value, error)
 
 
-def step(learners: Mapping[str, Learner], losses: Iterable[Owners], apart: Apart) -> None:
-    """Pass the owners' gradients through their rules and step their optimizers."""
-    for name in _trained(losses):
-        learner = learners[name]
+def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
+    """One loss's gradients to its owners, apart or added up as each wants it."""
+    found = iter(gradients)
+    for name in _names(owners):
+        learner = pending.owners[name]
+        own: GradientSet = [next(found) for _ in learner.parameters]
+        if learner.apart:
+            sets = pending.apart.setdefault(name, {})
+            sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
+        else:
+            for parameter, gradient in zip(learner.parameters, own, strict=True):
+                (parameter.grad,) = total([[parameter.grad], [gradient]])
+
+
+def step(learners: Mapping[str, Learner], pending: Pending) -> None:
+    """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
+    for name, learner in pending.owners.items():
         if learner.rule is not None:
-            sets = apart.get(name) or [[p.grad for p in learner.parameters]]
+            apart = pending.apart.get(name)
+            sets = list(apart.values()) if apart else [[p.grad for p in learner.parameters]]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
         learner.step()
-    for follower in learners.values():
+    for name, follower in learners.items():
         if isinstance(follower, Follower) and follower.updates != learners[follower.leader].updates:
+            if not follower.started:
+                raise InputError(f"{name!r} follows {follower.leader!r} from no start: call engine.prepare first.")
             follower.move(learners[follower.leader])
 
 
-def _names(key: Owners) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else key
+def _listed(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _trained(losses: Iterable[Owners]) -> list[str]:
-    return list(dict.fromkeys(name for key in losses for name in _names(key)))
+def _names(owners: Owners) -> tuple[str, ...]:
+    return (owners,) if isinstance(owners, str) else owners
 
 
 def _owner(learners: Mapping[str, Learner], name: str) -> Learner:
@@ -106,34 +132,43 @@ def _owner(learners: Mapping[str, Learner], name: str) -> Learner:
     return learner
 
 
-def _several(value: Tensor | Sequence[Tensor]) -> bool:
-    return isinstance(value, list | tuple)
+def _explain(owners: Owners, value: Any, error: Exception) -> NoReturn:
+    """A loss that cannot be differentiated, by name; any other error as it is."""
+    whose = f"The loss of {_shown(owners)}"
+    for loss in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(loss, Tensor):
+            raise InputError(f"{whose} is a {type(loss).__name__}, not a tensor.") from error
+        if loss.numel() != 1:
+            shape = tuple(loss.shape)
+            raise InputError(f"{whose} has shape {shape}, not a scalar: take its mean or its sum.") from error
+        if not loss.requires_grad:
+            raise InputError(f"{whose} depends on no parameter: was it detached?") from error
+    if isinstance(value, list | tuple) and not value:
+        raise InputError(f"{whose} is an empty list.") from error
+    raise error
 
 
-def _wants_apart(learner: Learner) -> bool:
-    return learner.rule is not None and learner.rule.per_loss
+def _shown(owners: Owners) -> str:
+    return "+".join(_names(owners))
 
 
-def _add(sets: list[GradientSet], place_: int, own: GradientSet) -> None:
-    """The loss at one place of every microbatch adds to the same set."""
-    if place_ == len(sets):
-        sets.append(own)
-    else:
-        sets[place_] = total([sets[place_], own])
+@cache
+def _label(owners: Owners) -> str:
+    return f"loss {_shown(owners)}"
 
 
-def prepare(learners: Mapping[str, Learner], device: torch.device) -> None:
+def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu") -> None:
     """Move the nets to the device, build the optimizers, make followers' copies.
 
     Raises:
-        InputError: a parameter stands in two learners, or a follower's leader is unknown.
+        InputError: a parameter stands in two learners, or a follower's leader is unknown or itself a follower.
     """
-    owners: dict[int, str] = {}
+    holders: dict[int, str] = {}
     for name, learner in learners.items():
         if isinstance(learner, Follower):
             continue
         for parameter in learner.net.parameters():
-            other = owners.setdefault(id(parameter), name)
+            other = holders.setdefault(id(parameter), name)
             if other != name:
                 raise InputError(
                     f"Learners {other!r} and {name!r} share a parameter; a shared part is a learner of its own, "
@@ -144,9 +179,12 @@ def prepare(learners: Mapping[str, Learner], device: torch.device) -> None:
             learner.build()
     for name, follower in learners.items():
         if isinstance(follower, Follower):
-            if follower.leader not in learners:
-                raise InputError(f"{name!r} follows {follower.leader!r}, which is not among the learners.")
-            follower.start(learners[follower.leader])
+            leader = learners.get(follower.leader)
+            if leader is None or isinstance(leader, Follower):
+                which = "is not among the learners" if leader is None else "is a follower itself"
+                raise InputError(f"{name!r} follows {follower.leader!r}, which {which}.")
+            follower.start(leader)
+            follower.net.to(device)
 
 
 def fit(
@@ -173,7 +211,8 @@ def fit(
         learners: by the roles that the method asks for.
         streams: by the names that the method asks for.
         steps: calls of `method.step` in all, those before a resume included.
-        seed: of the noise in the nets and in the method; streams have their own.
+        seed: of the noise in the nets and in the method; streams have their own. Rounds of `fit` on the same learners
+            take different seeds, or they draw the same noise.
         judges: pairs (judge, test stream), run at the end and every `judge_every` steps.
         precision: "fp32" or "bf16".
         microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all.
@@ -185,141 +224,227 @@ def fit(
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches do not divide a batch, or the method
-            needs the whole batch.
+            needs the whole batch; the checkpoint in `out` is of another run.
         CotrainError: a loss is not finite; the message names the learner.
     """
+    for name, value in (("steps", steps), ("microbatches", microbatches), ("log_every", log_every)):
+        if value < 1:
+            raise InputError(f"{name} is at least 1, not {value}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    folder = None if out is None else Path(out)
+    _check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
     prepare(learners, where)
     roles = Roles("learner", learners)
-    memory = place.move(method.memory(roles), where)
-    noise = torch.Generator()
-    folder = None if out is None else Path(out)
+    memory = _Memory(place.move(method.memory(roles), where), seed)
+    noise = fold(seed, "step")
+    own_noise = {name: fold(seed, "learner", name) for name in learners}
+    recorder = Recorder()
+    standing = _Standing(method, seed, learners, streams, memory, recorder, where)
     start = 0
     if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
-        start = _restore(saved, learners, streams, memory, folder)
+        start = standing.load(saved, steps, folder)
     report = Report(None if folder is None else folder / "log.jsonl", upto=start)
-    recorder = Recorder()
 
-    def judge_now(done: int) -> None:
+    def judge(done: int) -> None:
         if judges:
             report.add({"step": done, **judged(learners, judges, where)})
 
-    with listening(recorder), _noise_ends(learners), progress(title, total=steps, done=start) as advance:
+    def save(done: int) -> None:
+        if folder is not None:
+            _check_finite(recorder.means(), done)  # weights that went wrong never replace good ones
+            checkpoint.save(folder / "checkpoints", done, standing.state(done))
+
+    with _own_randomness(learners, where), listening(recorder), progress(title, total=steps, done=start) as advance:
         for number in range(start, steps):
-            memory["step"], memory["generator"] = number, noise.manual_seed(fold(seed, number))
+            # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
+            address = at(noise, number)
+            seed_torch(address)
+            memory.begin(number)
             for name, learner in learners.items():
-                learner.noise, learner.calls = (seed, number, name), 0
-            batch = place.move({name: next(stream) for name, stream in streams.items()}, where)
-            losses = _train(method, roles, batch, memory, microbatches, precision, where)
-            for owners, loss in losses.items():
-                recorder.note(f"loss {'+'.join(_names(owners))}", loss)
+                learner.noise = address ^ own_noise[name]
+            batch = Roles("stream", {name: _next_of(name, stream, where) for name, stream in streams.items()})
+            _train(method, roles, batch, memory, microbatches, precision, where, recorder)
             done = number + 1
-            if done % log_every == 0 or done == steps:
+            last = done == steps
+            if last or done % log_every == 0:
                 row = recorder.flush()
                 _check_finite(row, done)
                 report.add({"step": done, **row})
-            if judge_every and done % judge_every == 0 and done != steps:
-                judge_now(done)
-            if folder is not None and save_every and done % save_every == 0 and done != steps:
-                checkpoint.save(folder / "checkpoints", done, _state(learners, streams, memory, done))
+            if last or (judge_every and done % judge_every == 0):
+                judge(done)
+            if last or (save_every and done % save_every == 0):
+                save(done)
             advance()
-    if start < steps:
-        judge_now(steps)
-        if folder is not None:
-            checkpoint.save(folder / "checkpoints", steps, _state(learners, streams, memory, steps))
     return report
 
 
+def _check_streams(streams: Mapping[str, Any], saved: bool) -> None:
+    for name, stream in streams.items():
+        kind = type(stream).__name__
+        if not hasattr(stream, "__next__"):
+            raise InputError(f"Stream {name!r} is a {kind}, which has no next batch; wrap it (cotrain.stream).")
+        if saved and not (hasattr(stream, "state") and hasattr(stream, "load")):
+            raise InputError(f"Stream {name!r}, a {kind}, cannot be saved: it has no state() and load(state).")
+
+
 @contextmanager
-def _noise_ends(learners: Mapping[str, Learner]) -> Iterator[None]:
-    """After the run the learners draw from torch's generators as any net does."""
-    try:
-        yield
-    finally:
-        for learner in learners.values():
-            learner.noise = None
+def _own_randomness(learners: Mapping[str, Learner], device: torch.device) -> Iterator[None]:
+    """Torch's generators are as before after the run, and the learners draw from them as any net does."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for learner in learners.values():
+                learner.noise = None
+
+
+class _Memory(Memory):
+    """What a method declared, and two things that the engine gives at each step: its number and a generator, which is
+    made where it is asked for, because most methods never do."""
+
+    def __init__(self, declared: Mapping[str, Any], seed: int):
+        super().__init__(declared)
+        self.declared = frozenset(declared)
+        self._address = fold(seed, "method")
+        self._generator = torch.Generator()
+
+    def begin(self, number: int) -> None:
+        self.pop("generator", None)
+        self["step"] = number
+
+    def __missing__(self, name: str) -> Any:
+        if name != "generator":
+            raise InputError(f"The method's memory() declares no {name!r}; it declares: {sorted(self.declared)}.")
+        self[name] = self._generator.manual_seed(at(self._address, self["step"]))
+        return self[name]
+
+    def remembered(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        kept = {name: value for name, value in self.items() if name not in ("step", "generator")}
+        if undeclared := sorted(set(kept) - self.declared):
+            raise InputError(f"The method remembers {', '.join(undeclared)}, which its memory() does not declare.")
+        return kept
+
+
+def _next_of(name: str, stream: Stream, device: torch.device) -> Roles:
+    batch = next(stream)
+    if not isinstance(batch, Mapping):
+        raise InputError(f"Stream {name!r} gave a {type(batch).__name__}; a batch is a dict of tensors.")
+    return Roles(f"field of stream {name!r}", place.move(batch, device))
 
 
 def _train(
     method: Method,
     learners: Roles,
-    batch: Mapping[str, Mapping[str, Tensor]],
+    batch: Roles,
     memory: Memory,
     microbatches: int,
     precision: Precision,
     device: torch.device,
-) -> dict[Owners, Tensor]:
-    """One step in as many parts as asked; returns the losses, detached."""
-    apart: Apart = {}
-    seen: dict[Owners, Tensor] = {}
-    for part in _parts(batch, microbatches):
+    recorder: Recorder,
+) -> None:
+    """One step in as many parts as asked."""
+    pending = Pending()
+    clear(learners)
+    for part in [batch] if microbatches == 1 else _parts(batch, microbatches):
         with autocast(precision, device):
             losses = method.step(learners, part, memory)
-        if microbatches > 1:
-            losses = {key: _shares(value, microbatches) for key, value in losses.items()}
-        clear(learners, [key for key in losses if key not in seen])
-        for key, value in losses.items():
-            value_now = sum(v.detach() for v in value) if _several(value) else value.detach()  # type: ignore[union-attr]
-            seen[key] = value_now if key not in seen else seen[key] + value_now  # type: ignore[assignment]
-        backward(learners, losses, apart)
-    step(learners, seen, apart)
-    return seen
+        backward(learners, losses if microbatches == 1 else _shares(losses, microbatches), pending)
+        for owners, value in losses.items():
+            if isinstance(value, Tensor):
+                recorder.keep(_label(owners), value.detach())
+            else:
+                for index, loss in enumerate(value):
+                    recorder.keep(f"{_label(owners)} {index}", loss.detach())
+        del losses, value  # and with them the graph, before the optimizers need memory
+    step(learners, pending)
 
 
-def _parts(batch: Mapping[str, Mapping[str, Tensor]], parts: int) -> Iterator[Roles]:
-    if parts == 1:
-        yield Roles("stream", batch)
-        return
-    for name, fields in batch.items():
-        for field, values in fields.items():
+def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
+    for stream, entries in batch.items():
+        for name, values in entries.items():
             if len(values) % parts:
                 raise InputError(
-                    f"{parts} microbatches do not divide the {len(values)} rows of {name!r}, field {field!r}."
+                    f"{parts} microbatches do not divide the {len(values)} rows of {stream!r}, field {name!r}."
                 )
     for number in range(parts):
-        cut = {name: {f: v.chunk(parts)[number] for f, v in fields.items()} for name, fields in batch.items()}
-        yield Roles("stream", cut)
+        cut = {
+            stream: Roles(entries.what, {name: values.chunk(parts)[number] for name, values in entries.items()})
+            for stream, entries in batch.items()
+        }
+        yield Roles(batch.what, cut)
 
 
-def _shares(value: Tensor | Sequence[Tensor], parts: int) -> Tensor | list[Tensor]:
-    return [v / parts for v in value] if isinstance(value, list | tuple) else value / parts  # type: ignore[operator]
+def _shares(losses: Losses, parts: int) -> Losses:
+    return {owners: [loss / parts for loss in _listed(value)] for owners, value in losses.items()}
 
 
 def _check_finite(row: Mapping[str, Any], step: int) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not abs(value) < float("inf"):
+        if name.startswith("loss ") and not isfinite(value):
             raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")
 
 
-def _state(learners: Mapping[str, Learner], streams: Mapping[str, Stream], memory: Memory, step: int) -> dict[str, Any]:
-    return {
-        "step": step,
-        "learners": {name: learner.state() for name, learner in learners.items()},
-        "streams": {name: stream.state() for name, stream in streams.items()},
-        "memory": {key: value for key, value in memory.items() if key not in ("step", "generator")},
-    }
+@dataclass(frozen=True)
+class _Standing:
+    """Where a run stands: what a checkpoint holds."""
+
+    method: Method
+    seed: int
+    learners: Mapping[str, Learner]
+    streams: Mapping[str, Stream]
+    memory: _Memory
+    recorder: Recorder
+    device: torch.device
+
+    def state(self, step: int) -> dict[str, Any]:
+        return {
+            "step": step,
+            "run": self._identity(),
+            "learners": {name: learner.state() for name, learner in self.learners.items()},
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "memory": self.memory.remembered(),
+            "noted": self.recorder.state(),
+        }
+
+    def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:
+        """Go to where the checkpoint stood; returns its step."""
+        other = f"The checkpoint in {folder} is of another run"
+        mend = "Choose another folder, or remove it to start anew."
+        if saved["step"] > steps:
+            raise InputError(f"{other}: it stands at step {saved['step']}, beyond the {steps} asked for. {mend}")
+        for name, value in self._identity().items():
+            if saved["run"].get(name) != value:
+                raise InputError(f"{other}: {name} was {saved['run'].get(name)!r}, now {value!r}. {mend}")
+        for part, now in (("learners", self.learners), ("streams", self.streams), ("memory", self.memory.declared)):
+            missing, new = set(saved[part]) - set(now), set(now) - set(saved[part])
+            if missing or new:
+                lists = f"only in the checkpoint: {sorted(missing)}, only in this run: {sorted(new)}"
+                raise InputError(f"{other}: {part} {lists}. {mend}")
+        for part, loaded in (("learners", self.learners), ("streams", self.streams)):
+            for name, one in loaded.items():
+                try:
+                    one.load(saved[part][name])
+                except InputError as error:
+                    raise InputError(f"{other}, by its {part.rstrip('s')} {name!r}. {error} {mend}") from error
+        self.memory.update(place.move(saved["memory"], self.device))
+        self.recorder.load(saved["noted"])
+        return saved["step"]
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes it this run, as far as it can be written down."""
+        return {"seed": self.seed, "method": type(self.method).__name__, **_plain(self.method)}
 
 
-def _restore(
-    saved: dict[str, Any],
-    learners: Mapping[str, Learner],
-    streams: Mapping[str, Stream],
-    memory: Memory,
-    folder: Path,
-) -> int:
-    for part, given in (("learners", learners), ("streams", streams)):
-        missing, new = set(saved[part]) - set(given), set(given) - set(saved[part])
-        if missing or new:
-            raise InputError(
-                f"The checkpoint in {folder} is of another run: {part} only in the checkpoint: {sorted(missing)}, "
-                f"only in this run: {sorted(new)}. Choose another folder, or remove it to start anew."
-            )
-    for name, learner in learners.items():
-        learner.load(saved["learners"][name])
-    for name, stream in streams.items():
-        stream.load(saved["streams"][name])
-    for key, value in saved["memory"].items():
-        memory[key] = value.to(memory[key].device) if isinstance(value, Tensor) else value
-    return saved["step"]
+def _plain(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are numbers, words or dataclasses of such, by dotted name."""
+    found: dict[str, Any] = {}
+    for name in (entry.name for entry in fields(settings)):
+        value = getattr(settings, name)
+        if value is None or isinstance(value, bool | int | float | str):
+            found[name] = value
+        elif is_dataclass(value):
+            found |= {f"{name}.{inner}": setting for inner, setting in _plain(value).items()}
+    return found

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cotrain import place
+from cotrain.errors import InputError
 from cotrain.learner import Learner
 from cotrain.stream import Batch
 
@@ -48,4 +49,6 @@ def accuracy(of: str, name: str = "accuracy") -> Judge:
 def predictions(learner: Learner, stream: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """Logits [N, C] and labels [N] over a whole stream of x and y."""
     pairs = [(learner(batch["x"]), batch["y"]) for batch in stream]
+    if not pairs:
+        raise InputError("A judge's stream gave no batch; it must start anew each time, as cotrain.stream.Once does.")
     return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])

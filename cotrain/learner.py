@@ -1,7 +1,7 @@
 """A learner: a net, the optimizer that trains it, and the rule its gradients pass through."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,29 +43,32 @@ class Learner:
         self.net = net
         self.factory = optimizer
         self.rule = rule
+        self.apart = rule is not None and rule.per_loss  # the rule wants the losses' gradients apart
         self.schedule = schedule
         self.updates = 0  # how often the optimizer stepped; drives the schedule
-        self.noise: tuple[int | str, ...] | None = (
-            None  # address of this step's dropout and the like, set by the engine
-        )
-        self.calls = 0  # calls so far at that address
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
+        self.noise: int | None = None  # address of the next call's dropout and the like, set at each step by `fit`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.noise is not None:
-            seed_torch(*self.noise, self.calls)
-            self.calls += 1
+            seed_torch(self.noise)
+            self.noise += 1
         return self.net(*args, **kwargs)
 
     def build(self) -> "Learner":
-        """Make the optimizer from the net's parameters as they are now; `fit` does it, in your own loop you do."""
+        """Make the optimizer from the net's parameters as they are now; `fit` does it, in your own loop you do.
+
+        A net that comes in evaluation mode, as pretrained ones do, goes into training mode; a frozen one the other way.
+        """
         if self.factory is None:
-            self.net.requires_grad_(False)
+            self.net.requires_grad_(False).eval()
             return self
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
+        if not self.net.training:
+            self.net.train()
         self.optimizer = self.factory(self.parameters)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -81,15 +84,42 @@ class Learner:
         self.updates += 1
 
     def state(self) -> dict[str, Any]:
-        """Everything that training changes: weights, buffers, the optimizer's state and the number of updates."""
-        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        """Everything that training changes: weights, buffers, the optimizer's state and the number of updates; and the
+        hyperparameters that the optimizer was made with."""
+        optimizer = None
+        if self.optimizer is not None:
+            optimizer = {"state": self.optimizer.state_dict(), "made_with": self._made_with()}
         return {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+        """Go to where another learner of the same net and optimizer stood.
+
+        Raises:
+            InputError: the net or the optimizer differs from the saved one.
+        """
+        saved = state["optimizer"]
+        if (saved is None) != (self.optimizer is None):
+            raise InputError("One has an optimizer, the other is frozen.")
+        if saved is not None:
+            # Loading would put the saved learning rate in the place of a changed one without a word.
+            was, now = saved["made_with"], self._made_with()
+            if was != now:
+                changed = [f"{k}={was.get(k)}, now {now.get(k)}" for k in {**was, **now} if was.get(k) != now.get(k)]
+                raise InputError(f"Its optimizer was made with {'; '.join(changed)}.")
+        try:
+            self.net.load_state_dict(state["net"])
+            if self.optimizer is not None:
+                self.optimizer.load_state_dict(saved["state"])
+        except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
+            raise InputError(str(error)) from error
         self.updates = state["updates"]
+
+    def _made_with(self) -> dict[str, Any]:
+        assert self.optimizer is not None
+        plain = {k: v for k, v in self.optimizer.defaults.items() if isinstance(v, bool | int | float | str | tuple)}
+        for speed in ("foreach", "fused", "capturable", "differentiable"):  # how, not what
+            plain.pop(speed, None)
+        return {"optimizer": type(self.optimizer).__name__, **plain}
 
 
 class Follower(Learner):
@@ -102,7 +132,6 @@ class Follower(Learner):
         self.leader = leader
         self.decay = decay
         self.warm = warm
-
         self.started = False
 
     def start(self, leader: Learner) -> None:
@@ -116,11 +145,13 @@ class Follower(Learner):
     def move(self, leader: Learner) -> None:
         """weights <- decay * weights + (1 - decay) * leader's; buffers likewise, whole numbers are copied."""
         decay = min(self.decay, 1 - 1 / (leader.updates + 1)) if self.warm else self.decay
-        own, theirs = list(_floats(self.net)), list(_floats(leader.net))
-        torch._foreach_lerp_(own, theirs, 1 - decay)
-        for mine, its in zip(self.net.buffers(), leader.net.buffers(), strict=True):
-            if not mine.is_floating_point():
-                mine.copy_(its)
+        # Asked for each time, because a net may put a new buffer in the place of an old one.
+        pairs = list(zip(_weights(self.net), _weights(leader.net), strict=True))
+        floats = [(own, its) for own, its in pairs if own.is_floating_point()]
+        torch._foreach_lerp_([own for own, _ in floats], [its for _, its in floats], 1 - decay)
+        for own, its in pairs:
+            if not own.is_floating_point():
+                own.copy_(its)
         self.updates = leader.updates
 
 
@@ -137,6 +168,5 @@ def follow(leader: str, decay: float = 0.999, warm: bool = True) -> Follower:
     return Follower(leader, decay, warm)
 
 
-def _floats(net: nn.Module) -> Iterator[Tensor]:
-    yield from net.parameters()
-    yield from (b for b in net.buffers() if b.is_floating_point())
+def _weights(net: nn.Module) -> list[Tensor]:
+    return [*net.parameters(), *net.buffers()]

@@ -18,7 +18,8 @@ def device_of(name: str) -> torch.device:
 def move(tree: Any, device: torch.device) -> Any:
     """The tensors in a dict (of dicts) on the device; other values as they are."""
     if isinstance(tree, Tensor):
-        return tree.to(device, non_blocking=True)
+        # Towards the host the copy is waited for: whoever reads it does not know that it is on its way.
+        return tree if tree.device == device else tree.to(device, non_blocking=device.type != "cpu")
     if isinstance(tree, Mapping):
         return {key: move(value, device) for key, value in tree.items()}
     return tree
@@ -40,7 +41,8 @@ def global_mean(values: Tensor, dim: int = 0) -> Tensor:
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Sum of the masked values over the mean count of masked values on a rank, at least 1; 0 but connected if none is.
 
-    A mean over the local count would weigh ranks with few masked values too much.
+    A mean over the local count would weigh ranks with few masked values too much. The count is the batch's, so a method
+    that divides by it is not the mean of its microbatches: it says `whole_batch = True`.
     """
     count = mask.detach().float().sum()
     if world_size() > 1:

@@ -6,17 +6,21 @@ change the noise of another, a batch may be cut over ranks, and a resumed run dr
 
 import hashlib
 import math
+from operator import index
 
 import torch
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the increment of splitmix64 as a signed 64-bit integer
+# The increment and multipliers of splitmix64 (Steele, Lea & Flood 2014), as the signed integers that tensors hold.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MULTIPLIERS = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
+_MASK = 2**64 - 1
 
 
 def fold(*keys: int | str) -> int:
     """A seed in 0..2^63-1 made of integers and names; the same on every machine and in every process."""
-    text = "\x1f".join(f"{type(key).__name__}:{key}" for key in keys)
+    # index() makes numpy's integers and 0-d tensors the integers that they stand for.
+    text = "\x1f".join(f"str:{key}" if isinstance(key, str) else f"int:{index(key)}" for key in keys)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
@@ -25,15 +29,24 @@ def generator(*keys: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(fold(*keys))
 
 
-def seed_torch(*keys: int | str) -> None:
-    """Put torch's default generators (CPU, and GPUs in use) at the address `keys`.
+def at(key: int, *counters: int) -> int:
+    """The address `counters` below a folded key, in 0..2^63-1: as good as folding once more, at a tenth of its cost."""
+    for counter in counters:
+        key = (key + (counter + 1) * _GOLDEN) & _MASK
+        key = ((key ^ key >> 30) * _MULTIPLIERS[0]) & _MASK
+        key = ((key ^ key >> 27) * _MULTIPLIERS[1]) & _MASK
+        key ^= key >> 31
+    return key >> 1
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's default generators (CPU, and GPUs in use).
 
     A hundredth of the cost of `torch.manual_seed`, which asks every backend.
     """
-    value = fold(*keys)
-    torch.default_generator.manual_seed(value)
+    torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(value)
+        torch.cuda.manual_seed_all(seed)
 
 
 def _wrap(x: int) -> int:
@@ -47,7 +60,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finalizer of splitmix64 (Steele, Lea & Flood 2014): a bijection of int64 that scatters neighbours."""
+    """The finalizer of splitmix64: a bijection of int64 that scatters neighbours."""
     x = (x ^ _shift_right(x, 30)) * _MULTIPLIERS[0]
     x = (x ^ _shift_right(x, 27)) * _MULTIPLIERS[1]
     return x ^ _shift_right(x, 31)

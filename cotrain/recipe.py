@@ -2,9 +2,11 @@
 
 import ast
 import difflib
+import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import platform
 import subprocess
 import time
@@ -34,10 +36,9 @@ def constants(path: Path) -> dict[str, Any]:
     tree = ast.parse(path.read_text())
     found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name in ("SYSTEMS", "CLAIM"):
-                found[name] = ast.literal_eval(node.value)
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id in ("SYSTEMS", "CLAIM"):
+            found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
     return found
 
 
@@ -67,20 +68,29 @@ def load(name: str) -> ModuleType:
 def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
     """`key=value` and `--key value` as keyword arguments of the recipe, converted by its signature's types.
 
+    `seed` and `full` are not among them: they are options of the command.
+
     Raises:
-        InputError: an unknown argument, or a value of the wrong type.
+        InputError: an unknown argument, a word without a key, or a value of the wrong type.
     """
     import cyclopts
 
+    signature = inspect.signature(recipe, eval_str=True)
+    accepted = [p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values() if p.name not in ("seed", "full")]
+
+    def named_only(**settings: Any) -> None: ...
+
+    named_only.__signature__ = signature.replace(parameters=accepted)  # type: ignore[attr-defined]
+    named_only.__annotations__ = {p.name: p.annotation for p in accepted}
     app = cyclopts.App(help_flags=[], version_flags=[], result_action="return_value")
-    app.default(recipe)
+    app.default(named_only)
     words = [f"--{token}" if "=" in token and not token.startswith("-") else token for token in tokens]
     try:
         _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
-        accepted = ", ".join(p for p in inspect.signature(recipe).parameters if p not in ("seed", "full"))
-        raise InputError(f"{error} The recipe takes: {accepted}.") from error
-    return dict(bound.arguments)
+        takes = ", ".join(p.name for p in accepted) or "no settings"
+        raise InputError(f"{str(error).rstrip('.')}. The recipe takes: {takes} (as key=value).") from error
+    return dict(bound.kwargs)
 
 
 def choose_rows(rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -99,7 +109,7 @@ class Result:
     settings: dict[str, Any]  # what the user set beyond the recipe's own defaults
     full: bool
     seeds: list[int]
-    rows: dict[str, dict[str, list[float]]]  # row -> metric -> one number a seed
+    rows: dict[str, dict[str, list[float | None]]]  # row -> metric -> one number a seed, null where it has none
     bars: list[dict[str, Any]]  # text, value, held (null: not evaluated)
     held: bool | None  # all bars; null if none was evaluated
     seconds: float
@@ -122,12 +132,12 @@ def run(
 
     started = time.perf_counter()
     given = arguments(module.recipe, tokens)
-    parameters = list(inspect.signature(module.recipe).parameters)
+    parameters = inspect.signature(module.recipe).parameters
     rows = choose_rows(module.rows(full), given)
-    seeds = list(module.SEEDS if seeds is None else seeds)
-    name = Path(module.__file__ or "recipe").stem
+    seeds = sorted(set(module.SEEDS if seeds is None else seeds))
+    path = Path(module.__file__ or "recipe")
     table = Table()
-    store = _Cells(None if out is None else out / "cells.jsonl")
+    store = _Cells(None if out is None else out / "cells.jsonl", source=path)
     with progress(title, total=len(rows) * len(seeds)) as advance:
         for seed in seeds:
             for row, settings in rows.items():
@@ -135,7 +145,7 @@ def run(
                 numbers = store.get(row, keywords)
                 if numbers is None:
                     folder = None if out is None else out / f"{_slug(row)}-{seed}"
-                    numbers = module.recipe(**keywords).measure(out=folder)
+                    numbers = _measure(module.recipe(**keywords), folder)
                     store.put(row, keywords, numbers)
                 table.add(row, seed, numbers)
                 advance()
@@ -144,20 +154,14 @@ def run(
     except MissingRow as missing:
         bars = [{"text": f"not evaluated: {missing} was not run", "value": None, "held": None}]
     evaluated = [bar["held"] for bar in bars if bar["held"] is not None]
-    by_metric = {
-        row: {metric: table.values(row, metric) for metric in next(iter(cells.values()))}
-        for row, cells in table.cells.items()
-    }
     result = Result(
-        name=name,
+        name=path.stem,
         systems=list(module.SYSTEMS),
         claim=module.CLAIM,
-        settings={
-            key: str(value) if not isinstance(value, bool | int | float) else value for key, value in given.items()
-        },
+        settings={k: v if isinstance(v, bool | int | float) else str(v) for k, v in given.items()},
         full=full,
         seeds=seeds,
-        rows=by_metric,
+        rows={row: table.columns(row) for row in table.cells},
         bars=bars,
         held=all(evaluated) if evaluated else None,
         seconds=round(time.perf_counter() - started, 1),
@@ -168,15 +172,28 @@ def run(
     return result, table
 
 
-def record(result: Result) -> Path:
-    """Write `results/<name>.json`.
+def _measure(runnable: Any, folder: Path | None) -> dict[str, float]:
+    """What the recipe's object measures; `out` goes to those that take it."""
+    takes_out = "out" in inspect.signature(runnable.measure).parameters
+    return runnable.measure(out=folder) if takes_out else runnable.measure()
+
+
+def check_recordable(module: ModuleType, tokens: Sequence[str], seeds: Sequence[int] | None) -> None:
+    """To be asked before a run that may take hours.
 
     Raises:
-        InputError: settings or seeds other than the recipe's own; such a run is no result.
+        InputError: settings or seeds other than the recipe's own, or a recipe that is not in the tree; such a run is
+            no result.
     """
-    own = list(load(result.name).SEEDS)
-    if result.settings or not set(own) <= set(result.seeds):
+    path = Path(module.__file__ or "").resolve()
+    if path not in [known.resolve() for known in files().values()]:
+        raise InputError(f"--record takes a recipe of {RECIPES}; of your own file, keep the output of --json.")
+    if tokens or not set(module.SEEDS) <= set(module.SEEDS if seeds is None else seeds):
         raise InputError("--record takes the recipe's own settings and at least its own seeds.")
+
+
+def record(result: Result) -> Path:
+    """Write `results/<name>.json`."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result.name}{'_full' if result.full else ''}.json"
     path.write_text(json.dumps(asdict(result), indent=1) + "\n")
@@ -194,7 +211,6 @@ def commit() -> str:
 
 def machine() -> dict[str, Any]:
     """Size and versions, nothing that names the machine."""
-    import os
     from importlib.metadata import version
 
     names = ("torch", "numpy", "scikit-learn")
@@ -211,18 +227,25 @@ def _slug(text: str) -> str:
 
 
 class _Cells:
-    """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them."""
+    """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them.
 
-    def __init__(self, file: Path | None):
+    A cell is known by its row, its arguments and the recipe's text: a changed recipe starts anew.
+    """
+
+    def __init__(self, file: Path | None, source: Path):
         self.file = file
+        self.source = hashlib.sha256(source.read_bytes()).hexdigest() if source.exists() else ""
         self.done: dict[str, dict[str, float]] = {}
         if file is not None and file.exists():
             for line in file.read_text().splitlines():
-                cell = json.loads(line)
-                self.done[cell["key"]] = cell["numbers"]
+                try:
+                    cell = json.loads(line)
+                    self.done[cell["key"]] = cell["numbers"]
+                except (json.JSONDecodeError, KeyError):  # a line that was cut off
+                    continue
 
     def _key(self, row: str, keywords: Mapping[str, Any]) -> str:
-        return json.dumps([row, keywords], sort_keys=True, default=str)
+        return json.dumps([self.source, row, keywords], sort_keys=True, default=str)
 
     def get(self, row: str, keywords: Mapping[str, Any]) -> dict[str, float] | None:
         return self.done.get(self._key(row, keywords))

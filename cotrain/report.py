@@ -1,39 +1,63 @@
 """What a run shows: numbers said with `note`, collected without stopping the device, written as JSON lines."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cotrain.errors import InputError
+
 Row = dict[str, Any]
 
 
 class Recorder:
-    """Keeps the noted tensors of the last steps; `flush` averages them, with one wait for the device."""
+    """Keeps the noted numbers of the last steps; `flush` averages them, with one wait for the device."""
 
     def __init__(self) -> None:
         self._noted: dict[str, list[Tensor | float]] = {}
 
     def note(self, name: str, value: Tensor | float) -> None:
-        self._noted.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise InputError(f"note({name!r}) takes one number, not a tensor of shape {tuple(value.shape)}.")
+            value = value.detach().clone()  # the method may go on to change it in place
+        self.keep(name, value)
+
+    def keep(self, name: str, value: Tensor | float) -> None:
+        """As `note`, of a tensor without graph that nobody will change."""
+        self._noted.setdefault(name, []).append(value)
+
+    def means(self) -> Row:
+        """Means by name since the last flush."""
+        return {name: fmean(values) for name, values in self.state().items()}
 
     def flush(self) -> Row:
-        """Means by name since the last flush."""
-        waiting = {
-            name: torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in values]).mean()
+        """The means, and start anew."""
+        means = self.means()
+        self._noted = {}
+        return means
+
+    def state(self) -> dict[str, list[float]]:
+        """The numbers noted since the last flush; those on a device come to the host in one copy."""
+        tensors = [value for values in self._noted.values() for value in values if isinstance(value, Tensor)]
+        copied: Iterator[float] = iter(())
+        if tensors:
+            where = tensors[0].device
+            copied = iter(torch.stack([t.to(where).reshape(()) if t.dim() else t.to(where) for t in tensors]).tolist())
+        return {
+            name: [next(copied) if isinstance(value, Tensor) else float(value) for value in values]
             for name, values in self._noted.items()
         }
-        self._noted = {}
-        if not waiting:
-            return {}
-        # One copy to the host for all numbers that live on the device.
-        means = torch.stack(list(waiting.values())).tolist()
-        return dict(zip(waiting, means, strict=True))
+
+    def load(self, state: Mapping[str, list[float]]) -> None:
+        self._noted = {name: list(values) for name, values in state.items()}
 
 
 _listening: ContextVar[Recorder | None] = ContextVar("cotrain_recorder", default=None)
@@ -56,7 +80,12 @@ def listening(recorder: Recorder | None) -> Iterator[None]:
 
 
 class Report:
-    """The rows of a run, one every few steps, in memory and (with a file) on disk as JSON lines."""
+    """The rows of a run, one every few steps, in memory and (with a file) on disk as JSON lines.
+
+    Args:
+        file: where the rows go; rows found there go on being part of the report.
+        upto: the last step that counts; rows of later steps, from a run that was cut off, are dropped.
+    """
 
     def __init__(self, file: Path | None = None, upto: int = 0):
         self.file = file
@@ -65,9 +94,11 @@ class Report:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
-            self.rows = [row for row in lines if row["step"] <= upto]
-        file.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            self.rows = [row for row in map(_parsed, file.read_text().splitlines()) if row and row["step"] <= upto]
+        # Renamed into place, so that a kill here loses no row.
+        fresh = file.with_suffix(".tmp")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(fresh, file)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
@@ -86,3 +117,12 @@ class Report:
     def column(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one number over the run, for plots."""
         return [(row["step"], row[name]) for row in self.rows if name in row]
+
+
+def _parsed(line: str) -> Row | None:
+    """A row; None for a line that was cut off."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None

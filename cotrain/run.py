@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cotrain import engine
-from cotrain.errors import CotrainError
+from cotrain.errors import CotrainError, InputError
 from cotrain.judge import Judgement
 from cotrain.learner import Learner
 from cotrain.method import Method
@@ -54,8 +54,14 @@ class Run:
         )
 
     def measure(self, out: Path | None = None) -> dict[str, float]:
-        """Train, then what the judges say at the end."""
-        last = self.fit(out).rows[-1]
+        """Train, then what the judges say at the end; with `out`, a tenth of the training at most is lost to a kill.
+
+        Raises:
+            InputError: there are no judges.
+        """
+        if not self.judges:
+            raise InputError("A Run is measured by its judges, and this one has none.")
+        last = self.fit(out, save_every=max(1, self.steps // 10)).rows[-1]
         return {name: value for name, value in last.items() if name != "step"}
 
 
@@ -107,12 +113,17 @@ class Table:
     def mean(self, row: str, metric: str) -> float:
         return fmean(self.values(row, metric))
 
+    def columns(self, row: str) -> dict[str, list[float | None]]:
+        """One number a seed for each metric of the row, in the seeds' order; None where a seed has none."""
+        seeds = [self.cells[row][seed] for seed in sorted(self.cells[row])]
+        metrics = dict.fromkeys(metric for numbers in seeds for metric in numbers)
+        return {metric: [numbers.get(metric) for numbers in seeds] for metric in metrics}
+
     def summary(self) -> list[dict[str, Any]]:
-        """One dict a row for `report.table`: each metric as "mean ± standard deviation over seeds"."""
+        """One dict a row, to be shown: each metric as "mean ± standard deviation over seeds"."""
         rows = []
         for row, seeds in self.cells.items():
-            metrics = dict.fromkeys(metric for numbers in seeds.values() for metric in numbers)
-            shown = {metric: _spread([n[metric] for n in seeds.values() if metric in n]) for metric in metrics}
+            shown = {m: _spread([v for v in values if v is not None]) for m, values in self.columns(row).items()}
             rows.append({"row": row, "seeds": len(seeds), **shown})
         return rows
 

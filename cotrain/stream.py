@@ -74,34 +74,37 @@ class Rows(Stream):
         self.view = view
         self.shuffle = shuffle
         self.position = 0  # rows given so far, over all epochs
-        self._order: tuple[int, Tensor] | None = None
+        self._order: tuple[int, Tensor] | None = None  # of one epoch
 
     def _epoch(self, epoch: int) -> Tensor:
-        if not self.shuffle:
-            return torch.arange(self.rows)
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, torch.randperm(self.rows, generator=generator(self.seed, self.name, epoch))
+        if self._order is None or (self.shuffle and self._order[0] != epoch):
+            rng = generator(self.seed, self.name, epoch)
+            self._order = epoch, torch.randperm(self.rows, generator=rng) if self.shuffle else torch.arange(self.rows)
         return self._order[1]
 
     def __next__(self) -> Batch:
-        index, epochs, left = [], [], self.batch
+        pieces: list[tuple[int, Tensor]] = []  # (epoch, rows)
+        left = self.batch
         while left:
             epoch, start = divmod(self.position, self.rows)
-            taken = self._epoch(epoch)[start : start + left]
-            index.append(taken)
-            epochs.append(torch.full_like(taken, epoch))
-            self.position += len(taken)
-            left -= len(taken)
-        index_B = index[0] if len(index) == 1 else torch.cat(index)
+            pieces.append((epoch, self._epoch(epoch)[start : start + left]))
+            self.position += len(pieces[-1][1])
+            left -= len(pieces[-1][1])
+        index_B = pieces[0][1] if len(pieces) == 1 else torch.cat([rows for _, rows in pieces])
         batch = {field: values[index_B] for field, values in self.data.items()}
         if self.view is None:
             return batch
-        return self.view(batch, Draws(index_B, torch.cat(epochs), self.seed, self.name))
+        epoch_B = torch.cat([torch.full_like(rows, epoch) for epoch, rows in pieces])
+        return self.view(batch, Draws(index_B, epoch_B, self.seed, self.name))
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return {"position": self.position, "rows": self.rows, "seed": self.seed, "name": self.name}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Raises InputError if the rows' number, the seed or the name differ: the order would be another one."""
+        if changed := [part for part in ("rows", "seed", "name") if state[part] != getattr(self, part)]:
+            was = ", ".join(f"{part}={state[part]}, now {getattr(self, part)}" for part in changed)
+            raise InputError(f"The stream was saved with {was}.")
         self.position = state["position"]
 
 

@@ -43,8 +43,9 @@ def systems() -> list[System]:
     for entry in entries:
         number = int(entry["number"])
         results = results_of.get(number, [])
-        if results:
-            state = "measured: held" if all(result["held"] for result in results) else "measured: did not hold"
+        judged = [result["held"] for result in results if result["held"] is not None]
+        if judged:
+            state = "measured: held" if all(judged) else "measured: did not hold"
         else:
             state = "built" if number in cards_of else "planned"
         found.append(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import cotrain
-from cotrain.check import CHECKS, check_card, methods
+from cotrain.conformance import CHECKS, check_card, methods
 
 CARDS = sorted(Path(cotrain.__file__).parent.glob("*/**/*.md"))
 CARDS = [card for card in CARDS if card.with_suffix(".py").exists()]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cotrain.errors import InputError
 from cotrain.exchange import Exchange
-from cotrain.losses.agreement import kl_from
+from cotrain.losses.agreement import kl_from, soften
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,21 @@ class MutualDistillation(Exchange):
     """
 
     temperature: float = 1.0  # divides logits before the softmax, > 0; paper: 1
+    weight: float = 1.0  # of the divergence, >= 0; paper: 1
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"temperature is a positive number, not {self.temperature}.")
 
     def message(self, output: Tensor) -> Tensor:
         """Probabilities [N, C] of logits [N, C]."""
-        return (output.detach() / self.temperature).softmax(-1)
+        return soften(output.detach(), self.temperature).softmax(-1)
 
     def loss(self, output: Tensor, mail: Mapping[str, Tensor]) -> Tensor:
-        """Mean over senders of KL(sender || receiver), nats per example, times temperature^2.
+        """Mean over senders of KL(sender || receiver), nats per example, times weight * temperature^2.
 
         The square keeps the gradient's size independent of the temperature (Hinton et al. 2015, arXiv:1503.02531).
         """
-        divergences = [kl_from(theirs_NC, output / self.temperature) for theirs_NC in mail.values()]
-        return self.temperature**2 * sum(divergences[1:], divergences[0]) / len(divergences)
+        own_NC, weight = soften(output, self.temperature), self.weight * self.temperature**2 / len(mail)
+        divergences = [kl_from(theirs_NC, own_NC, weight) for theirs_NC in mail.values()]
+        return sum(divergences[1:], divergences[0])

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 GradientSet = list[Tensor | None]
@@ -53,5 +52,5 @@ def total(sets: Sequence[GradientSet]) -> GradientSet:
     summed: GradientSet = []
     for gradients in zip(*sets, strict=True):
         present = [g for g in gradients if g is not None]
-        summed.append(torch.stack(present).sum(0) if len(present) > 1 else present[0] if present else None)
+        summed.append(sum(present[1:], present[0]) if present else None)
     return summed

@@ -22,17 +22,18 @@ from cotrain.progress import progress
 from cotrain.views.log_mel import mel_bands
 from cotrain.views.patches import learn_patches, patch_features
 from cotrain.views.sample import sample_rows
+from cotrain.views.scale import own_scales
 from cotrain.views.view import View
 
 BANDS = 40  # M
-COEFFICIENTS = 20  # K
+COEFFICIENTS = 13  # K; finer detail of the spectrum tells speakers apart rather than words
 SEGMENTS = 5
 PICTURE = 64  # columns of the log-mel picture, whatever the sound's length
 HIGHEST_RATE = 16_000  # Hz; what is above 8 kHz rarely tells classes apart
-_QUIET = np.log(1e-4)  # 40 dB below the loudest frame: silence at a sound's ends
-_MARGIN = 5  # frames of silence that are left at each end
+_QUIET = np.log(10**-3.5)  # 35 dB below the loudest frame: silence at a sound's ends
+_MARGIN = 3  # frames of silence that are left at each end
 _FRAMES_AT_ONCE = 20_000  # bounds the memory of long recordings
-_STATISTICS = SEGMENTS * 4 * COEFFICIENTS + 1
+_STATISTICS = (SEGMENTS + 1) * 2 * COEFFICIENTS + 1  # D
 
 
 def log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
@@ -69,7 +70,7 @@ def delta(x_FK: np.ndarray, reach: int = 2) -> np.ndarray:
 
 
 def trim(log_mel_FM: np.ndarray) -> np.ndarray:
-    """Without the silence at both ends: frames 40 dB below the loudest one. 50 ms of it stay."""
+    """Without the silence at both ends: frames 35 dB below the loudest one. 30 ms of it stay."""
     loudness = np.logaddexp.reduce(log_mel_FM, axis=1)
     loud = np.flatnonzero(loudness > loudness.max() + _QUIET)
     if not len(loud):
@@ -77,15 +78,20 @@ def trim(log_mel_FM: np.ndarray) -> np.ndarray:
     return log_mel_FM[max(0, loud[0] - _MARGIN) : loud[-1] + 1 + _MARGIN]
 
 
-def segment_statistics(x_FK: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
-    """Mean and standard deviation of each coefficient in each of the equal segments of time, float32 [segments * 2 K]."""
-    frames = len(x_FK)
-    parts = []
-    for segment in range(segments):
-        start = segment * frames // segments
-        part = x_FK[start : max(start + 1, (segment + 1) * frames // segments)]
-        parts += [part.mean(0), part.std(0)]
-    return np.concatenate(parts).astype(np.float32)
+def statistics(log_mel_FM: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
+    """Cepstra and their slopes summed up over time, float32 [(segments + 1) * 2 K + 1].
+
+    Mean of each in each of the equal segments of time, its standard deviation over the whole sound, and the logarithm of
+    the number of frames. Loudness (the first cepstrum) is relative to the sound's own mean.
+    """
+    cepstra = mfcc(log_mel_FM)
+    slopes = delta(cepstra)
+    cepstra[:, 0] -= cepstra[:, 0].mean()
+    both = np.concatenate([cepstra, slopes], axis=1)
+    frames = len(both)
+    starts = [segment * frames // segments for segment in range(segments + 1)]
+    means = [both[start : max(start + 1, end)].mean(0) for start, end in zip(starts, starts[1:])]
+    return np.concatenate([*means, both.std(0), [np.log(frames)]]).astype(np.float32)
 
 
 def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
@@ -124,6 +130,10 @@ class AudioView(View):
         if len(self.columns) != 1:
             raise InputError(f"An audio view reads one column, not {len(self.columns)}: {', '.join(self.columns)}.")
 
+    @property
+    def source(self) -> tuple[Any, ...]:
+        return "sounds", self.columns, self.settings["folder"], self.settings["rate"]
+
     def extract(self, frame: pd.DataFrame) -> np.ndarray:
         """Structured array [N]: `statistics` float32 [D] and `log_mel` float16 [M, 64] of each sound.
 
@@ -141,21 +151,17 @@ class AudioView(View):
         with progress("Reading sounds", len(cells)) as step:
             for row, cell in enumerate(cells):
                 bands_FM = trim(log_mel(_wave(cell, folder, rate, f"Row {row}, column {column!r}"), rate))
-                cepstra = mfcc(bands_FM)
-                both = np.concatenate([cepstra, delta(cepstra)], axis=1)
-                raw["statistics"][row, :-1] = segment_statistics(both)
-                raw["statistics"][row, -1] = np.log(len(bands_FM))
+                raw["statistics"][row] = statistics(bands_FM)
                 raw["log_mel"][row] = picture(bands_FM)
                 step()
         return raw
 
 
 class MfccView(AudioView):
-    """Mean and deviation of 20 cepstra and their slopes in five segments of time, and the duration; standardised."""
+    """Means of 13 cepstra and their slopes in five segments of time, their deviations, and the duration."""
 
     def fit(self, raw: np.ndarray) -> "MfccView":
-        x_ND = raw["statistics"]
-        self.learned = {"mean": x_ND.mean(0), "scale": 1 / np.maximum(x_ND.std(0), 1e-3)}
+        self.learned = own_scales(raw["statistics"])
         return self
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
@@ -174,22 +180,21 @@ class LogMelPatchView(AudioView):
     costly = True
 
     def __init__(
-        self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, centres: int = 200
+        self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, centres: int = 100
     ):
         super().__init__(columns, folder, rate, centres=centres)
 
     def fit(self, raw: np.ndarray) -> "LogMelPatchView":
         pictures = raw["log_mel"][sample_rows(raw["log_mel"], 5_000), :, :, None]
         self.learned = learn_patches(pictures.astype(np.float32), (8, 6), self.settings["centres"], flat=0.3, noise=0.5)
-        features = self._features(pictures[:1_000])
-        self.learned |= {"mean": features.mean(0), "scale": 1 / np.maximum(features.std(0), 1e-3)}
+        self.learned |= own_scales(self._features(pictures[:1_000]))
         return self
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         return (self._features(raw["log_mel"][..., None]) - self.learned["mean"]) * self.learned["scale"]
 
     def _features(self, pictures: np.ndarray) -> np.ndarray:
-        return patch_features(pictures, self.learned, grid=(2, 4))
+        return patch_features(pictures, self.learned, grid=(4, 5))
 
 
 def common_rate(cells: Sequence[Any], folder: str | None, column: str = "audio") -> int:
@@ -231,3 +236,38 @@ def _path(cell: Any, folder: str | None, where: str) -> Path:
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of a sound nor an array.")
     return Path(folder, cell) if folder is not None else Path(cell)
+
+
+def shared_prefix_groups(paths: Sequence[str], labels: Sequence[Any] | None = None) -> list[str] | None:
+    """A hint at which files belong together (a speaker, a session), read off their names; None if the names show none.
+
+    Names such as `3_theo_12.wav` are split at folders and at _ - . into fields. A field is a hint if nearly all names have
+    it, it takes at least 3 values, each stands for 4 files or more on average and none for more than half of them. The
+    label is no group: with `labels` (None or "" where unknown), a field that is the label by another name is left out.
+    Without labels, a folder and a first field are taken for the label if there is another hint. Of several hints, one with
+    letters goes before numbers, which may just count; then the first in the name. It is a guess: show it, do not trust it.
+    """
+    names = [re.split(r"[/\\_\-.]+", re.sub(r"\.\w+$", "", str(path)).strip("/\\")) for path in paths]
+    if not names:
+        return None
+    width = Counter(map(len, names)).most_common(1)[0][0]
+    if sum(len(name) == width for name in names) < 0.95 * len(names):
+        return None
+    hints = []
+    for place in range(width):
+        values = [name[place] if len(name) == width else "" for name in names]
+        counts = Counter(value for value in values if value)
+        common = counts.most_common(1)[0][1] if counts else 0
+        if len(counts) < 3 or len(paths) < 4 * len(counts) or common > len(paths) / 2:
+            continue
+        if labels is not None and _is_label(values, labels):
+            continue
+        lettered = any(re.search(r"[^\W\d]", value) for value in counts)
+        hints.append((labels is None and place == 0, not lettered, place, values))
+    return min(hints)[3] if hints else None
+
+
+def _is_label(values: Sequence[str], labels: Sequence[Any]) -> bool:
+    """Whether each value goes with one label and each label with one value."""
+    pairs = {(value, str(label)) for value, label in zip(values, labels) if label is not None and str(label)}
+    return bool(pairs) and len({value for value, _ in pairs}) == len(pairs) == len({label for _, label in pairs})

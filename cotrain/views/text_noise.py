@@ -49,7 +49,7 @@ def shuffle_words(distance: float) -> Augment:
     def augment(ids_BT: Tensor, draws: Draws) -> Tensor:
         place_BT = torch.arange(ids_BT.shape[1]) + distance * draws.uniform(ids_BT.shape[1])
         place_BT = place_BT.masked_fill(ids_BT == 0, torch.inf)  # the 0s stay at the end
-        return ids_BT.gather(1, place_BT.argsort(1, stable=True))
+        return ids_BT.gather(1, place_BT.argsort(dim=1, stable=True))
 
     return augment
 
@@ -101,5 +101,5 @@ def reorder(ids_BT: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
 
 def _left(ids_BT: Tensor, kept_BT: Tensor) -> Tensor:
     """The kept words in their order, moved to the left, 0s after them."""
-    order_BT = (~kept_BT).to(torch.uint8).argsort(1, stable=True)
+    order_BT = (~kept_BT).to(torch.uint8).argsort(dim=1, stable=True)
     return (ids_BT * kept_BT).gather(1, order_BT)

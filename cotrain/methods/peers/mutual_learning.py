@@ -33,12 +33,12 @@ class MutualLearning(Method):
     temperature: float = 1.0  # of what they tell each other, > 0; paper: 1
 
     def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
-        exchange = MutualDistillation(self.temperature)
+        exchange = MutualDistillation(self.temperature, self.weight)
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         outputs = {name: learner(x) for name, learner in learners.items()}
         mail = post({name: exchange.message(logits_LC) for name, logits_LC in outputs.items()})
         return {
-            name: F.cross_entropy(logits_LC, y) + self.weight * exchange.loss(logits_LC, without(mail, name))
+            name: F.cross_entropy(logits_LC, y) + exchange.loss(logits_LC, without(mail, name))
             for name, logits_LC in outputs.items()
         }
 

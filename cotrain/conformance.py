@@ -3,15 +3,14 @@
 The checks that compare several ranks with one belong here too and come with the distributed engine.
 """
 
-import copy
 import importlib
 import inspect
 import math
 import pkgutil
 import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor
 
 import cotrain.methods
-from cotrain import engine, place
+from cotrain import engine
 from cotrain.errors import CotrainError, InputError
 from cotrain.learner import Follower, Learner
-from cotrain.method import Example, Losses, Method, Roles
+from cotrain.method import Example, Losses, Method, Owners, Roles
+from cotrain.randomness import generator
 
 STEPS = 6
 HEADINGS = (
@@ -53,6 +53,8 @@ def check(method: type[Method]) -> None:
             one(method)
         except CheckFailed as failure:
             failures.append(f"{one.__name__.removeprefix('check_')}: {failure}")
+        except Exception as error:  # whatever a method does wrong, the other checks are run too
+            failures.append(f"{one.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
     if failures:
         raise CheckFailed(f"{method.__name__} fails {len(failures)} of {len(CHECKS)} checks:\n" + "\n".join(failures))
 
@@ -69,30 +71,40 @@ def methods() -> list[type[Method]]:
 
 def check_losses(method: type[Method]) -> None:
     """Losses are finite scalars, and every owner is a learner with an optimizer."""
-    example, losses = _first_step(method)
-    _require(bool(losses), "the step gave no loss")
-    for key, value in losses.items():
-        for name in (key,) if isinstance(key, str) else key:
-            _require(name in example.learners, f"owner {name!r} is no learner")
-            _require(example.learners[name].optimizer is not None, f"owner {name!r} has no optimizer")
-        for loss in value if isinstance(value, list | tuple) else [value]:
-            _require(loss.shape == (), f"the loss of {key!r} has shape {tuple(loss.shape)}, not a scalar")  # type: ignore[union-attr]
-            _require(bool(loss.isfinite()), f"the loss of {key!r} is {loss.item()}")  # type: ignore[union-attr]
+    example = method.example()
+    for losses in _steps(example):
+        _require(bool(losses), "the step gave no loss")
+        for key, value in losses.items():
+            for name in _names(key):
+                _require(name in example.learners, f"owner {name!r} is no learner")
+                _require(example.learners[name].optimizer is not None, f"owner {name!r} has no optimizer")
+            for loss in value if isinstance(value, list | tuple) else [value]:
+                _require(isinstance(loss, Tensor), f"the loss of {key!r} is a {type(loss).__name__}, not a tensor")
+                _require(loss.shape == (), f"the loss of {key!r} has shape {tuple(loss.shape)}, not a scalar")  # type: ignore[union-attr]
+                _require(bool(loss.isfinite()), f"the loss of {key!r} is {loss.item()}")  # type: ignore[union-attr]
+        engine.update(example.learners, losses)
 
 
 def check_ownership(method: type[Method]) -> None:
-    """The owners move; a frozen learner stays as it was."""
-    example, losses = _first_step(method)
-    before = _weights(example.learners)
-    owners = {name for key in losses for name in ((key,) if isinstance(key, str) else key)}
-    engine.update(example.learners, losses)
-    after = _weights(example.learners)
-    for name, learner in example.learners.items():
-        moved = not _equal(before[name], after[name])
-        if name in owners:
-            _require(moved, f"{name!r} owns a loss and did not move")
-        elif not isinstance(learner, Follower):
-            _require(not moved, f"{name!r} owns no loss and moved")
+    """The step itself moves no weight; after it the owners move, and nobody else but followers."""
+    example = method.example()
+    engine.prepare(example.learners)
+    before = _parameters(example.learners)
+    seen: set[str] = set()
+    moved: set[str] = set()
+    for losses in _steps(example):
+        after = _parameters(example.learners)
+        for name in example.learners:
+            _require(_equal(before[name], after[name]), f"the step itself moved the weights of {name!r}")
+        owners = {name for key in losses for name in _names(key)}
+        engine.update(example.learners, losses)
+        after = _parameters(example.learners)
+        moving = {name for name in after if not _equal(before[name], after[name])}
+        for name in sorted(moving - owners):
+            _require(isinstance(example.learners[name], Follower), f"{name!r} owns no loss and moved")
+        seen, moved, before = seen | owners, moved | moving, after
+    for name in sorted(seen - moved):
+        raise CheckFailed(f"{name!r} owns a loss and did not move")
 
 
 def check_same_seed(method: type[Method]) -> None:
@@ -101,17 +113,22 @@ def check_same_seed(method: type[Method]) -> None:
 
 
 def check_order_free(method: type[Method]) -> None:
-    """The order of the losses in the dict changes nothing."""
+    """Neither the order of the losses nor that of the learners changes anything: roles have names, not places."""
 
     class Reversed(method):  # type: ignore[valid-type,misc]
         def step(self, learners, batch, memory):
             return dict(reversed(super().step(learners, batch, memory).items()))
 
-    def reverse(example: Example) -> Example:
+    def losses(example: Example) -> Example:
         settings = {f.name: getattr(example.method, f.name) for f in fields(example.method)}
         return replace(example, method=Reversed(**settings))
 
-    _require(_close(_train(method), _train(method, change=reverse)), "the order of the losses changes the weights")
+    def learners(example: Example) -> Example:
+        return replace(example, learners=dict(reversed(example.learners.items())))
+
+    plain = _train(method)
+    _require(_close(plain, _train(method, change=losses)), "the order of the losses changes the weights")
+    _require(_close(plain, _train(method, change=learners)), "the order of the learners changes the weights")
 
 
 def check_resume(method: type[Method]) -> None:
@@ -125,7 +142,7 @@ def check_resume(method: type[Method]) -> None:
 
 def check_microbatches(method: type[Method]) -> None:
     """Two microbatches equal one batch, or the class says `whole_batch`."""
-    if method.whole_batch:
+    if method.example().method.whole_batch:
         try:
             _train(method, microbatches=2)
         except InputError:
@@ -157,13 +174,27 @@ def check_fields(method: type[Method]) -> None:
 
 
 def _acts(method: type[Method], name: str, value: Any, plain: Mapping[str, list[Tensor]]) -> bool:
+    def change(example: Example) -> Example:
+        return replace(example, method=replace(example.method, **{name: value}))
+
     try:
-        return not _equal(plain, _train(method, change=lambda e: replace(e, method=replace(e.method, **{name: value}))))
+        return not _equal(plain, _train(method, change=change))
     except InputError:
         return False  # a value that the method refuses by name; another one may do
+    except CotrainError:
+        return True  # a loss that is no longer finite
+    except Exception:
+        return False  # a value that makes no sense here, as a count of 0 may; another one may do
 
 
 def _other_values(value: Any, hint: Any) -> list[Any]:
+    """Some other values of a field: smaller and larger numbers; of a dataclass, copies with one field changed."""
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value))
+        inner = [
+            (f.name, other) for f in fields(value) for other in _other_values(getattr(value, f.name), hints[f.name])
+        ]
+        return [replace(value, **{name: other}) for name, other in inner]
     if get_origin(hint) is Literal:
         return [other for other in get_args(hint) if other != value]
     if get_origin(hint) in (Union, UnionType):
@@ -190,21 +221,27 @@ def _train(
     return _weights(example.learners)
 
 
-def _first_step(method: type[Method]) -> tuple[Example, Losses]:
-    example = method.example()
-    device = torch.device("cpu")
-    engine.prepare(example.learners, device)
+def _steps(example: Example) -> Iterator[Losses]:
+    """The losses of a few steps; it is the caller's to update between them."""
+    engine.prepare(example.learners)
     roles = Roles("learner", example.learners)
-    memory = {**example.method.memory(roles), "step": 0, "generator": torch.Generator().manual_seed(0)}
-    batch = place.move({name: next(stream) for name, stream in example.streams.items()}, device)
-    return example, example.method.step(roles, Roles("stream", batch), memory)
+    memory = example.method.memory(roles)
+    for number in range(STEPS):
+        memory |= {"step": number, "generator": generator("check", number)}
+        batch = {name: Roles(f"field of stream {name!r}", next(stream)) for name, stream in example.streams.items()}
+        yield example.method.step(roles, Roles("stream", batch), memory)
+
+
+def _names(key: Owners) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
+
+
+def _parameters(learners: Mapping[str, Learner]) -> dict[str, list[Tensor]]:
+    return {name: [w.detach().clone() for w in learner.net.parameters()] for name, learner in learners.items()}
 
 
 def _weights(learners: Mapping[str, Learner]) -> dict[str, list[Tensor]]:
-    return {
-        name: [copy.deepcopy(w.detach()) for w in learner.net.state_dict().values()]
-        for name, learner in learners.items()
-    }
+    return {name: [w.detach().clone() for w in learner.net.state_dict().values()] for name, learner in learners.items()}
 
 
 def _equal(one: Any, two: Any) -> bool:

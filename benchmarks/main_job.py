@@ -1,0 +1,405 @@
+"""The main job against its peers: few labels, many unlabelled rows, a test set, ten seeds.
+
+    python benchmarks/main_job.py --out out/main_job                     # goes on where it was stopped
+    python benchmarks/main_job.py --out out/main_job --sets wine,sms:20 --seeds 0-2 --only cotrain
+    python benchmarks/main_job.py --out out/main_job --summary           # only the table, from what is there
+    python benchmarks/main_job.py --out out/main_job --record            # write results/benchmarks/main_job.json
+
+`cotrain.fit` gets tables as a user has them and no option but `encoder="none"`; it runs in a process of its own on one
+thread. The peers get features as their documentation makes them, every setting is fitted on the same rows, and all of
+it is kept: a line for each set, number of labels, seed and method in OUT/*.jsonl. Delete a file to repeat its part.
+sslearn takes part where it is installed (extra `bench`). Data: COTRAIN_DATA, or downloaded on first use.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from unittest import mock
+
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # before numpy: one thread a process, also for the peers
+
+from peers import summary  # noqa: E402
+from peers.sets import CELLS, FULL, TARGET, Cell, matrices, table, write_files  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDED = ROOT / "results" / "benchmarks" / "main_job.json"
+SEEDS = range(10)
+Job = tuple[Cell, str]  # what runs in one process: our fit, an ablation, or a group of peers
+
+
+class Store:
+    """Finished cells as JSON lines, one file for each part, so that a run that was stopped goes on where it was."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def add(self, part: str, record: dict[str, Any]) -> None:
+        """One write of one line, so that several processes may write to one file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{part}.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self, part: str = "*") -> list[dict[str, Any]]:
+        """All that is there, the last of equal keys; a line that was cut off by a stop is left out."""
+        found = {}
+        for file in sorted(self.folder.glob(f"{part}.jsonl")):
+            for line in file.read_text().splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                found[key(record)] = record
+        return list(found.values())
+
+
+def key(record: dict[str, Any]) -> tuple[str, int, int, str]:
+    return record["set"], record["labels"], record["seed"], record["method"]
+
+
+# One cell
+
+
+def run_job(job: Job, out: Path, limit: float, cv_limit: float) -> str:
+    """In a process of its own: what is missing of the job, added to the store; gives a line for the terminal."""
+    cell, part = job
+    store = Store(out)
+    about = {"set": cell.name, "labels": cell.labels, "seed": cell.seed}
+    start = time.perf_counter()
+    if part in PATCHES:
+        method = summary.OURS if part == summary.OURS else f"{summary.OURS}, {part}"
+        try:
+            found = ours(cell, out / "files", PATCHES[part])
+        except Exception as error:  # the other cells go on; the failure is part of the result
+            import traceback
+
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            found = {"skipped": f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"}
+        store.add(part, {**about, "method": method, **found})
+        said = found.get("skipped") or ", ".join(f"{k} {100 * v:.1f}" for k, v in found["scores"].items())
+    else:
+        count = peers(cell, part, store, about, limit, cv_limit)
+        said = f"{count} settings"
+    return f"{cell.name} {cell.labels} seed {cell.seed} {part}: {said} ({time.perf_counter() - start:.0f} s)"
+
+
+def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
+    """One fit of `cotrain.fit` and what came out."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    from cotrain.auto.fit import fit
+
+    has = table(cell, files)
+    wall, processor = time.perf_counter(), time.process_time()
+    with patch():
+        result = fit(has.train, target=TARGET, test=has.test, encoder="none", jobs=1, seed=cell.seed)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in kilobytes
+    said, student = result.model.predict(has.unseen), result.student.predict(has.unseen)
+    report = result.report
+    return {
+        "scores": {
+            "test": cell.score(has.truth, said),
+            "student": cell.score(has.truth, student),
+            "accuracy": accuracy_score(has.truth, said),
+            "macro_f1": f1_score(has.truth, said, average="macro"),
+        },
+        "seconds": round(wall, 2),
+        "processor_seconds": round(processor, 2),
+        "peak_memory": peak,
+        "report": {
+            name: report[name]
+            for name in ("metric", "supervised", "chosen", "used_unlabelled", "p_helped", "test", "prior", "warnings")
+        },
+        "candidates": [
+            {name: row[name] for name in ("name", "estimate", "accepted", "member", "seconds")}
+            for row in report["candidates"]
+        ],
+        "settings": {"encoder": "none", "jobs": 1, "budget": report["settings"]["budget"]},
+    }
+
+
+def peers(cell: Cell, part: str, store: Store, about: dict[str, Any], limit: float, cv_limit: float) -> int:
+    """Every setting of a group that has not run on the cell. One that was too slow on another seed is not tried."""
+    from peers.settings import GROUPS
+    from peers.trial import attempt
+
+    records = [r for r in store.records(part) if finished(r, limit, cv_limit)]
+    done = {key(r)[3] for r in records if all(r[name] == value for name, value in about.items())}
+    same = [r for r in records if (r["set"], r["labels"]) == (cell.name, cell.labels)]
+    slow = {r["method"]: r["skipped"] for r in same if "more than" in r.get("skipped", "")}
+    wanted = [setting for setting in GROUPS[part]() if setting.name not in done]
+    if not wanted:
+        return 0
+    data = matrices(cell)
+    for setting in wanted:
+        if setting.name in slow:
+            found: dict[str, Any] = {"skipped": slow[setting.name]}
+        else:
+            found = attempt(setting, cell, data, limit, cv_limit)
+        store.add(part, {**about, "method": setting.name, **found, "settings": {"limit": limit, "cv_limit": cv_limit}})
+    return len(wanted)
+
+
+def finished(record: dict[str, Any], limit: float, cv_limit: float) -> bool:
+    """Whether a peer's record would come out the same under these limits."""
+    if "skipped" in record:
+        return "more than" not in record["skipped"] or record["settings"]["limit"] >= limit
+    return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] > cv_limit
+
+
+# Ablations: the default with one part less, or more
+
+
+@contextmanager
+def as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def best_member_only() -> Iterator[None]:
+    from cotrain.auto.choose import Board
+
+    def best(self: Any, among: Sequence[int], times: Any = None) -> list[int]:
+        return [max(among, key=lambda m: self.score(self.correct[m], times))]
+
+    with mock.patch.object(Board, "committee", best):
+        yield
+
+
+@contextmanager
+def no_agreement() -> Iterator[None]:
+    import numpy as np
+
+    from cotrain.auto.choose import Board
+
+    with mock.patch.object(Board, "_agreement", lambda self: np.full(len(self.trials), np.nan)):
+        yield
+
+
+@contextmanager
+def other_candidates(change: Callable[[Any, list[Any]], list[Any]]) -> Iterator[None]:
+    from cotrain.auto import fit
+
+    default = fit.candidates
+    with mock.patch.object(fit, "candidates", lambda views: change(views, default(views))):
+        yield
+
+
+def no_em() -> Any:
+    return other_candidates(lambda _, found: [c for c in found if not c.name.startswith("EM naive Bayes")])
+
+
+def no_unlabelled() -> Any:
+    return other_candidates(lambda _, found: [c for c in found if not c.unlabelled])
+
+
+def more(method: str) -> Any:
+    from cotrain.auto.candidates import named
+
+    return other_candidates(lambda views, found: found + named(views).get(method, []))
+
+
+PATCHES: dict[str, Callable[[], Any]] = {
+    summary.OURS: as_it_is,
+    "best member only": best_member_only,
+    "no agreement evidence": no_agreement,
+    "no EM naive Bayes": no_em,
+    "with co-training": lambda: more("cotraining"),
+    "with tri-training": lambda: more("tri-training"),
+    "supervised candidates only": no_unlabelled,
+}
+
+
+# All cells
+
+
+def wanted_jobs(cells: Sequence[Cell], parts: Sequence[str], store: Store) -> list[Job]:
+    """Ours before the peers, seed by seed; fits of ours that are there are left out (the peers look for themselves)."""
+    done = {key(r) for part in parts if part in PATCHES for r in store.records(part) if "scores" in r}
+    found = []
+    for part in parts:
+        for cell in cells:
+            method = summary.OURS if part == summary.OURS else f"{summary.OURS}, {part}"
+            if part not in PATCHES or (cell.name, cell.labels, cell.seed, method) not in done:
+                found.append((cell, part))
+    return found
+
+
+def run(jobs: Sequence[Job], out: Path, processes: int, limit: float, cv_limit: float) -> None:
+    """Each job in a fresh process, so that its peak memory is its own."""
+    for name in dict.fromkeys(cell.name for cell, part in jobs if part in PATCHES):
+        write_files(name, out / "files")
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = [pool.submit(run_job, job, out, limit, cv_limit) for job in jobs]
+        for number, done in enumerate(as_completed(running), 1):
+            print(f"[{number}/{len(jobs)}] {done.result()}", flush=True)
+
+
+def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Print the table, the peers one by one, the lost cells and the bars; the same as plain values."""
+    from cotrain.show import line
+    from cotrain.show import table as printed
+
+    documented = _documented()
+    rows = summary.rows(records, documented)
+    if not rows:
+        line("Nothing has been measured yet.")
+        return {}
+    found: dict[str, Any] = {
+        "cells": [summary.shown(row) for row in rows],
+        "peers": {f"{row.place[0]} {row.place[1]}": row.families for row in rows if row.families},
+        "configurations": summary.single_configurations([row for row in rows if row.peers]),
+        "lost": summary.losing(rows),
+        "coverage": {which: summary.coverage(rows, which) for which in ("chosen", "supervised")},
+        "ablations": summary.ablations(records),
+        "skipped": _skipped(records),
+    }
+    printed(
+        "Test score in points (accuracy; sms: balanced accuracy), mean and worst over seeds", _short(found["cells"])
+    )
+    printed("Peers: best documented setting / chosen by cross-validation / best by test score", _by_family(rows))
+    single = list(found["configurations"].items())[:8]
+    printed(
+        "Single peer configurations, average over the cells (logistic regression where one cannot run)",
+        [{"configuration": name, "average": mean, "ran on": ran} for name, (mean, ran) in single],
+    )
+    printed("Where a peer setting does better, in hindsight", _short(found["lost"]))
+    if found["ablations"]:
+        printed("Ablations: points over the default", found["ablations"])
+    bars = summary.bars(rows)
+    found["bars"] = [asdict(bar) for bar in bars]
+    for bar in bars:
+        verdict = {True: "held", False: "did not hold", None: "not evaluated"}[bar.held]
+        line(f"{verdict:14} {bar.text}: {'-' if bar.value is None else f'{bar.value:.2f}'}")
+    failed = [r for r in records if r["method"].startswith(summary.OURS) and "skipped" in r]
+    for r in failed:
+        line(f"failed: {r['set']} {r['labels']} seed {r['seed']} {r['method']}: {r['skipped']}")
+    return found
+
+
+def _documented() -> list[str]:
+    from peers.settings import GROUPS
+
+    found = []
+    for settings in GROUPS.values():
+        try:
+            found += [setting.name for setting in settings() if setting.documented]
+        except ImportError:
+            continue
+    return found
+
+
+def _skipped(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+    return {
+        f"{r['set']} {r['labels']}: {r['method']}": r["skipped"]
+        for r in records
+        if "skipped" in r and not r["method"].startswith(summary.OURS)
+    }
+
+
+def _short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+
+
+def _by_family(rows: Sequence[summary.Row]) -> list[dict[str, Any]]:
+    found = []
+    for family in dict.fromkeys(family for row in rows for family in row.families):
+        line: dict[str, Any] = {"peer": family}
+        for row in rows:
+            if family in row.families:
+                three = (row.families[family][which] for which in ("documented", "cv", "oracle"))
+                cell = " ".join("-" if score is None else f"{score:.1f}" for score in three)
+                line[f"{row.place[0]} {row.place[1]}"] = cell
+        found.append(line)
+    return found
+
+
+def record(found: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Path:
+    """Write the final table; refuses one that is not complete."""
+    from cotrain import __version__
+    from cotrain.recipe import commit, machine
+
+    done = {(r["set"], r["labels"], r["seed"]) for r in cells if r["method"] == summary.OURS and "scores" in r}
+    lacking = [(*place, seed) for place in CELLS for seed in SEEDS if (*place, seed) not in done]
+    if lacking:
+        sys.exit(f"Not recorded: {len(lacking)} of {len(CELLS) * len(SEEDS)} cells are missing, such as {lacking[0]}.")
+    values = {"commit": commit(), "version": __version__, "machine": machine(), "seeds": list(SEEDS)} | found
+    runs = [r for r in cells if r["method"] == summary.OURS and "scores" in r]
+    values["seconds"] = {"mean": fmean(r["seconds"] for r in runs), "most": max(r["seconds"] for r in runs)}
+    RECORDED.parent.mkdir(parents=True, exist_ok=True)
+    RECORDED.write_text(json.dumps(values, indent=1) + "\n")
+    return RECORDED
+
+
+def numbers(text: str) -> list[int]:
+    """ "0-2,5" as [0, 1, 2, 5]."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def places(text: str | None, full: bool) -> list[tuple[str, int]]:
+    """ "wine,sms:20" as the cells of these sets."""
+    known = [*CELLS, *FULL] if full else CELLS
+    if not text:
+        return known
+    asked = [part.partition(":") for part in text.split(",")]
+    found = [
+        place
+        for place in dict.fromkeys([*CELLS, *FULL])
+        if any(place[0] == name and labels in ("", str(place[1])) for name, _, labels in asked)
+    ]
+    if not found:
+        sys.exit(f"There is no set {text!r}; there are {', '.join(f'{name}:{labels}' for name, labels in known)}.")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("out/main_job"), help="where cells are kept")
+    parser.add_argument("--sets", help="such as wine,sms:20; all")
+    parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 0-2,5; 0-9")
+    parser.add_argument("--only", default="cotrain,scikit-learn,sslearn", help="parts, in this order")
+    parser.add_argument("--ablate", action="store_true", help="run the ablations instead")
+    parser.add_argument("--full", action="store_true", help="CIFAR-10 too")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=60, help="seconds for one fit of a peer")
+    parser.add_argument(
+        "--cv-limit", type=float, default=2, help="seconds a fit up to which a setting is cross-validated"
+    )
+    parser.add_argument("--summary", action="store_true", help="run nothing")
+    parser.add_argument("--record", action="store_true", help="write results/benchmarks/main_job.json")
+    given = parser.parse_args()
+    store = Store(given.out)
+    if not given.summary:
+        parts = [part for part in PATCHES if part != summary.OURS] if given.ablate else given.only.split(",")
+        if "sslearn" in parts:
+            try:
+                import sslearn  # noqa: F401
+            except ImportError:
+                print("sslearn is not installed: left out.")
+                parts.remove("sslearn")
+        cells = [Cell(*place, seed) for seed in given.seeds for place in places(given.sets, given.full)]
+        run(wanted_jobs(cells, parts, store), given.out, given.processes, given.limit, given.cv_limit)
+    records = store.records()
+    found = show(records)
+    if given.record:
+        print(f"Recorded in {record(found, records).relative_to(ROOT)}.")
+
+
+if __name__ == "__main__":
+    main()
