@@ -358,7 +358,7 @@ def _train(
             else:
                 for index, loss in enumerate(value):
                     recorder.keep(f"{_label(owners)} {index}", loss.detach())
-        del losses, value  # and with them the graph, before the optimizers need memory
+        del losses  # and with them the graphs, before the optimizers need memory
     step(learners, pending)
 
 

@@ -97,7 +97,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
     both = (words, characters)
 
     def em(weight: float, scale: float) -> Callable[[np.ndarray], EMNaiveBayes]:
-        return lambda prior: EMNaiveBayes(weight=weight, scale=scale)
+        return lambda prior: EMNaiveBayes(weight=weight, scale=scale, rounds=15, tolerance=1e-3)
 
     return [
         Candidate(f"logistic regression, {words}", (words,), False, lambda _: logistic(10), words),

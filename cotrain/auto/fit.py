@@ -234,7 +234,7 @@ def fit(
     )
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
-    with threadpool_limits(max(1, jobs)), clock.interruptible(partial(warnings.insert, 0)):
+    with threadpool_limits(max(1, jobs)), clock.interruptible(partial(_warn_first, warnings)):
         result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs), warnings)
         if out is not None:
             result.rescue(out)
@@ -376,7 +376,9 @@ def gather(
     folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
-    trials = search(tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(warnings.insert, 0))
+    trials = search(
+        tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(_warn_first, warnings)
+    )
     running = [t for t in trials if t.estimator is not None]
     if all(t.candidate.unlabelled for t in running):
         raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
@@ -385,6 +387,12 @@ def gather(
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
     return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, len(folds))
+
+
+def _warn_first(warnings: list[str], text: str) -> None:
+    """What happened to the fit itself comes before what is odd about the table, and once."""
+    if text not in warnings:
+        warnings.insert(0, text)
 
 
 def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:

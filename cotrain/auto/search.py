@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features
@@ -76,9 +77,9 @@ def search(
 ) -> list[Trial]:
     """Out-of-fold predictions of every candidate for which there is time, then its fit on all rows.
 
-    Learners on labelled rows go first. Those on unlabelled rows follow view by view, the view on which the labelled rows
-    alone went best first. The time for trials is six tenths of the budget. An interrupt ends the search with what is
-    finished.
+    Learners on labelled rows go first. Those on unlabelled rows follow view by view, the view on which the labelled
+    rows alone went best first. The time for trials is six tenths of the budget. An interrupt ends the search with what
+    is finished.
     """
     labelled = features.labelled
     place = np.full(len(y), -1)
@@ -86,7 +87,9 @@ def search(
     shape = (1 + max(fold.repeat for fold in folds), len(labelled), len(prior))
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
     supervised = [trial for trial in trials if not trial.candidate.unlabelled]
-    with progress("trying learners", total=len(trials) * len(folds)) as advance, ThreadPoolExecutor(jobs) as pool:
+    steps = len(trials) * len(folds)
+    # The candidates run side by side; with several threads in each they would wait for each other.
+    with progress("trying learners", steps) as advance, threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
 
         def sweep(group: list[Trial]) -> None:
             _sweep(group, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
@@ -106,7 +109,7 @@ def search(
                 raise
             warn("Stopped by you while learners were tried; the result is made of what was finished.")
     clock.finishing = True
-    with ThreadPoolExecutor(jobs) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
         run_all([trial for trial in trials if not trial.dropped and trial.folds], features, y, prior, pool)
     return trials
 
@@ -139,6 +142,7 @@ def _sweep(
         try:
             run_fold(running, features, y, fold, prior, place, pool, math.inf if number else clock.end(0.6))
         except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those that are at it would still write
             for trial in group:  # a fold that is only half done would favour those that had their turn
                 trial.probability[fold.repeat, place[fold.held]] = np.nan
                 trial.folds = min(trial.folds, number)

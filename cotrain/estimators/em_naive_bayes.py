@@ -48,11 +48,11 @@ class EMNaiveBayes(SemiSupervisedClassifier):
         """Fits on X, array or sparse [n + u, W], not negative, and y [n + u] with gaps (-1, NaN, None or empty)."""
         if self.weight < 0 or self.alpha <= 0:
             raise InputError(f"weight must not be negative and alpha be positive; got {self.weight} and {self.alpha}")
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
         check_non_negative(X, "EMNaiveBayes (input X)")
         self.classes_, code = encode(y, X.shape[0])
         self.scale_ = _scale(X) if isinstance(self.scale, str) and self.scale == "auto" else float(self.scale)
-        X = X if self.scale_ == 1 else X * self.scale_
+        X = X if self.scale_ == 1 else X * X.dtype.type(self.scale_)
         labelled = code >= 0
         one_hot_nC = np.eye(len(self.classes_))[code[labelled]]
         rows_C, counts_CW = one_hot_nC.sum(axis=0), np.ascontiguousarray((X[labelled].T @ one_hot_nC).T)
@@ -93,7 +93,7 @@ class EMNaiveBayes(SemiSupervisedClassifier):
                 self.termination_condition_ = "max_iter"
                 break
             all_rows_C = rows_C + self.weight * expected_uC.sum(axis=0)
-            all_counts_CW = counts_CW + self.weight * (x.T @ expected_uC).T
+            all_counts_CW = counts_CW + self.weight * (x.T @ expected_uC.astype(x.dtype)).T
 
         self.n_iter_ = len(self.history_) - 1
         found = code.copy()
@@ -104,13 +104,14 @@ class EMNaiveBayes(SemiSupervisedClassifier):
     def predict_proba(self, X) -> np.ndarray:
         """Class probabilities [rows, C]."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         check_non_negative(X, "EMNaiveBayes (input X)")
-        return softmax(self._joint(X if self.scale_ == 1 else X * self.scale_), axis=1)
+        return softmax(self._joint(X if self.scale_ == 1 else X * X.dtype.type(self.scale_)), axis=1)
 
     def _joint(self, x) -> np.ndarray:
         """Log of the probability of a class and a row together, up to the row's constant [rows, C]."""
-        return x @ self.feature_log_prob_.T + self.class_log_prior_
+        # In the precision of the rows: mixed products would copy the matrix in each round.
+        return x @ self.feature_log_prob_.T.astype(x.dtype) + self.class_log_prior_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -18,8 +18,8 @@ class Taught(SemiSupervisedClassifier):
     Args:
         teacher: semi-supervised estimator with `transduction_`, such as `GraphSpreading`.
         student: any classifier with `predict_proba`.
-        most: rows that the student learns from: all labelled ones and a draw of the others. More cost time and add little,
-            since their labels are the teacher's.
+        most: rows that the student learns from: all labelled ones and a draw of the others. More cost time and add
+            little, since their labels are the teacher's.
 
     Attributes:
         teacher_, student_: fitted; classes_; transduction_: y with all gaps filled by the teacher.

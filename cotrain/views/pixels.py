@@ -88,20 +88,29 @@ def _look(cell: Any, folder: str | None, where: str) -> tuple[int, int, bool]:
     return height, width, bool(np.ptp(small, axis=2).max() <= 8)
 
 
+def read_image(cell: Any, folder: str | None, where: str, channels: int, least: int) -> Image.Image:
+    """One image, upright, in 8 bits; a large JPEG is decoded at a smaller scale, its sides no shorter than `least`.
+
+    Raises:
+        InputError: it cannot be read; the message begins with `where`.
+    """
+    image = _open(cell, folder, where)
+    try:
+        with image:
+            image.draft("L" if channels == 1 else "RGB", (least, least))
+            return _upright(image, channels)
+    except _UNREADABLE as error:
+        raise _unreadable(cell, folder, where, error) from error
+
+
 def _read(cell: Any, folder: str | None, shape: tuple[int, int, int], where: str) -> np.ndarray:
     height, width, channels = shape
     if isinstance(cell, np.ndarray) and cell.dtype == np.uint8 and (*cell.shape, 1)[:3] == shape:
         return cell.reshape(shape)
-    image = _open(cell, folder, where)
-    try:
-        with image:
-            image.draft("L" if channels == 1 else "RGB", (2 * max(height, width),) * 2)
-            flat = _upright(image, channels)
-            if flat.size != (width, height):
-                flat = flat.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-            return np.asarray(flat, np.uint8).reshape(shape)
-    except _UNREADABLE as error:
-        raise _unreadable(cell, folder, where, error) from error
+    image = read_image(cell, folder, where, channels, 2 * max(height, width))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(image, np.uint8).reshape(shape)
 
 
 def _open(cell: Any, folder: str | None, where: str) -> Image.Image:

@@ -198,7 +198,7 @@ class CountView(_Counts):
 class CharacterView(_Counts):
     """Runs of 2 to 5 characters within words: robust to spelling, and to scripts without blanks."""
 
-    def __init__(self, columns: Sequence[str], most: int = 100_000):
+    def __init__(self, columns: Sequence[str], most: int = 40_000):
         super().__init__(columns, most=most)
 
     def extract(self, frame: pd.DataFrame) -> sparse.csr_matrix:

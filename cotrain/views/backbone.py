@@ -1,0 +1,135 @@
+"""A pretrained network that turns texts, sounds or images into vectors.
+
+Legend: B items in a batch, D numbers in a vector.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cotrain.errors import InputError
+
+Kind = Literal["text", "audio", "image"]
+_HASHED = (".json", ".safetensors", ".txt", ".model")  # the files that decide what a network computes
+
+
+class Backbone(ABC):
+    """A network in a folder. Weights are read from safetensors only, and no code from the folder is run.
+
+    Attributes:
+        folder: where it lies.
+        module: float32 network in evaluation mode; called with what `inputs` gives, its output is [B, D].
+        exports: whether `module` can be tried as an ONNX graph, all its inputs [B, L] or [B, ...] of fixed size.
+        batch: items in a batch.
+    """
+
+    kind: ClassVar[Kind]
+    exports: ClassVar[bool] = False
+    batch: ClassVar[int] = 16
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.module: nn.Module
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the network's files."""
+        return folder_digest(self.folder)
+
+    @abstractmethod
+    def length(self, item: Any) -> float:
+        """What an item costs, in any unit; cheap to say."""
+
+    @abstractmethod
+    def key(self, item: Any) -> bytes:
+        """Hash of what the item holds, 16 bytes."""
+
+    @abstractmethod
+    def inputs(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        """A batch for `module`. Items come sorted by length."""
+
+    def embed(self, items: Sequence[Any]) -> Tensor:
+        """Vectors float32 [B, D] of a batch."""
+        device = next(self.module.parameters()).device
+        with torch.inference_mode():
+            found = self.module(**{name: x.to(device) for name, x in self.inputs(items).items()})
+        return found.float().cpu()
+
+
+def folder_digest(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _HASHED and path.is_file():
+            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """What the network in a folder reads, by its configuration; None if the folder holds none that is known here."""
+    config, modules = read_json(folder / "config.json"), folder / "modules.json"
+    if modules.is_file():
+        return "text"
+    if "architecture" in config and ("pretrained_cfg" in config or "num_classes" in config):
+        return "image"
+    if "sampling_rate" in read_json(folder / "preprocessor_config.json"):
+        return "audio"
+    words = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+    return "text" if "model_type" in config and any((folder / name).is_file() for name in words) else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder, or that of its first module, holds weights as safetensors."""
+    names = ("model.safetensors", "model.safetensors.index.json", "0_Transformer/model.safetensors")
+    return any((folder / name).is_file() for name in names)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def library(name: str, extra: str) -> Any:
+    """A library of an extra.
+
+    Raises:
+        InputError: it is not installed, or cannot be loaded; says what to install.
+    """
+    try:
+        return import_module(name)
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"This encoder needs {name}, which cannot be loaded ({error}): pip install 'cotrain[{extra}]'."
+        ) from error
+
+
+def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:
+    """Calls a loader of transformers without its progress bars.
+
+    Raises:
+        InputError: what is in the folder cannot be loaded.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return load(*arguments, **settings)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InputError(f"The encoder in {arguments[0]} cannot be loaded: {error}") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
