@@ -99,6 +99,7 @@ def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
     from sklearn.metrics import accuracy_score, f1_score
 
     from cotrain.auto.fit import fit
+    from cotrain.recipe import commit
 
     has = table(cell, files)
     wall, processor = time.perf_counter(), time.process_time()
@@ -126,7 +127,7 @@ def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
             {name: row[name] for name in ("name", "estimate", "accepted", "member", "seconds")}
             for row in report["candidates"]
         ],
-        "settings": {"encoder": "none", "jobs": 1, "budget": report["settings"]["budget"]},
+        "settings": {"encoder": "none", "jobs": 1, "budget": report["settings"]["budget"], "commit": commit()},
     }
 
 
@@ -156,7 +157,7 @@ def finished(record: dict[str, Any], limit: float, cv_limit: float) -> bool:
     """Whether a peer's record would come out the same under these limits."""
     if "skipped" in record:
         return "more than" not in record["skipped"] or record["settings"]["limit"] >= limit
-    return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] > cv_limit
+    return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] >= cv_limit
 
 
 # Ablations: the default with one part less, or more
@@ -377,7 +378,7 @@ def main() -> None:
     parser.add_argument("--ablate", action="store_true", help="run the ablations instead")
     parser.add_argument("--full", action="store_true", help="CIFAR-10 too")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=60, help="seconds for one fit of a peer")
+    parser.add_argument("--limit", type=float, default=60, help="processor seconds for one fit of a peer")
     parser.add_argument(
         "--cv-limit", type=float, default=2, help="seconds a fit up to which a setting is cross-validated"
     )

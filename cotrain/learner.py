@@ -109,7 +109,8 @@ class Learner:
         try:
             self.net.load_state_dict(state["net"])
             if self.optimizer is not None:
-                self.optimizer.load_state_dict(saved["state"])
+                # A copy: torch would go on to use the saved tensors, which may be another learner's.
+                self.optimizer.load_state_dict(copy.deepcopy(saved["state"]))
         except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
             raise InputError(str(error)) from error
         self.updates = state["updates"]

@@ -282,6 +282,7 @@ def shown(row: Row) -> dict[str, Any]:
         "covered": fmean(covered(r, "chosen") for r in row.ours),
         "used": sum(r["report"]["used_unlabelled"] for r in row.ours),
         "s": max(r["seconds"] for r in row.ours),
+        "processor s": max(r["processor_seconds"] for r in row.ours),
         "GB": max(r["peak_memory"] for r in row.ours) / 1e9,
     }
 

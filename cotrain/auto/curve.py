@@ -91,7 +91,7 @@ def learning_curve(
             gains.append(projected_gain(labels, drawn, len(board.y)))
     if not gains:
         return None
-    estimates = [interval(score, board.value, worth=worth) for score in scores]
+    estimates = [interval(float(score), board.value, worth=worth) for score in scores]
     points = [
         {"labels": int(round(n)), "estimate": e.estimate, "low": e.low, "high": e.high}
         for n, e in zip(labels, estimates, strict=True)

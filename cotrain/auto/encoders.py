@@ -1,1 +1,57 @@
-"""Pretrained encoders as views of the table's columns."""
+"""Pretrained encoders as views of the table's columns, as far as the time allows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cotrain.auto.columns import Columns
+from cotrain.errors import InputError
+from cotrain.views.encoder_places import on_disk
+from cotrain.views.view import View
+
+SHARE = 0.4  # of the time that is left, which embedding may take
+
+
+def encoder_views(
+    wanted: Sequence[str], frame: pd.DataFrame, columns: Columns, folder: Path, left: float, warnings: list[str]
+) -> list[View]:
+    """One view for each encoder and sort of column that fit each other.
+
+    Args:
+        wanted: "auto" (what is on this disk; never downloads), or paths or names.
+        left: seconds; an encoder that "auto" found and that would take more than a part of them is left out.
+
+    Raises:
+        InputError: what was named cannot be had, or fits no column.
+    """
+    places = [("text", columns.text)] if columns.text else []
+    places += [("image", (name,)) for name in columns.image] + [("audio", (name,)) for name in columns.audio]
+    found: list[View] = []
+    for name in dict.fromkeys(wanted):
+        fits = False
+        for kind, read in places:
+            if name == "auto" and next(iter(on_disk(kind)), None) is None:  # type: ignore[arg-type]
+                from cotrain.views.advice import ADVICE
+
+                warnings.append(f"There is {ADVICE[kind]}.")
+                continue
+            from cotrain.views.encoder import EncoderView, find
+
+            encoder = find(kind, name)  # type: ignore[arg-type]
+            if encoder is None:
+                continue
+            fits = True
+            view = EncoderView(read, encoder.place, folder=None if kind == "text" else str(folder))
+            needed = view.estimate_seconds(frame)
+            if name == "auto" and needed > SHARE * left:
+                warnings.append(
+                    f"The encoder {encoder.name} would take {needed:.0f} s, too much of the time budget; "
+                    f"it was left out. Give --encoder {encoder.name} or a longer --budget."
+                )
+                continue
+            found.append(view)
+        if name != "auto" and not fits:
+            kinds = ", ".join(dict.fromkeys(kind for kind, _ in places)) or "none"
+            raise InputError(f"The encoder {name!r} fits no column; this table has columns for encoders of: {kinds}.")
+    return found

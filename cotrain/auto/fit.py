@@ -5,6 +5,7 @@ estimate what it will do, calibrate, distil a student, report.
 Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
+import math
 import platform
 import shutil
 import sys
@@ -39,6 +40,7 @@ from cotrain.auto.student import Student, distil, student_views
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, make_views
 from cotrain.errors import InputError
+from cotrain.views.view import View
 
 Metric = Literal["auto", "accuracy", "balanced accuracy"]
 ENOUGH = 3  # unlabelled rows per labelled one below which they are not asked
@@ -256,7 +258,8 @@ def _fit(
 ) -> Result:
     classes = problem.audit.classes
     check_words(prior, metric, classes)
-    views = make_views(problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings))
+    encoders = find_encoders(encoder, problem, warnings, clock.left())
+    views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
     tried, own = pick(views, method)
     features = Features(views.views, problem.frame, problem.y, seed)
     asked = may_ask(problem, warnings)
@@ -680,13 +683,15 @@ def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
     return float(right.mean())
 
 
-def find_encoders(encoder: str | Sequence[str], problem: Problem, warnings: list[str]) -> list[Any]:
+def find_encoders(
+    encoder: str | Sequence[str], problem: Problem, warnings: list[str], left: float = math.inf
+) -> list[View]:
     wanted = [encoder] if isinstance(encoder, str) else list(encoder)
     if "none" in wanted:
         return []
     from cotrain.auto.encoders import encoder_views
 
-    return encoder_views(wanted, problem.columns, problem.source.folder, warnings)
+    return encoder_views(wanted, problem.frame, problem.columns, problem.source.folder, left, warnings)
 
 
 def _check_folder(folder: Path) -> None:

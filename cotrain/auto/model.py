@@ -144,8 +144,7 @@ class Model(Table):
         extracted: dict[tuple, Any] = {}
         features = {}
         for name, view in self.views.items():
-            if "folder" in view.settings:
-                view.settings["folder"] = str(folder)
+            view.read_from(str(folder))
             if view.source not in extracted:
                 extracted[view.source] = view.extract(frame)
             features[name] = view.transform(extracted[view.source])

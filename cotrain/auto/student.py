@@ -29,6 +29,7 @@ from cotrain.auto.model import (
 from cotrain.views.view import View
 
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
+STEPS = 300, 3_000  # of the net's training, at the least and at the most
 _TEXT_WEIGHTS = 600_000  # of the linear part, shared out over the classes
 
 
@@ -53,8 +54,7 @@ class Student(Table):
         extracted: dict[tuple, Any] = {}
         features = []
         for view in self.views.values():
-            if "folder" in view.settings:
-                view.settings["folder"] = str(folder)
+            view.read_from(str(folder))
             if view.source not in extracted:
                 extracted[view.source] = view.extract(frame)
             features.append(view.transform(extracted[view.source]))
@@ -206,7 +206,7 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int)
     for weight in weights:
         weight.requires_grad_(True)
     steps = int(np.clip(20_000_000 // max(rows * size, 1), 8, 60)) * max(1, rows // 128)
-    steps = int(np.clip(steps, 300, 3_000))
+    steps = int(np.clip(steps, *STEPS))
     optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):

@@ -14,8 +14,8 @@ from cotrain.errors import InputError
 def read_wave(path: Path | str, rate: int) -> np.ndarray:
     """A sound file as float32 [T] in about -1..1, one channel, at `rate` samples per second.
 
-    Reads what libsndfile reads (WAV of 8, 16, 24, 32 bits and float, FLAC, OGG, ...). Several channels become their mean.
-    Another rate is resampled, and a warning says so once for each rate.
+    Reads what libsndfile reads (WAV of 8, 16, 24, 32 bits and float, FLAC, OGG, ...). Several channels become their
+    mean. Another rate is resampled, and a warning says so once for each rate.
 
     Raises:
         InputError: the file cannot be read, holds no sample, or holds one that is not finite; the message names it.
@@ -39,7 +39,7 @@ def read_wave(path: Path | str, rate: int) -> np.ndarray:
 
 
 def stack_waves(waves: Sequence[np.ndarray], samples: int) -> np.ndarray:
-    """Waveforms of any lengths as float32 [N, samples]: longer ones lose both ends, shorter ones get silence at both."""
+    """Waveforms of any length as float32 [N, samples]: longer ones lose both ends, shorter ones get silence at both."""
     stacked = np.zeros((len(waves), samples), np.float32)
     for row, wave in zip(stacked, waves, strict=True):
         start = (len(wave) - samples) // 2

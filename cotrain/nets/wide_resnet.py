@@ -1,7 +1,7 @@
 """A wide residual net for images and spectrograms.
 
-Source: Zagoruyko & Komodakis 2016, "Wide residual networks", arXiv:1605.07146, Table 1; with the leaky rectifier and the
-shortcuts of MixMatch (Berthelot et al. 2019, arXiv:1905.02249, appendix on training details).
+Source: Zagoruyko & Komodakis 2016, "Wide residual networks", arXiv:1605.07146, Table 1; with the leaky rectifier of
+the published code of MixMatch (Berthelot et al. 2019, arXiv:1905.02249).
 """
 
 import torch.nn.functional as F

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ _STATISTICS = (SEGMENTS + 1) * 2 * COEFFICIENTS + 1  # D
 def log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
     """float32 [T] -> natural logarithm of the power in mel bands, float32 [F, M]; a frame of 25 ms every 10 ms.
 
-    Frames do not reach over the ends; a sound shorter than a frame is padded. Power 80 dB below the largest of the sound,
-    and less, counts as that: so digital silence is not told apart from quiet.
+    Frames do not reach over the ends; a sound shorter than a frame is padded. Power 80 dB and more below the sound's
+    largest counts as 80 dB below: so digital silence is not told apart from quiet.
     """
     window, bands_FM, hop = _front_end(rate)
     if len(wave) < len(window):
@@ -81,8 +82,8 @@ def trim(log_mel_FM: np.ndarray) -> np.ndarray:
 def statistics(log_mel_FM: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
     """Cepstra and their slopes summed up over time, float32 [(segments + 1) * 2 K + 1].
 
-    Mean of each in each of the equal segments of time, its standard deviation over the whole sound, and the logarithm of
-    the number of frames. Loudness (the first cepstrum) is relative to the sound's own mean.
+    Mean of each in each of the equal segments of time, its standard deviation over the whole sound, and the logarithm
+    of the number of frames. Loudness (the first cepstrum) is relative to the sound's own mean.
     """
     cepstra = mfcc(log_mel_FM)
     slopes = delta(cepstra)
@@ -90,7 +91,7 @@ def statistics(log_mel_FM: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
     both = np.concatenate([cepstra, slopes], axis=1)
     frames = len(both)
     starts = [segment * frames // segments for segment in range(segments + 1)]
-    means = [both[start : max(start + 1, end)].mean(0) for start, end in zip(starts, starts[1:])]
+    means = [both[start : max(start + 1, end)].mean(0) for start, end in pairwise(starts)]
     return np.concatenate([*means, both.std(0), [np.log(frames)]]).astype(np.float32)
 
 
@@ -121,8 +122,8 @@ class AudioView(View):
     Args:
         columns: the name of one column.
         folder: what paths are relative to; None is the working folder.
-        rate: Hz, to which all sounds are brought. None takes what most files of the first extracted frame have, 16 kHz at
-            the most, and keeps it in `settings`. Arrays are taken as sampled at `rate`.
+        rate: Hz, to which all sounds are brought. None takes what most files of the first extracted frame have, 16 kHz
+            at the most, and keeps it in `settings`. Arrays are taken as sampled at `rate`.
     """
 
     def __init__(self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, **settings: Any):
@@ -179,9 +180,7 @@ class LogMelPatchView(AudioView):
 
     costly = True
 
-    def __init__(
-        self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, centres: int = 100
-    ):
+    def __init__(self, columns: Sequence[str], folder: str | None = None, rate: int | None = None, centres: int = 100):
         super().__init__(columns, folder, rate, centres=centres)
 
     def fit(self, raw: np.ndarray) -> "LogMelPatchView":
@@ -241,11 +240,12 @@ def _path(cell: Any, folder: str | None, where: str) -> Path:
 def shared_prefix_groups(paths: Sequence[str], labels: Sequence[Any] | None = None) -> list[str] | None:
     """A hint at which files belong together (a speaker, a session), read off their names; None if the names show none.
 
-    Names such as `3_theo_12.wav` are split at folders and at _ - . into fields. A field is a hint if nearly all names have
-    it, it takes at least 3 values, each stands for 4 files or more on average and none for more than half of them. The
-    label is no group: with `labels` (None or "" where unknown), a field that is the label by another name is left out.
-    Without labels, a folder and a first field are taken for the label if there is another hint. Of several hints, one with
-    letters goes before numbers, which may just count; then the first in the name. It is a guess: show it, do not trust it.
+    Names such as `3_theo_12.wav` are split at folders and at _ - . into fields. A field is a hint if nearly all names
+    have it, it takes at least 3 values, each stands for 4 files or more on average and none for more than half of them.
+    The label is no group: with `labels` (None or "" where unknown), a field that is the label by another name is left
+    out. Without labels, the first field is taken for the label if there is another hint. Of several hints, one with
+    letters goes before numbers, which may just count; then the first in the name. It is a guess: show it, do not
+    trust it.
     """
     names = [re.split(r"[/\\_\-.]+", re.sub(r"\.\w+$", "", str(path)).strip("/\\")) for path in paths]
     if not names:

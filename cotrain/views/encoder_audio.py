@@ -37,9 +37,7 @@ class AudioBackbone(Backbone):
     def __init__(self, folder: Path):
         super().__init__(folder)
         transformers = library("transformers", "hf")
-        self._extractor = quietly(
-            transformers.AutoFeatureExtractor.from_pretrained, str(folder), local_files_only=True
-        )
+        self._extractor = quietly(transformers.AutoFeatureExtractor.from_pretrained, str(folder), local_files_only=True)
         model = quietly(
             transformers.AutoModel.from_pretrained,
             str(folder),

@@ -94,7 +94,12 @@ class TextBackbone(Backbone):
         if self._lower:
             texts = [text.lower() for text in texts]
         found = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self._longest, return_tensors="pt", return_token_type_ids=False
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_tensors="pt",
+            return_token_type_ids=False,
         )
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
@@ -156,7 +161,9 @@ def _pooling(folder: Path, modules: list[dict[str, str]]) -> str | None:
     mode = settings.get("pooling_mode")
     if mode is None:
         old = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
-        chosen = [name.removeprefix("pooling_mode_") for name, on in settings.items() if name[:13] == "pooling_mode_" and on]
+        chosen = [
+            name.removeprefix("pooling_mode_") for name, on in settings.items() if name[:13] == "pooling_mode_" and on
+        ]
         mode = old.get(chosen[0]) if len(chosen) == 1 else None
     mode = mode[0] if isinstance(mode, list) and len(mode) == 1 else mode
     return mode if mode in ("mean", "max", "cls") else None

@@ -139,7 +139,7 @@ class PatchView(ImageView):
     """k-means over whitened patches, summed over quadrants (Coates, Ng & Lee 2011); the strongest view of photographs.
 
     Args:
-        centres: of k-means. The paper's figures grow up to 4,000, on 50,000 labels; on few labels 200 are as good as 800.
+        centres: of k-means. The paper's figures grow up to 4,000, on many labels; on few, 200 are as good as 800.
         patch: pixels on a side; None takes 6 (the paper's), or a third of a smaller image.
     """
 
@@ -173,8 +173,8 @@ class PatchView(ImageView):
 def gradient_histograms(images: np.ndarray, grid: tuple[int, ...], orientations: int = 9) -> np.ndarray:
     """HOG of uint8 [N, H, W, C] as float32 [N, (rows - 1) (columns - 1) 4 orientations], by blocks of 2 x 2 cells.
 
-    A pixel's gradient (of the channel where it is largest) is shared out linearly among the two nearest orientations and
-    the four nearest cells.
+    A pixel's gradient (of the channel where it is largest) is shared out linearly among the two nearest orientations
+    and the four nearest cells.
     """
     x_NCHW = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sqrt()
     padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="replicate")

@@ -1,7 +1,8 @@
 """Augmentations of images in 0..1, batched and in plain torch.
 
 An operation takes a batch and uniform numbers in 0..1 for each example (`cotrain.views.random_pool`); the functions
-here are operations or make them. The strong pool and its ranges are those of FixMatch (Sohn et al. 2020, arXiv:2001.07685, appendix D).
+here are operations or make them. The strong pool and its ranges are those of FixMatch (Sohn et al. 2020,
+arXiv:2001.07685, appendix on augmentations).
 Legend: B images, C channels, H rows, W columns, N numbers.
 """
 

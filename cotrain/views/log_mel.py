@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.fft import dct
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
@@ -98,18 +97,6 @@ def mel_bands(
             "take a larger n_fft, fewer n_mels or a higher f_min."
         )
     return bands * 2 / (high - low) if equal_area else bands
-
-
-def mfcc_statistics(log_mel_BMF: np.ndarray, coefficients: int = 20) -> np.ndarray:
-    """Mel-frequency cepstral coefficients summed up over time, float32 [B, 4 * coefficients].
-
-    For each coefficient: mean and standard deviation over the frames, and those of its change from frame to frame.
-    """
-    cepstra = dct(log_mel_BMF, type=2, axis=1, norm="ortho")[:, :coefficients]
-    change = np.diff(cepstra, axis=2) if cepstra.shape[2] > 1 else np.zeros_like(cepstra)
-    return np.concatenate([part for x in (cepstra, change) for part in (x.mean(2), x.std(2))], axis=1).astype(
-        np.float32
-    )
 
 
 def _htk_mel(hertz: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def _pooling(rows: int, columns: int, grid: tuple[int, int]) -> Tensor:
 
 
 def _cluster(z_NP: Tensor, centres: int, rounds: int) -> Tensor:
-    """Lloyd's k-means from random patches; a centre that nobody is nearest to starts again at the patch furthest off."""
+    """Lloyd's k-means from random patches; one that no patch is nearest to starts again at the patch furthest off."""
     centres_KP = z_NP[:centres].clone()  # the patches come in random order
     for _ in range(rounds):
         nearest, distance = [], []

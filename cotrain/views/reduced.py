@@ -32,6 +32,9 @@ class ReducedView(View):
     def of(cls, view: View, dimensions: int = 100) -> "ReducedView":
         return cls(view.columns, f"{type(view).__module__}:{type(view).__name__}", dict(view.settings), dimensions)
 
+    def read_from(self, folder: str) -> None:
+        self.base.read_from(folder)
+
     @property
     def source(self) -> tuple[Any, ...]:
         return self.base.source

@@ -1,7 +1,7 @@
 """One unit for all dense views, so that one grid of a learner's settings serves them all.
 
-Features are centred and scaled so that a row's mean squared length is ten: as long as ten standardised columns, however many
-features there are.
+Features are centred and scaled so that a row's mean squared length is ten, that of ten standardised columns, however
+many features there are.
 """
 
 import numpy as np

@@ -220,7 +220,7 @@ class TopicView(WordView):
         self.learned["direction"] = _directions(words, dimensions) if dimensions > 0 else np.zeros((0, words.shape[1]))
         return self
 
-    def transform(self, raw: sparse.csr_matrix) -> np.ndarray:  
+    def transform(self, raw: sparse.csr_matrix) -> np.ndarray:
         features = super().transform(raw) @ self.learned["direction"].T
         return (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 

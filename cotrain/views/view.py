@@ -40,6 +40,11 @@ class View(ABC):
         """An equal view that has learnt nothing."""
         return type(self)(self.columns, **self.settings)
 
+    def read_from(self, folder: str) -> None:
+        """Where paths in the cells start, for views that read files."""
+        if "folder" in self.settings:
+            self.settings["folder"] = folder
+
     @property
     def source(self) -> tuple[Any, ...]:
         """Views with equal sources extract the same; the work is done once for them."""

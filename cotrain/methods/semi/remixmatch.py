@@ -58,7 +58,7 @@ class ReMixMatch(Method):
             raise InputError(f"history is at least 1 batch, not {self.history}.")
 
     def memory(self, learners: Mapping[str, Learner]) -> Memory:
-        """Means over each of the last batches, [history, C]: of the guesses, and of the labels. The first step sees C."""
+        """Means over each of the last batches [history, C], of guesses and of labels; the first step sees C."""
         return {"guessed": torch.empty(self.history, 0), "labelled": torch.empty(self.history, 0)}
 
     def step(

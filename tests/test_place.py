@@ -1,0 +1,58 @@
+"""Devices, and the means that are the same on one process and on many."""
+
+import pytest
+import torch
+
+from cotrain import place
+
+
+def test_move_goes_into_dicts_and_leaves_the_rest():
+    tree = {"a": torch.zeros(2), "b": {"c": torch.ones(1), "d": 3}, "e": "text"}
+    moved = place.move(tree, torch.device("meta"))
+    assert moved["a"].device.type == moved["b"]["c"].device.type == "meta"
+    assert moved["b"]["d"] == 3
+    assert moved["e"] == "text"
+
+
+def test_move_to_where_a_tensor_is_copies_nothing():
+    tensor = torch.zeros(2)
+    assert place.move(tensor, torch.device("cpu")) is tensor
+
+
+def test_auto_is_the_gpu_if_there_is_one():
+    assert place.device_of("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert place.device_of("cpu").type == "cpu"
+
+
+def test_global_mean_in_one_process_is_the_mean_without_gradient():
+    values = torch.tensor([[1.0, 2.0], [3.0, 6.0]], requires_grad=True)
+    mean = place.global_mean(values)
+    assert mean.tolist() == [2.0, 4.0]
+    assert not mean.requires_grad
+
+
+def test_masked_mean_by_hand():
+    values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
+    mean = place.masked_mean(values, torch.tensor([True, False, True]))
+    assert mean.item() == 3.5
+    mean.backward()
+    assert values.grad.tolist() == [0.5, 0.0, 0.5]
+
+
+def test_masked_mean_of_nothing_is_zero_and_connected():
+    values = torch.tensor([1.0, 2.0], requires_grad=True)
+    mean = place.masked_mean(values, torch.tensor([False, False]))
+    mean.backward()
+    assert mean.item() == 0.0
+    assert values.grad.tolist() == [0.0, 0.0]
+
+
+def test_one_process_has_no_process_group():
+    assert place.world_size() == 1
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_move_to_the_gpu_and_back():
+    there = place.move({"x": torch.arange(3)}, torch.device("cuda"))
+    assert place.move(there, torch.device("cpu"))["x"].tolist() == [0, 1, 2]
