@@ -83,4 +83,4 @@ def test_a_silent_file_stays_silent(tmp_path):
 
 def test_different_lengths_are_stacked():
     waves = [np.array([1.0]), np.arange(1.0, 5.0), np.arange(1.0, 8.0), np.zeros(0)]
-    np.testing.assert_array_equal(stack_waves(waves, 4), [[0, 1, 0, 0], [1, 2, 3, 4], [2, 3, 4, 5], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(stack_waves(waves, 4), [[0, 0, 1, 0], [1, 2, 3, 4], [2, 3, 4, 5], [0, 0, 0, 0]])
