@@ -67,6 +67,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) 
             learner = pending.owners[name] = _owner(learners, name)
             parameters += learner.parameters
             apart = apart or learner.apart
+        if not isinstance(value, Tensor) and not value:
+            raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
         try:
             if apart:
                 terms = _listed(value)
@@ -79,7 +81,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) 
                 # A later loss may share this one's graph. A list is summed, which saves backward passes.
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 total_loss.backward(inputs=parameters, retain_graph=left > 0)
-        except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+        except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
 
 
@@ -143,8 +145,6 @@ def _explain(owners: Owners, value: Any, error: Exception) -> NoReturn:
             raise InputError(f"{whose} has shape {shape}, not a scalar: take its mean or its sum.") from error
         if not loss.requires_grad:
             raise InputError(f"{whose} depends on no parameter: was it detached?") from error
-    if isinstance(value, list | tuple) and not value:
-        raise InputError(f"{whose} is an empty list.") from error
     raise error
 
 

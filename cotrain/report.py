@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ class Recorder:
 
     def means(self) -> Row:
         """Means by name since the last flush."""
-        return {name: fmean(values) for name, values in self.state().items()}
+        return {name: sum(values) / len(values) for name, values in self.state().items()}
 
     def flush(self) -> Row:
         """The means, and start anew."""

@@ -144,25 +144,36 @@ def comfort(values: Values) -> str:
 
 
 def _used(values: Values) -> tuple[str, str]:
-    gain = _points(values["chosen"]["estimate"], values["supervised"]["estimate"])
+    gain, sure = _gain(values), values["p_helped"] or 0.0
     if _setting(values, "method"):
         return "The unlabelled rows are used, as asked.", "The method was given, so it stands whatever it scores."
-    if values["p_helped"] >= SURE:
-        return "The unlabelled rows helped.", f"Without them the same labels would give {gain} less."
-    if values["p_helped"] >= LIKELY:
-        why = f"The estimated gain is {gain}; the labelled rows are too few to be sure of it."
-        return "The unlabelled rows probably helped.", why
-    return (
-        "The unlabelled rows are used; whether they helped cannot be told from so few labels.",
-        "Nothing in the labels speaks against them; what speaks for them stands beside each learner that was tried.",
-    )
+    if sure < LIKELY:
+        return (
+            "The unlabelled rows are used; whether they helped cannot be told from so few labels.",
+            "Nothing in the labels speaks against them; what speaks for them stands beside each learner that was tried.",
+        )
+    why = "Row by row they did; the estimates are too rough to say by how much."
+    if gain:
+        why = f"The estimated gain is {gain}."
+        if sure < SURE:
+            why = f"{why[:-1]}; the labelled rows are too few to be sure of it."
+    return f"The unlabelled rows {'helped' if sure >= SURE else 'probably helped'}.", why
+
+
+def _gain(values: Values) -> str:
+    """The difference of the estimates in points; nothing where there is none."""
+    chosen, supervised = values["chosen"]["estimate"], values["supervised"]["estimate"]
+    if chosen is None or supervised is None or chosen <= supervised:
+        return ""
+    gain = 100 * (chosen - supervised)
+    return f"{gain:.0f} points" if gain >= 1.5 else f"{gain:.1f} points"
 
 
 def _unasked(values: Values) -> str:
     """Why no learner on unlabelled rows was judged."""
     rows = values["rows"]
     if any(c.get("unlabelled") and c["estimate"] is not None for c in values["candidates"]):
-        return "They are nearly always right already"
+        return "Learners on the labels alone are nearly always right already"
     if _setting(values, "method"):
         return "Only the method that was asked for was tried"
     many = count(rows["unlabelled"], "unlabelled row")
@@ -171,13 +182,6 @@ def _unasked(values: Values) -> str:
 
 def _setting(values: Values, name: str) -> Any:
     return (values.get("settings") or {}).get(name)
-
-
-def _points(one: float | None, other: float | None) -> str:
-    if one is None or other is None:
-        return "not measured"
-    gain = abs(100 * (one - other))
-    return f"{gain:.0f} points" if gain >= 1.5 else f"{gain:.1f} points"
 
 
 def limits(values: Values) -> str:
@@ -210,13 +214,11 @@ def metric(values: Values) -> str:
 def test(values: Values) -> str:
     """What the test table said."""
     said = values["test"]
-    rows, measured = values["rows"]["test"], [f"student {percent(said['student'], 1)}"]
+    names = {"chosen": "result", "student": "student"}
     if values["used_unlabelled"]:
-        measured = [f"supervised only {percent(said['supervised'], 1)}, with unlabelled rows {percent(said['chosen'], 1)}"]
-        measured += [f"student {percent(said['student'], 1)}"]
-    else:
-        measured = [f"result {percent(said['chosen'], 1)}", *measured]
-    return f"On {count(rows, 'test row')} apart: {', '.join(measured)}."
+        names = {"supervised": "supervised only", "chosen": "with unlabelled rows", "student": "student"}
+    scores = ", ".join(f"{name} {percent(said[key], 1)}" for key, name in names.items())
+    return f"On {count(values['rows']['test'], 'test row')}, kept apart: {scores}."
 
 
 def expected(values: Values) -> str:
@@ -228,8 +230,8 @@ def expected(values: Values) -> str:
         return f"The estimate from the labelled rows said {span(chosen)} %, and the test score lies in it."
     where = "below" if found < chosen["low"] else "above"
     return (
-        f"The estimate from the labelled rows said {span(chosen)} %; the test score lies {where} it. One time in ten "
-        "that is chance; otherwise the test rows differ from the labelled ones."
+        f"The estimate from the labelled rows said {span(chosen)} %; the test score lies {where} it. By chance "
+        "that happens one time in ten; otherwise the test rows differ from the labelled ones."
     )
 
 
@@ -239,7 +241,8 @@ def searched(values: Values) -> str:
     for candidate in values["candidates"]:
         sides[bool(candidate.get("unlabelled"))] += candidate["estimate"] is not None
     said = [f"{count(sides[0], 'learner')} on the labels alone"] if sides[0] else []
-    said += [f"{count(sides[1], 'learner')} that use the unlabelled rows too"] if sides[1] else []
+    uses = "uses" if sides[1] == 1 else "use"
+    said += [f"{count(sides[1], 'learner')} that {uses} the unlabelled rows too"] if sides[1] else []
     folds = _setting(values, "folds")
     judged = f", each judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
     return f"{' and '.join(said) or 'No learner'} {'was' if sum(sides) == 1 else 'were'} tried{judged}."
@@ -256,7 +259,7 @@ def student(values: Values) -> str:
 
 
 def mistakes(confusion: Sequence[Sequence[int]], classes: Sequence[str], most: int = 3) -> list[str]:
-    """The commonest confusions in words, best known first."""
+    """The confusions in words, the commonest first."""
     found = [
         (wrong, sum(row), classes[t], classes[p])
         for t, row in enumerate(confusion)

@@ -1,11 +1,12 @@
 """The page of a fit, from its template: places in charts, and what makes a stranger's text harmless."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from cotrain.auto import findings
 from cotrain.auto.glossary import glossary
@@ -17,6 +18,12 @@ _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code
 
 def page(values: Mapping[str, Any]) -> str:
     """The whole page; everything of the user's is escaped, shortened and free of control characters."""
+    axis = Axis(_scores(values))
+    return _template().render(v=values, say=findings, axis=axis, Axis=Axis, MANY=MANY, glossary=glossary(values))
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -26,10 +33,7 @@ def page(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short, "percent": findings.percent, "size": findings.size}
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        v=values, say=findings, axis=Axis(_scores(values)), Axis=Axis, MANY=MANY, glossary=glossary(values)
-    )
+    return environment.get_template("report.html.j2")
 
 
 def short(text: Any, most: int = LONGEST) -> str:

@@ -19,7 +19,7 @@ from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
 NAME = "report.json"
-WIDTH, TERM = 100, 12  # characters of a line on the terminal, and of the term before it
+WIDTH, TERM = 100, 13  # characters of a line on the terminal, and of the term before it
 TOLD = 3  # warnings told there; the page has all
 
 _number = (int, float)

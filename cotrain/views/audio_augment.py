@@ -233,14 +233,18 @@ def _span(length: int, share_B: Tensor, place_B: Tensor) -> Tensor:
 
 def _silenced(x_BMF: Tensor, mask: Tensor) -> Tensor:
     """The least value of each example stands for silence."""
-    return torch.where(mask, x_BMF.amin((1, 2), keepdim=True), x_BMF)
+    return torch.where(mask, _silence(x_BMF), x_BMF)
+
+
+def _silence(x_BMF: Tensor) -> Tensor:
+    return x_BMF.amin((1, 2), keepdim=True)
 
 
 def _placed(x_BTF: Tensor, place_BT: Tensor) -> Tensor:
-    """Rows at fractional places, silence (the example's least value) outside."""
+    """Rows at fractional places, silence outside."""
     length = x_BTF.shape[1]
-    outside = (place_BT < 0) | (place_BT > length - 1)
-    return _silenced(_interpolated(x_BTF, place_BT.clamp(0, length - 1)), outside[..., None])
+    outside_BT = (place_BT < 0) | (place_BT > length - 1)
+    return torch.where(outside_BT[..., None], _silence(x_BTF), _interpolated(x_BTF, place_BT.clamp(0, length - 1)))
 
 
 def _interpolated(x_BTF: Tensor, place_BT: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ class EmbeddingCache:
         for path in sorted(folder.glob("*.npy")):
             self._read(path)
 
-    def get(self, key: bytes) -> np.ndarray | None:
-        return self._found.get(key)
+    def __getitem__(self, key: bytes) -> np.ndarray:
+        return self._found[key]
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._found

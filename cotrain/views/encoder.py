@@ -49,7 +49,7 @@ class Encoder:
         self.agreement: float | None = None
         self.computed = 0
         self._given = backbone
-        self._run = self._with_torch
+        self._run: Callable[[Sequence[Any]], np.ndarray] = self._with_torch
         self._way = "torch"
         self._precision: Precision = "float32"
         self._caches: dict[str, EmbeddingCache] = {}
@@ -97,7 +97,7 @@ class Encoder:
             self._compute(items, keys)
             ready = self._precision
         cache = self._cache(ready)
-        return np.stack([cache.get(key) for key in keys]), ready  # type: ignore[arg-type]
+        return np.stack([cache[key] for key in keys]), ready
 
     def _keys(self, items: Sequence[Any]) -> list[bytes]:
         return [self.backbone.key(item) for item in items]
@@ -113,10 +113,11 @@ class Encoder:
 
     def _in_cache(self, keys: Sequence[bytes], precision: Precision) -> Precision | None:
         """The precision, if any, in which all of them are known already."""
-        for ready in ("int8", "float32") if precision == "auto" else (precision,):
+        tried: tuple[Precision, ...] = ("int8", "float32") if precision == "auto" else (precision,)
+        for ready in tried:
             cache = self._cache(ready)
             if all(key in cache for key in keys):
-                return ready  # type: ignore[return-value]
+                return ready
         return None
 
     def _missing(self, keys: Sequence[bytes]) -> list[int]:

@@ -89,10 +89,7 @@ class PixelView(ImageView):
         return self
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [(_small(part) - self.learned["mean"]) @ self.learned["axes"] for part in _parts(raw)]
-            or [np.zeros((0, self.learned["axes"].shape[1]), np.float32)]
-        )
+        return np.concatenate([(_small(part) - self.learned["mean"]) @ self.learned["axes"] for part in _parts(raw)])
 
 
 class HogView(ImageView):
@@ -214,8 +211,8 @@ def _tents(side: int, cells: int) -> torch.Tensor:
 
 def _small(raw: np.ndarray) -> np.ndarray:
     """Pixels in 0..1, float32 [N, P], of pictures made so small that P <= 2,048."""
-    factor = 1
-    while raw[0].size / factor**2 > 2_048:
+    factor, pixels = 1, int(np.prod(raw.shape[1:]))
+    while pixels / factor**2 > 2_048:
         factor += 1
     x_NCHW = torch.from_numpy(raw).permute(0, 3, 1, 2).float().div(255)
     size = [max(1, side // factor) for side in raw.shape[1:3]]
@@ -225,4 +222,4 @@ def _small(raw: np.ndarray) -> np.ndarray:
 
 
 def _parts(raw: np.ndarray) -> list[np.ndarray]:
-    return [raw[start : start + _BATCH] for start in range(0, len(raw), _BATCH)]
+    return [raw[start : start + _BATCH] for start in range(0, max(1, len(raw)), _BATCH)]

@@ -86,7 +86,7 @@ def cut_words(most: float) -> Augment:
 
 
 def reorder(ids_BT: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """One of four: as it is (0), read backwards (1), its halves exchanged (2), both (3); and which, int64 [B].
+    """One of four: as it is (0), backwards (1), its halves exchanged (2), that backwards (3); and which, int64 [B].
 
     A task without labels for nets that see the order of words; the halves of an odd number of words differ by one.
     """

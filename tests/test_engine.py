@@ -1,0 +1,790 @@
+"""The engine: ownership, rules, noise, microbatches, precision, resume, and errors by name."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn, optim
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cotrain import checkpoint
+from cotrain.engine import fit, prepare, update
+from cotrain.errors import CotrainError, InputError
+from cotrain.gradients.clip import Clip
+from cotrain.gradients.pcgrad import PCGrad
+from cotrain.gradients.rule import GradientRule, chain
+from cotrain.judge import accuracy
+from cotrain.learner import Learner, follow
+from cotrain.method import Method
+from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
+from cotrain.methods.peers.mutual_learning import MutualLearning
+from cotrain.report import note
+from cotrain.stream import Once, Rows
+
+SGD = partial(optim.SGD, lr=0.1)
+ADAMW = partial(optim.AdamW, lr=0.01)
+
+
+class Weight(nn.Module):
+    def __init__(self, *values):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(values))
+
+    def forward(self):
+        return self.w
+
+
+def weights(*roles, **options):
+    """A learner with two weights (1, 1) for each role."""
+    learners = {role: Learner(Weight(1.0, 1.0), SGD, **options) for role in roles}
+    prepare(learners)
+    return learners
+
+
+def place(learner):
+    return learner.net.w.tolist()
+
+
+def parameters(learners):
+    return {name: [p.detach().clone() for p in learner.net.parameters()] for name, learner in learners.items()}
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for name in one for a, b in zip(one[name], two[name], strict=True))
+
+
+@dataclass(frozen=True)
+class Step(Method):
+    """The step that a test writes down."""
+
+    take: object
+
+    def step(self, learners, batch, memory):
+        return self.take(learners, batch, memory)
+
+
+class TestOwnership:
+    def test_the_key_says_who_learns_whoever_the_loss_flows_through(self):
+        pair = weights("a", "b")
+        update(pair, {"a": (pair["a"]() * pair["b"]()).sum()})
+        assert place(pair["a"]) == pytest.approx([0.9, 0.9])
+        assert place(pair["b"]) == [1.0, 1.0]
+        assert pair["b"].net.w.grad is None
+
+    def test_a_tuple_owns_together(self):
+        trio = weights("a", "b", "c")
+        update(trio, {("a", "b"): (trio["a"]() * trio["b"]() * trio["c"]()).sum()})
+        assert place(trio["a"]) == place(trio["b"]) == pytest.approx([0.9, 0.9])
+        assert place(trio["c"]) == [1.0, 1.0]
+
+    def test_the_losses_of_one_learner_under_several_keys_are_added_and_it_steps_once(self):
+        pair = weights("a", "b")
+        both = (pair["a"]() + pair["b"]()).sum()
+        update(pair, {"a": 2 * pair["a"]().sum(), ("a", "b"): both})
+        assert place(pair["a"]) == pytest.approx([0.7, 0.7])
+        assert place(pair["b"]) == pytest.approx([0.9, 0.9])
+        assert pair["a"].updates == 1
+
+    def test_all_losses_are_taken_at_the_same_weights_in_any_order(self):
+        def losses(pair):
+            product = (pair["a"]() * pair["b"]()).sum()
+            return {"a": product, "b": product.square()}
+
+        one, two = weights("a", "b"), weights("a", "b")
+        update(one, losses(one))
+        update(two, dict(reversed(losses(two).items())))
+        assert place(one["a"]) == place(two["a"]) == pytest.approx([0.9, 0.9])
+        assert place(one["b"]) == place(two["b"]) == pytest.approx([0.6, 0.6])  # product 2: 1 - .1 * 2 * 2 * 1
+
+    def test_who_is_left_out_does_not_move_and_does_not_count(self):
+        pair = weights("a", "b")
+        update(pair, {"a": pair["a"]().sum()})
+        assert pair["b"].updates == 0
+        assert place(pair["b"]) == [1.0, 1.0]
+
+    def test_gradients_do_not_pile_up(self):
+        pair = weights("a", "b")
+        for _ in range(2):
+            update(pair, {"a": pair["a"]().sum()})
+        assert place(pair["a"]) == pytest.approx([0.8, 0.8])
+
+    def test_no_loss_at_all_is_a_step_without_movement(self):
+        pair = weights("a", "b")
+        fit(Step(lambda learners, batch, memory: {}), pair, {}, 2)
+        assert place(pair["a"]) == [1.0, 1.0]
+
+
+class TestLists:
+    """Two conflicting losses: gradients (1, 0) and (-1, 1)."""
+
+    def losses(self, learner):
+        w = learner()
+        return [w[0], w[1] - w[0]]
+
+    def test_without_a_rule_a_list_is_a_sum(self):
+        learners = weights("a")
+        update(learners, {"a": self.losses(learners["a"])})
+        assert place(learners["a"]) == pytest.approx([1.0, 0.9])
+
+    def test_with_a_rule_they_arrive_apart(self):
+        learners = weights("a", rule=PCGrad())
+        update(learners, {"a": self.losses(learners["a"])})
+        # projected to (.5, .5) and (0, 1)
+        assert place(learners["a"]) == pytest.approx([0.95, 0.85])
+
+    def test_losses_under_two_keys_are_apart_too(self):
+        learners = weights("a", rule=PCGrad()) | weights("b")
+        one, two = self.losses(learners["a"])
+        update(learners, {"a": one, ("a", "b"): two + learners["b"]().sum()})
+        assert place(learners["a"]) == pytest.approx([0.95, 0.85])
+        assert place(learners["b"]) == pytest.approx([0.9, 0.9])
+
+    def test_an_owner_without_a_rule_beside_one_with_a_rule_gets_the_sum(self):
+        learners = weights("a", rule=PCGrad()) | weights("b")
+        one, two = self.losses(learners["a"])
+        shared = learners["b"]().sum()
+        update(learners, {("a", "b"): [one + shared, two + 2 * shared], "b": shared})
+        assert place(learners["a"]) == pytest.approx([0.95, 0.85])
+        assert place(learners["b"]) == pytest.approx([0.6, 0.6])
+
+    def test_rules_in_a_chain(self):
+        learners = weights("a", rule=chain(PCGrad(), Clip(0.1)))
+        update(learners, {"a": self.losses(learners["a"])})
+        # (.5, 1.5) clipped to norm .1
+        scale = 0.1 * 0.1 / math.hypot(0.5, 1.5)
+        assert place(learners["a"]) == pytest.approx([1 - 0.5 * scale, 1 - 1.5 * scale], rel=1e-4)
+
+    def test_microbatches_add_up_within_each_loss_before_the_rule(self):
+        def run(parts):
+            learners = weights("a", rule=PCGrad())
+
+            def take(learners, batch, memory):
+                x = batch["rows"]["x"].mean(0)
+                w = learners["a"]()
+                return {"a": [x[0] * w[0], x[1] * (w[1] - w[0])]}
+
+            rows = Rows({"x": torch.tensor([[1.0, 4.0], [3.0, 0.0], [2.0, 2.0], [6.0, 2.0]])}, 4, shuffle=False)
+            fit(Step(take), learners, {"rows": rows}, 3, microbatches=parts)
+            return place(learners["a"])
+
+        assert run(2) == pytest.approx(run(1))
+        assert run(4) == pytest.approx(run(1))
+
+    def test_the_report_shows_each_loss_of_a_list(self):
+        learners = weights("a")
+        report = fit(Step(lambda learners, batch, memory: {"a": self.losses(learners["a"])}), learners, {}, 1)
+        assert report.last == {"step": 1, "loss a 0": 1.0, "loss a 1": 0.0}
+
+
+class TestRules:
+    def test_each_learner_is_clipped_by_its_own_norm(self):
+        pair = weights("a", "b", rule=Clip(1.0))
+        update(pair, {"a": 30 * pair["a"]().sum(), "b": 0.1 * pair["b"]().sum()})
+        assert place(pair["a"]) == pytest.approx([1 - 0.1 / math.sqrt(2)] * 2, rel=1e-5)
+        assert place(pair["b"]) == pytest.approx([0.99, 0.99])
+
+    def test_a_rule_sees_what_all_microbatches_left(self):
+        seen = []
+
+        class Look(GradientRule):
+            def __call__(self, sets):
+                seen.append([g.tolist() for g in sets[0]])
+                return sets
+
+        learners = weights("a", rule=Look())
+        rows = Rows({"x": torch.tensor([1.0, 3.0])}, 2)
+        take = Step(lambda learners, batch, memory: {"a": batch["rows"]["x"].mean() * learners["a"]().sum()})
+        fit(take, learners, {"rows": rows}, 1, microbatches=2)
+        assert seen == [[[2.0, 2.0]]]
+
+
+def dropout_net(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+class TestNoise:
+    def train(self, roles, seed=0, steps=4):
+        seeds = {"a": 1, "b": 2, "c": 3}
+        learners = {role: Learner(dropout_net(seeds[role]), SGD) for role in roles}
+        fit(Alone(), learners, {"labelled": labelled_rows()}, steps, seed=seed)
+        return parameters(learners)
+
+    def test_adding_a_learner_does_not_change_the_noise_of_another(self):
+        assert same(self.train("a"), self.train("cab"))
+
+    def test_the_seed_changes_the_noise(self):
+        assert not same(self.train("a"), self.train("a", seed=1))
+
+    def test_learners_of_one_net_have_different_noise(self):
+        learners = {role: Learner(dropout_net(0), SGD) for role in "ab"}
+        fit(Alone(), learners, {"labelled": labelled_rows()}, 1)
+        assert not torch.equal(learners["a"].net[0].weight, learners["b"].net[0].weight)
+
+    def test_calls_in_one_step_have_different_noise(self):
+        seen = []
+
+        def take(learners, batch, memory):
+            x = batch["labelled"]["x"]
+            seen.append(torch.equal(learners["a"](x), learners["a"](x)))
+            return {}
+
+        fit(Step(take), {"a": Learner(dropout_net(0), SGD)}, {"labelled": labelled_rows()}, 1)
+        assert seen == [False]
+
+    def test_what_the_program_drew_before_does_not_matter(self):
+        torch.rand(7)
+        one = self.train("a")
+        torch.manual_seed(5)
+        assert same(one, self.train("a"))
+
+    def test_the_programs_own_random_numbers_are_left_as_they_were(self):
+        torch.manual_seed(3)
+        expected = torch.rand(2)
+        torch.manual_seed(3)
+        state = torch.get_rng_state()
+        learners = {"a": Learner(dropout_net(0), SGD)}
+        torch.set_rng_state(state)
+        fit(Alone(), learners, {"labelled": labelled_rows()}, 2)
+        assert torch.equal(torch.rand(2), expected)
+        assert learners["a"].noise is None
+
+    def test_draws_of_the_method_are_addressed_by_the_step(self):
+        def run(steps, extra):
+            seen = []
+
+            def take(learners, batch, memory):
+                if extra:
+                    learners["a"](batch["labelled"]["x"])
+                seen.append((torch.rand((), generator=memory["generator"]).item(), memory["step"]))
+                return {}
+
+            fit(Step(take), {"a": Learner(dropout_net(0), SGD)}, {"labelled": labelled_rows()}, steps)
+            return seen
+
+        assert run(3, extra=False) == run(3, extra=True)
+        assert len({number for number, _ in run(3, extra=False)}) == 3
+        assert [step for _, step in run(3, extra=False)] == [0, 1, 2]
+
+    def test_even_torchs_own_generator_is_addressed(self):
+        def run():
+            seen = []
+
+            def take(learners, batch, memory):
+                seen.append(torch.rand(()).item())
+                return {}
+
+            fit(Step(take), {}, {}, 3)
+            return seen
+
+        assert run() == run()
+
+
+@dataclass(frozen=True)
+class Alone(Method):
+    """Each learner learns the labels."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        return {name: F.cross_entropy(learner(x), y) for name, learner in learners.items()}
+
+
+class TestMicrobatches:
+    @pytest.mark.parametrize("parts", [2, 4, 8])
+    def test_they_equal_one_batch(self, parts):
+        def run(parts):
+            learners = {"a": Learner(two_layer(), SGD), "b": Learner(two_layer(seed=1), SGD, rule=Clip(0.1))}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 5, microbatches=parts)
+            return parameters(learners)
+
+        whole, cut = run(1), run(parts)
+        for name in whole:
+            for one, two in zip(whole[name], cut[name], strict=True):
+                torch.testing.assert_close(one, two)
+
+    def test_the_reported_loss_is_the_batchs(self):
+        def report(parts):
+            rows = {"labelled": labelled_rows()}
+            return fit(Alone(), {"a": Learner(two_layer(), SGD)}, rows, 3, microbatches=parts).last["loss a"]
+
+        assert report(4) == pytest.approx(report(1), rel=1e-6)
+
+    def test_a_learner_that_only_some_microbatches_train_keeps_what_it_got(self):
+        def take(learners, batch, memory):
+            key = "a" if batch["rows"]["x"][0] == 0 else ("a", "b")
+            return {key: sum(learners[name]().sum() for name in key)}
+
+        pair = weights("a", "b")
+        fit(Step(take), pair, {"rows": Rows({"x": torch.tensor([0, 1])}, 2, shuffle=False)}, 1, microbatches=2)
+        assert place(pair["a"]) == pytest.approx([0.9, 0.9])
+        assert place(pair["b"]) == pytest.approx([0.95, 0.95])
+
+    def test_they_must_divide_the_batch(self):
+        with pytest.raises(InputError, match="3 microbatches do not divide the 8 rows of 'labelled', field 'x'"):
+            fit(Alone(), {"a": Learner(two_layer(), SGD)}, {"labelled": labelled_rows()}, 1, microbatches=3)
+
+    def test_a_method_that_needs_the_whole_batch_refuses_them(self):
+        class Whole(Alone):
+            whole_batch = True
+
+        with pytest.raises(InputError, match="Whole needs the whole batch"):
+            fit(Whole(), {"a": Learner(two_layer(), SGD)}, {"labelled": labelled_rows()}, 1, microbatches=2)
+
+
+class TestPrecision:
+    def test_bf16_trains_and_keeps_fp32_weights(self):
+        def run(precision):
+            learners = {"a": Learner(two_layer(), ADAMW)}
+            report = fit(Alone(), learners, {"labelled": labelled_rows()}, 60, precision=precision)
+            assert all(p.dtype == torch.float32 for p in learners["a"].net.parameters())
+            return report.last["loss a"]
+
+        assert run("bf16") == pytest.approx(run("fp32"), rel=0.05)
+
+    def test_the_step_runs_in_bf16(self):
+        seen = []
+
+        def take(learners, batch, memory):
+            seen.append(learners["a"](batch["labelled"]["x"]).dtype)
+            return {}
+
+        fit(Step(take), {"a": Learner(two_layer(), SGD)}, {"labelled": labelled_rows()}, 1, precision="bf16")
+        assert seen == [torch.bfloat16]
+
+
+class TestReport:
+    def test_rows_hold_the_means_since_the_last_row(self):
+        def take(learners, batch, memory):
+            note("number", memory["step"])
+            return {"a": learners["a"]().sum() * 0 + memory["step"]}
+
+        report = fit(Step(take), weights("a"), {}, 5, log_every=2)
+        assert report.rows == [
+            {"step": 2, "number": 0.5, "loss a": 0.5},
+            {"step": 4, "number": 2.5, "loss a": 2.5},
+            {"step": 5, "number": 4.0, "loss a": 4.0},
+        ]
+
+    def test_owners_of_one_loss_are_joined(self):
+        pair = weights("a", "b")
+        report = fit(Step(lambda ls, batch, memory: {("a", "b"): (ls["a"]() + ls["b"]()).sum()}), pair, {}, 1)
+        assert report.last == {"step": 1, "loss a+b": 4.0}
+
+    def test_judges_run_on_time_and_at_the_end(self):
+        test = Once({"x": torch.randn(6, 4), "y": torch.zeros(6, dtype=torch.long)})
+        learners = {"a": Learner(two_layer(), SGD)}
+        judges = [(accuracy(of="a"), test)]
+        report = fit(Alone(), learners, {"labelled": labelled_rows()}, 5, judges=judges, judge_every=2)
+        assert [step for step, _ in report.column("accuracy")] == [2, 4, 5]
+        assert set(report.rows[-1]) == {"step", "accuracy"}
+
+    def test_judging_does_not_change_training(self):
+        def run(**judging):
+            learners = {"a": Learner(dropout_net(0), SGD)}
+            fit(Alone(), learners, {"labelled": labelled_rows()}, 6, **judging)
+            return parameters(learners)
+
+        test = Once({"x": torch.randn(6, 4), "y": torch.zeros(6, dtype=torch.long)})
+        assert same(run(), run(judges=[(accuracy(of="a"), test)], judge_every=1))
+
+
+class Ops(TorchDispatchMode):
+    """Counts the aten calls made under it."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class TestCost:
+    """What the engine adds to the plain loop of mutual learning on two nets."""
+
+    def rows(self):
+        rng = torch.Generator().manual_seed(0)
+        return Rows({"x": torch.randn(256, 64, generator=rng), "y": torch.randint(10, (256,), generator=rng)}, batch=64)
+
+    def nets(self):
+        return [two_layer(hidden=128, seed=seed, features=64, outputs=10) for seed in (0, 1)]
+
+    def test_as_many_aten_calls_as_the_plain_loop_but_one_detach_a_loss(self):
+        nets, rows = self.nets(), self.rows()
+        optimizers = [optim.AdamW(net.parameters(), lr=1e-3) for net in nets]
+
+        def plain(steps):
+            for _ in range(steps):
+                batch = next(rows)
+                x, y = batch["x"], batch["y"]
+                one, two = (net(x) for net in nets)
+                one_loss = F.cross_entropy(one, y) + kl(one, two.detach())
+                two_loss = F.cross_entropy(two, y) + kl(two, one.detach())
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+                (one_loss + two_loss).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+
+        def kl(own, other):
+            return F.kl_div(own.log_softmax(-1), other.softmax(-1), reduction="batchmean")
+
+        learners = {f"net {i}": Learner(net, partial(optim.AdamW, lr=1e-3)) for i, net in enumerate(self.nets())}
+        streams = {"labelled": self.rows()}
+
+        def engine(steps):
+            fit(MutualLearning(), learners, streams, steps, log_every=1000, device="cpu")
+
+        def per_step(run):
+            """What is done once a run cancels out; the runs begin with an epoch of four batches."""
+            run(4)
+            few, many = Ops(), Ops()
+            with few:
+                run(4)
+            with many:
+                run(12)
+            return Counter({name: (many.calls[name] - few.calls[name]) / 8 for name in many.calls})
+
+        loop, ours = per_step(plain), per_step(engine)
+        more, less = ours - loop, loop - ours
+        # One detach a loss, for the report; it copies nothing and starts no kernel. The rest is one for one: the plain
+        # loop adds its losses up where the engine starts a gradient for each, and the exchange multiplies by 1/64 where
+        # the plain loop divides by 64.
+        assert more == {"aten.detach.default": 2, "aten.ones_like.default": 1, "aten.mul.Tensor": 4}
+        profiled = {"profiler._record_function_enter_new.default": 2, "profiler._record_function_exit._RecordFunction": 2}
+        assert less == {"aten.add.Tensor": 1, "aten.div.Tensor": 4, **profiled}  # zero_grad is not called
+
+    def test_nothing_is_read_back_between_rows_of_the_report(self, monkeypatch):
+        """`item` and `tolist` are what waits for a device."""
+        waits = []
+        for name in ("item", "tolist", "__bool__", "__float__"):
+            original = getattr(torch.Tensor, name)
+            monkeypatch.setattr(
+                torch.Tensor, name, lambda self, _original=original, _name=name: waits.append(_name) or _original(self)
+            )
+        learners = {role: Learner(two_layer(seed=seed), SGD, rule=Clip(1.0)) for seed, role in enumerate("ab")}
+        learners["mean"] = follow("a")
+
+        def take(learners, batch, memory):
+            x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+            note("size", x.abs().mean())
+            return {role: F.cross_entropy(learners[role](x), y) for role in "ab"}
+
+        fit(Step(take), learners, {"labelled": labelled_rows()}, 20, log_every=10, device="cpu")
+        assert waits == ["tolist", "tolist"]
+
+
+@dataclass(frozen=True)
+class Remembering(Method):
+    """A method with all that a checkpoint must keep: memory, noise of its own, a follower's outputs, two streams."""
+
+    weight: float = 0.5
+
+    def memory(self, learners):
+        return {"mean_C": torch.full((3,), 1 / 3), "seen": {"rows": torch.tensor(0)}}
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        weak, strong = batch["unlabelled"]["weak"], batch["unlabelled"]["strong"]
+        with torch.no_grad():
+            target = learners["mean"](weak).softmax(-1) / memory["mean_C"]
+            target = target / target.sum(-1, keepdim=True)
+        memory["mean_C"].lerp_(target.mean(0), 0.1)
+        memory["seen"]["rows"] += len(x)
+        noise = torch.randn(strong.shape, generator=memory["generator"])
+        agreement = F.mse_loss(learners["a"](strong + 0.1 * noise).softmax(-1), target)
+        losses = {"a": F.cross_entropy(learners["a"](x), y) + self.weight * agreement}
+        if memory["step"] % 3 == 0:
+            losses["b"] = F.cross_entropy(learners["b"](x), y)
+        return losses
+
+
+def remembering(seed=0):
+    def halving(updates):
+        return 0.5 ** (updates / 10)
+
+    learners = {
+        "a": Learner(dropout_net(1), ADAMW, schedule=halving, rule=Clip(1.0)),
+        "b": Learner(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), SGD),
+        "mean": follow("a", 0.9),
+    }
+    return learners, {"labelled": labelled_rows(batch=7), "unlabelled": unlabelled_rows(batch=5)}
+
+
+def everything(learners, streams):
+    """All that training changes, as one nested value to compare."""
+    return [learner.state() for learner in learners.values()], [stream.state() for stream in streams.values()]
+
+
+def equal(one, two):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(equal(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(equal, one, two))
+    return one == two
+
+
+def train(steps, out=None, seed=0, **options):
+    torch.manual_seed(0)
+    learners, streams = remembering()
+    report = fit(Remembering(), learners, streams, steps, seed=seed, out=out, log_every=4, **options)
+    return learners, streams, report
+
+
+class TestResume:
+    @pytest.mark.parametrize("stop", [1, 6, 13])
+    def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(self, stop, tmp_path):
+        straight = train(17)
+        train(stop, tmp_path)
+        resumed = train(17, tmp_path)
+        assert equal(everything(*straight[:2]), everything(*resumed[:2]))
+
+    def test_in_many_pieces(self, tmp_path):
+        straight = train(12)
+        for steps in range(1, 13):
+            resumed = train(steps, tmp_path)
+        assert equal(everything(*straight[:2]), everything(*resumed[:2]))
+
+    def test_the_report_is_the_unbroken_runs(self, tmp_path):
+        class Stop(Exception):
+            pass
+
+        def stop_at(step, out):
+            torch.manual_seed(0)
+            learners, streams = remembering()
+
+            class Stopping(Remembering):
+                def step(self, learners, batch, memory):
+                    if memory["step"] == step:
+                        raise Stop
+                    return super().step(learners, batch, memory)
+
+            Stopping.__name__ = "Remembering"
+            with pytest.raises(Stop):
+                fit(Stopping(), learners, streams, 17, out=out, save_every=3, log_every=4)
+
+        straight = train(17)[2]
+        stop_at(10, tmp_path)
+        resumed = train(17, tmp_path, save_every=3)[2]
+        assert resumed.rows == straight.rows
+        assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == straight.rows
+
+    def test_a_finished_run_is_not_run_again(self, tmp_path):
+        first = train(5, tmp_path)
+        again = train(5, tmp_path)
+        assert equal(everything(*first[:2]), everything(*again[:2]))
+        assert again[2].rows == first[2].rows
+
+    def test_a_damaged_checkpoint_is_passed_over_to_the_last_good_one(self, tmp_path):
+        straight = train(17)
+        train(9, tmp_path, save_every=4)
+        newest = max((tmp_path / "checkpoints").iterdir())
+        (newest / checkpoint.TENSORS).write_bytes(b"broken")
+        resumed = train(17, tmp_path)
+        assert equal(everything(*straight[:2]), everything(*resumed[:2]))
+
+    def test_a_loss_that_is_not_finite_never_replaces_a_good_checkpoint(self, tmp_path):
+        def take(learners, batch, memory):
+            bad = math.nan if memory["step"] >= 5 else 1.0
+            return {"a": bad * learners["a"]().sum()}
+
+        with pytest.raises(CotrainError, match="loss of a is nan"):
+            fit(Step(take), weights("a"), {}, 50, out=tmp_path, save_every=2)
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 4
+
+    def test_running_on_after_the_end_goes_on(self, tmp_path):
+        straight = train(9)
+        train(5, tmp_path)
+        assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
+
+
+class TestCheckpointOfAnotherRun:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        train(3, tmp_path)
+        return tmp_path
+
+    def run(self, folder, change=lambda learners, streams: None, method=None, steps=6, seed=0):
+        learners, streams = remembering()
+        change(learners, streams)
+        fit(method or Remembering(), learners, streams, steps, seed=seed, out=folder)
+
+    def test_other_learners(self, folder):
+        def change(learners, streams):
+            learners["c"] = learners.pop("b")
+
+        with pytest.raises(InputError, match=r"learners only in the checkpoint: \['b'\], only in this run: \['c'\]"):
+            self.run(folder, change)
+
+    def test_other_streams(self, folder):
+        with pytest.raises(InputError, match=r"streams only in the checkpoint: \['unlabelled'\]"):
+            self.run(folder, lambda learners, streams: streams.pop("unlabelled"))
+
+    def test_another_net(self, folder):
+        def change(learners, streams):
+            learners["b"] = Learner(nn.Linear(4, 3), SGD)
+
+        with pytest.raises(InputError, match="another run, by its learner 'b'"):
+            self.run(folder, change)
+
+    def test_another_learning_rate(self, folder):
+        def change(learners, streams):
+            learners["b"].factory = partial(optim.SGD, lr=0.5)
+
+        with pytest.raises(InputError, match=r"learner 'b'. Its optimizer was made with lr=0.1, now 0.5"):
+            self.run(folder, change)
+
+    def test_other_data(self, folder):
+        def change(learners, streams):
+            streams["labelled"] = labelled_rows(count=30)
+
+        with pytest.raises(InputError, match=r"stream 'labelled'. The stream was saved with rows=24, now 30"):
+            self.run(folder, change)
+
+    def test_another_seed(self, folder):
+        with pytest.raises(InputError, match="seed was 0, now 1"):
+            self.run(folder, seed=1)
+
+    def test_another_method_or_setting(self, folder):
+        with pytest.raises(InputError, match="weight was 0.5, now 2.0"):
+            self.run(folder, method=Remembering(weight=2.0))
+        with pytest.raises(InputError, match="method was 'Remembering', now 'Alone'"):
+            self.run(folder, method=Alone())
+
+    def test_one_that_went_further(self, folder):
+        with pytest.raises(InputError, match="stands at step 3, beyond the 2 asked for"):
+            self.run(folder, steps=2)
+
+    def test_every_refusal_says_what_to_do(self, folder):
+        with pytest.raises(InputError, match="Choose another folder, or remove it to start anew"):
+            self.run(folder, seed=1)
+
+
+class TestErrorsByName:
+    def test_an_unknown_owner(self):
+        pair = weights("a", "b")
+        with pytest.raises(InputError, match="gave a loss to 'student'; the learners are 'a', 'b'"):
+            update(pair, {"student": pair["a"]().sum()})
+
+    def test_an_owner_without_an_optimizer(self):
+        learners = weights("a") | {"frozen": Learner(Weight(1.0)).build()}
+        with pytest.raises(InputError, match="'frozen', which has no optimizer"):
+            update(learners, {("a", "frozen"): learners["a"]().sum()})
+
+    def test_a_missing_learner(self):
+        with pytest.raises(InputError, match="needs a learner named 'a_to_b'; given: 'a'"):
+            fit(Step(lambda learners, batch, memory: {"a": learners["a_to_b"]()}), weights("a"), {}, 1)
+
+    def test_a_missing_stream(self):
+        with pytest.raises(InputError, match="needs a stream named 'labelled'; given: 'rows'"):
+            fit(Alone(), {"a": Learner(two_layer(), SGD)}, {"rows": labelled_rows()}, 1)
+
+    def test_a_missing_field(self):
+        take = Step(lambda learners, batch, memory: {"a": batch["labelled"]["weak"]})
+        with pytest.raises(InputError, match="needs a field of stream 'labelled' named 'weak'; given: 'x', 'y'"):
+            fit(take, weights("a"), {"labelled": labelled_rows()}, 1)
+
+    def test_memory_that_was_not_declared(self, tmp_path):
+        with pytest.raises(InputError, match=r"declares no 'queue'; it declares: \[\]"):
+            fit(Step(lambda learners, batch, memory: {"a": memory["queue"]}), weights("a"), {}, 1)
+
+        def hoard(learners, batch, memory):
+            memory["hoard"] = torch.zeros(1)
+            return {}
+
+        with pytest.raises(InputError, match=r"remembers hoard, which its memory\(\) does not declare"):
+            fit(Step(hoard), weights("a"), {}, 1, out=tmp_path)
+
+    def test_a_shared_parameter(self):
+        net = nn.Linear(4, 3)
+        learners = {"one": Learner(net, SGD), "two": Learner(nn.Sequential(net, nn.Linear(3, 3)), SGD)}
+        with pytest.raises(InputError, match="'one' and 'two' share a parameter"):
+            prepare(learners)
+
+    @pytest.mark.parametrize(
+        ("loss", "message"),
+        [
+            (lambda w: 1.0, "is a float, not a tensor"),
+            (lambda w: w, r"has shape \(2,\), not a scalar"),
+            (lambda w: w.sum().detach(), "depends on no parameter"),
+            (lambda w: [], r"is \[\], not a tensor"),
+            (lambda w: [w.sum(), w], r"has shape \(2,\), not a scalar"),
+            (lambda w: None, "is None, not a tensor"),
+        ],
+    )
+    @pytest.mark.parametrize("rule", [None, PCGrad()])
+    def test_a_loss_that_is_none(self, loss, message, rule):
+        learners = weights("a", rule=rule)
+        with pytest.raises(InputError, match=f"The loss of a {message}"):
+            update(learners, {"a": loss(learners["a"]())})
+
+    def test_errors_of_the_graph_itself_come_through(self):
+        learners = weights("a")
+        loss = learners["a"]().exp().sum()
+        loss.backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            update(learners, {"a": loss})
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_loss_that_is_not_finite_names_its_learner(self, value):
+        pair = weights("a", "b")
+        take = Step(lambda ls, batch, memory: {"a": ls["a"]().sum(), "b": ls["b"]().sum() * value})
+        with pytest.raises(CotrainError, match="The loss of b is (nan|inf) at or shortly before step 10"):
+            fit(take, pair, {}, 50, log_every=10)
+
+    def test_a_stream_that_is_no_iterator(self):
+        with pytest.raises(InputError, match="'labelled' is a list, which has no next batch"):
+            fit(Alone(), {}, {"labelled": [1]}, 1)
+
+    def test_a_stream_that_cannot_be_saved(self, tmp_path):
+        streams = {"labelled": iter([next(labelled_rows())])}
+        fit(Alone(), {"a": Learner(two_layer(), SGD)}, streams, 1)
+        with pytest.raises(InputError, match="'labelled', a list_iterator, cannot be saved"):
+            fit(Alone(), {"a": Learner(two_layer(), SGD)}, streams, 1, out=tmp_path)
+
+    def test_a_batch_that_is_no_dict(self):
+        with pytest.raises(InputError, match="'labelled' gave a tuple; a batch is a dict"):
+            fit(Alone(), {}, {"labelled": iter([(1, 2)])}, 1)
+
+    @pytest.mark.parametrize("name", ["steps", "microbatches", "log_every"])
+    def test_counts_below_one(self, name):
+        with pytest.raises(InputError, match=f"{name} is at least 1, not 0"):
+            fit(Alone(), {}, {}, **{"steps": 1, name: 0})
+
+
+def test_fit_again_goes_on_with_the_same_optimizer():
+    once, twice = ({"a": Learner(two_layer(), ADAMW)} for _ in range(2))
+    fit(Alone(), once, {"labelled": labelled_rows()}, 6)
+    rows = labelled_rows()
+    for _ in range(2):
+        fit(Alone(), twice, {"labelled": rows}, 3)
+    assert same(parameters(once), parameters(twice))
+    assert twice["a"].updates == 6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+class TestGPU:
+    def test_training_moves_there_and_never_waits_between_rows(self):
+        learners = {"a": Learner(two_layer(), ADAMW, rule=Clip(1.0)), "b": Learner(two_layer(seed=1), SGD)}
+        x, y = torch.randn(64, 4, device="cuda"), torch.zeros(64, dtype=torch.long, device="cuda")
+
+        class Resident:
+            def __next__(self):
+                return {"x": x, "y": y}
+
+        fit(MutualLearning(), learners, {"labelled": Resident()}, 2, device="cuda")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            with pytest.raises(RuntimeError, match="synchroniz"):
+                fit(MutualLearning(), learners, {"labelled": Resident()}, 9, device="cuda", log_every=9)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert learners["a"].updates == 11  # all nine steps were taken; only the row of the report waited

@@ -1,0 +1,239 @@
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from scipy.fft import dct
+from scipy.signal import stft
+
+from cotrain.errors import InputError
+from cotrain.views.audio import (
+    LogMelPatchView,
+    MfccView,
+    common_rate,
+    delta,
+    log_mel,
+    mfcc,
+    picture,
+    shared_prefix_groups,
+    statistics,
+    trim,
+)
+from cotrain.views.log_mel import mel_bands
+
+RATE = 8_000
+VIEWS = [MfccView, LogMelPatchView]
+
+
+def tone(hertz, seconds=0.5, rate=RATE, quiet=0.0):
+    """A tone with `quiet` seconds of silence at both ends."""
+    time = np.arange(round(seconds * rate)) / rate
+    silence = np.zeros(round(quiet * rate))
+    return np.concatenate([silence, 0.5 * np.sin(2 * np.pi * hertz * time), silence]).astype(np.float32)
+
+
+def sounds(count, seed=0):
+    """Rising and falling tones in noise, of many lengths."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, count)
+    waves = []
+    for rises in y:
+        length = rng.integers(2_000, 8_000)
+        sweep = np.linspace(400, 2_000, length) if rises else np.linspace(2_000, 400, length)
+        waves.append((np.sin(2 * np.pi * np.cumsum(sweep) / RATE) + rng.normal(0, 0.05, length)).astype(np.float32))
+    return waves, y
+
+
+def cells(values):
+    return pd.DataFrame({"clip": pd.Series(list(values), dtype=object)})
+
+
+class TestFrontEnd:
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 11_025])
+    def test_mfcc_equal_the_formula(self, rate):
+        wave = np.random.default_rng(0).normal(0, 0.1, rate // 2).astype(np.float32)
+        length, hop = round(0.025 * rate), round(0.010 * rate)
+        size = 1 << (2 * length - 1).bit_length()
+        _, _, spectrum = stft(
+            wave, rate, "hann", length, length - hop, size, boundary=None, padded=False, scaling="spectrum"
+        )
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+        power = np.abs(spectrum * window.sum()).T ** 2  # scipy divides by the window's sum
+        bands = mel_bands(rate, size, 40, f_min=20.0, scale="htk", equal_area=False)
+        expected = dct(np.log(power @ bands), type=2, axis=1, norm="ortho")[:, :13]
+        found = mfcc(log_mel(wave, rate))
+        assert found.shape == expected.shape
+        assert found == pytest.approx(expected, abs=2e-3)
+
+    def test_a_tone_is_loudest_in_its_band(self):
+        bands = log_mel(tone(1_000), RATE).mean(0)
+        centres = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + np.array([20, 4000]) / 700)), 42)[1:-1] / 2595) - 1)
+        assert abs(centres[bands.argmax()] - 1_000) < 100
+
+    def test_twice_as_loud_is_a_constant_more(self):
+        wave = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)
+        assert log_mel(2 * wave, RATE) - log_mel(wave, RATE) == pytest.approx(np.log(4), abs=1e-4)
+
+    @pytest.mark.parametrize("samples", [1, 199, 200, 201])
+    def test_short_sounds_have_a_frame(self, samples):
+        assert log_mel(np.ones(samples, np.float32), RATE).shape == (1, 40)
+
+    def test_long_sounds_in_parts(self, monkeypatch):
+        wave = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)
+        whole = log_mel(wave, RATE)
+        monkeypatch.setattr("cotrain.views.audio._FRAMES_AT_ONCE", 7)
+        assert log_mel(wave, RATE) == pytest.approx(whole, abs=1e-5)
+
+    def test_silence_is_finite(self):
+        assert np.isfinite(statistics(trim(log_mel(np.zeros(4_000, np.float32), RATE)))).all()
+
+    def test_slope_by_hand(self):
+        """On a line it is the line's slope; at the ends, where the value is held, less: (1 + 2 * 2) / 10."""
+        line = np.arange(6.0)[:, None] * 3
+        assert delta(line)[:, 0] == pytest.approx([1.5, 2.4, 3, 3, 2.4, 1.5])
+
+    def test_trim_keeps_the_sound_and_a_little_more(self):
+        frames = len(log_mel(tone(500, 0.5), RATE))
+        noisy = tone(500, 0.5, quiet=0.5) + np.random.default_rng(0).normal(0, 1e-4, 12_000).astype(np.float32)
+        kept = trim(log_mel(noisy, RATE))
+        assert frames <= len(kept) <= frames + 10
+
+    def test_statistics_by_hand(self):
+        """One band pattern in the first half of the sound, another in the second; means by segment, then deviations."""
+        bands = np.zeros((20, 40), np.float32)
+        bands[10:] = np.cos(np.pi * (np.arange(40) + 0.5) / 40)  # the first cosine: its cepstrum 1 is sqrt(40 / 2)
+        found = statistics(bands, segments=2)
+        assert len(found) == 3 * 26 + 1
+        assert found[1] == pytest.approx(0, abs=1e-5)
+        assert found[26 + 1] == pytest.approx(20**0.5, abs=1e-4)
+        assert found[2 * 26 + 1] == pytest.approx(20**0.5 / 2, abs=1e-4)
+        assert found[-1] == pytest.approx(np.log(20))
+
+    def test_loudness_does_not_matter_to_statistics(self):
+        wave = sounds(1)[0][0]
+        assert statistics(log_mel(wave, RATE)) == pytest.approx(statistics(log_mel(wave / 7, RATE)), abs=1e-3)
+
+    @pytest.mark.parametrize("frames", [1, 3, 63, 64, 65, 500])
+    def test_picture_keeps_averages(self, frames):
+        bands = np.random.default_rng(0).normal(size=(frames, 40)).astype(np.float32)
+        found = picture(bands)
+        assert found.shape == (40, 64)
+        assert found.mean(1) == pytest.approx(bands.mean(0) - bands.mean(), abs=1e-4)
+
+    def test_picture_averages_pairs_and_repeats_by_hand(self):
+        bands = np.array([[0.0], [2], [4], [6]], np.float32)
+        assert picture(bands, 2)[0] == pytest.approx([-2, 2])
+        assert picture(bands, 8)[0] == pytest.approx([-3, -3, -1, -1, 1, 1, 3, 3])
+
+
+@pytest.mark.parametrize("view_class", VIEWS)
+class TestViews:
+    def test_learns_sweeps_from_few(self, view_class):
+        from sklearn.linear_model import LogisticRegression
+
+        waves, y = sounds(120)
+        view = view_class(("clip",), rate=RATE)
+        raw = view.extract(cells(waves))
+        features = view.fit(raw).transform(raw)
+        assert features.dtype == np.float32
+        assert np.square(features).sum(1).mean() == pytest.approx(10, rel=0.2)
+        assert LogisticRegression().fit(features[:20], y[:20]).score(features[20:], y[20:]) > 0.95
+
+    def test_files_of_any_rate(self, view_class, tmp_path):
+        for number, rate in enumerate([8_000, 8_000, 16_000]):
+            soundfile.write(tmp_path / f"{number}.wav", tone(440, 1.0, rate), rate)
+        view = view_class(("clip",), folder=str(tmp_path))
+        with pytest.warns(UserWarning, match="16000 Hz is resampled to 8000"):
+            raw = view.extract(cells(["0.wav", "1.wav", "2.wav"]))
+        assert view.settings["rate"] == 8_000
+        assert view.fresh().settings["rate"] == 8_000
+        assert raw["log_mel"][2].astype(float) == pytest.approx(raw["log_mel"][0].astype(float), abs=1.5)
+        assert np.isfinite(view.fit(raw).transform(raw)).all()
+
+    def test_a_broken_file_is_named(self, view_class, tmp_path):
+        soundfile.write(tmp_path / "good.wav", tone(440), RATE)
+        (tmp_path / "bad.wav").write_bytes(b"RIFF no sound")
+        for settings in ({}, {"rate": RATE}):
+            with pytest.raises(InputError, match=r"Row 1, column 'clip'.*bad\.wav"):
+                view_class(("clip",), folder=str(tmp_path), **settings).extract(cells(["good.wav", "bad.wav"]))
+
+    @pytest.mark.parametrize("cell", [None, float("nan"), np.zeros((2, 3)), np.array([1, 2]), np.array([np.nan])])
+    def test_what_is_no_sound_is_refused(self, view_class, cell):
+        with pytest.raises(InputError, match="Row 0"):
+            view_class(("clip",), rate=RATE).extract(cells([cell]))
+
+    def test_saved_and_loaded_gives_the_same(self, view_class, tmp_path):
+        waves, _ = sounds(30)
+        view = view_class(("clip",), rate=RATE)
+        raw = view.extract(cells(waves))
+        expected = view.fit(raw).transform(raw[:5])
+        np.savez(tmp_path / "learned.npz", **view.learned)
+        other = view_class(view.columns, **view.settings)
+        with np.load(tmp_path / "learned.npz", allow_pickle=False) as learned:
+            other.learned = dict(learned)
+        assert (other.transform(other.extract(cells(waves[:5]))) == expected).all()
+
+    def test_views_of_a_column_share_a_source(self, view_class):
+        assert view_class(("clip",), rate=8_000).source == MfccView(("clip",), rate=8_000).source
+        assert view_class(("clip",), rate=8_000).source != MfccView(("clip",), rate=16_000).source
+
+
+class TestRate:
+    def test_the_most_common_one_up_to_sixteen_thousand(self, tmp_path):
+        for number, rate in enumerate([44_100, 44_100, 8_000]):
+            soundfile.write(tmp_path / f"{number}.wav", tone(440, rate=rate), rate)
+        assert common_rate(["0.wav", "1.wav", "2.wav"], str(tmp_path)) == 16_000
+        assert common_rate(["2.wav"], str(tmp_path)) == 8_000
+
+    def test_arrays_do_not_tell(self):
+        with pytest.raises(InputError, match="sampling rate"):
+            common_rate([tone(440)], None)
+
+
+class TestGroups:
+    speakers = ("george", "jackson", "theo")
+
+    def names(self):
+        return [f"{digit}_{who}_{i}.wav" for digit in range(10) for who in self.speakers for i in range(5)]
+
+    def test_spoken_digits(self):
+        names = self.names()
+        expected = [name.split("_")[1] for name in names]
+        labels = [name[0] if i % 7 == 0 else "" for i, name in enumerate(names)]
+        assert shared_prefix_groups(names) == expected
+        assert shared_prefix_groups(names, labels) == expected
+
+    def test_folders(self):
+        names = [f"clips/{who}/{digit}-{i}.flac" for digit in range(5) for who in self.speakers for i in range(4)]
+        assert shared_prefix_groups(names) == [name.split("/")[1] for name in names]
+
+    def test_the_label_is_no_group(self):
+        names = [f"{animal}_{i:03}.wav" for animal in ("cat", "cow", "dog", "owl") for i in range(10)]
+        assert shared_prefix_groups(names, [name[:3] for name in names]) is None
+
+    def test_numbered_speakers_come_before_numbered_takes(self):
+        names = [f"{digit}_{who:02}_{take}.wav" for digit in range(4) for who in range(6) for take in range(5)]
+        assert shared_prefix_groups(names, [name[0] for name in names]) == [name[2:4] for name in names]
+
+    @pytest.mark.parametrize(
+        "names", [[], ["a.wav"], [f"{i}.wav" for i in range(50)], ["x_1_a", "y_2", "z", "w_1_2_3"] * 9]
+    )
+    def test_no_hint(self, names):
+        assert shared_prefix_groups(names) is None
+
+    def test_a_constant_or_lopsided_field_is_none(self):
+        assert shared_prefix_groups([f"clip_{i}.wav" for i in range(60)]) is None
+        assert shared_prefix_groups([f"x{i}_{'a' if i % 10 else 'bcd'[i % 3]}.wav" for i in range(60)]) is None
+
+
+@pytest.mark.slow
+def test_three_thousand_clips_in_seconds(tmp_path):
+    from time import perf_counter
+
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        soundfile.write(tmp_path / f"{number}.wav", rng.normal(0, 0.1, 16_000), 16_000)
+    view = MfccView(("clip",), folder=str(tmp_path))
+    begun = perf_counter()
+    raw = view.extract(cells([f"{number % 30}.wav" for number in range(3_000)]))
+    view.fit(raw).transform(raw)
+    assert perf_counter() - begun < 10

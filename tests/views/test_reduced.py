@@ -1,0 +1,29 @@
+"""A reduced view against scikit-learn's PCA."""
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from cotrain.views.reduced import ReducedView
+from cotrain.views.table import ScaledView
+
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 8)), columns=[f"x{i}" for i in range(8)])
+
+
+def test_components_equal_pca():
+    base = ScaledView(list(FRAME))
+    view = ReducedView.of(base, dimensions=3)
+    raw = view.extract(FRAME)
+    ours = view.fit(raw).transform(raw)
+    plain = base.fit(raw).transform(raw)
+    theirs = PCA(3).fit_transform(plain)
+    np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
+
+
+def test_made_anew_from_its_settings_and_arrays():
+    view = ReducedView.of(ScaledView(list(FRAME)), dimensions=3)
+    raw = view.extract(FRAME)
+    view.fit(raw)
+    again = ReducedView(view.columns, **view.settings)
+    again.learned = view.learned
+    np.testing.assert_array_equal(again.transform(raw), view.transform(raw))

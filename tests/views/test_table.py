@@ -1,0 +1,79 @@
+"""Numbers and categories as features: by hand, and what must not change them."""
+
+import numpy as np
+import pandas as pd
+
+from cotrain.views.table import MOST_CATEGORIES, ScaledView, TreeView
+
+FRAME = pd.DataFrame(
+    {
+        "height": [1.0, 2.0, 3.0, np.nan],
+        "income": [1.0, 10.0, 100.0, 100000.0],
+        "colour": ["red", "blue", "red", ""],
+    }
+)
+
+
+def test_scaled_by_hand():
+    view = ScaledView(["height"])
+    raw = view.extract(FRAME)
+    features = view.fit(raw).transform(raw)
+    # the gap becomes the median 2: mean 2, variance (1 + 0 + 1 + 0) / 4, and a column says where the gap was
+    np.testing.assert_allclose(features[:, 0], np.array([-1, 0, 1, 0]) / np.sqrt(0.5), atol=1e-6)
+    np.testing.assert_array_equal(features[:, 1], [0, 0, 0, 1])
+
+
+def test_categories_are_ones_and_zeros_and_unseen_ones_are_zeros():
+    view = ScaledView(["colour"], categories=1)
+    view.fit(view.extract(FRAME))
+    new = pd.DataFrame({"colour": ["blue", "green"]})
+    features = view.transform(view.extract(new))
+    assert features.sum(1).tolist() == [1.0, 0.0]
+
+
+def test_only_the_frequent_categories_get_a_feature():
+    names = [f"c{i}" for i in range(300)] + ["c0"] * 5
+    view = ScaledView(["c"], categories=1)
+    raw = view.extract(pd.DataFrame({"c": names}))
+    features = view.fit(raw).transform(raw)
+    assert features.shape[1] == MOST_CATEGORIES
+    assert features[0].sum() == 1  # the most frequent one is among them
+
+
+def test_a_block_keeps_the_relative_sizes_of_its_columns():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(50, 4)) * [1, 1, 1, 10]
+    frame = pd.DataFrame(values, columns=[f"pixel{i}" for i in range(4)])
+    view = ScaledView(list(frame))
+    raw = view.extract(frame)
+    spread = view.fit(raw).transform(raw).std(0)
+    np.testing.assert_allclose(spread / spread[3], values.std(0) / values[:, 3].std(), rtol=1e-3)
+    lone = frame.rename(columns=dict(zip(frame, ["a", "b", "c", "d"], strict=True)))
+    view = ScaledView(list(lone))
+    np.testing.assert_allclose(view.fit(view.extract(lone)).transform(view.extract(lone)).std(0), 1, rtol=1e-2)
+
+
+def test_units_do_not_matter():
+    view = ScaledView(["height"])
+    raw = view.extract(FRAME)
+    inches = view.extract(FRAME.assign(height=FRAME["height"] * 39.37))
+    np.testing.assert_allclose(view.fit(raw).transform(raw), view.fresh().fit(inches).transform(inches), atol=1e-5)
+
+
+def test_infinities_count_as_missing_and_constants_vanish():
+    frame = pd.DataFrame({"x": [1.0, np.inf, 3.0], "same": [5.0, 5.0, 5.0]})
+    view = ScaledView(["x", "same"])
+    raw = view.extract(frame)
+    features = view.fit(raw).transform(raw)
+    assert np.isfinite(features).all()
+    assert (features[:, 1] == 0).all()
+
+
+def test_trees_see_the_numbers_as_they_are():
+    view = TreeView(["income", "colour"], categories=1)
+    raw = view.extract(FRAME)
+    features = view.fit(raw).transform(raw)
+    np.testing.assert_allclose(features[:, 0], FRAME["income"])
+    assert features[0, 1] == features[2, 1] != features[1, 1]
+    unseen = view.transform(view.extract(pd.DataFrame({"income": [1.0], "colour": ["green"]})))
+    assert unseen[0, 1] == -1
