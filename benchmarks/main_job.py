@@ -332,10 +332,12 @@ def record(found: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Path:
     from cotrain import __version__
     from cotrain.recipe import commit, machine
 
-    done = {(r["set"], r["labels"], r["seed"]) for r in cells if r["method"] == summary.OURS and "scores" in r}
-    lacking = [(*place, seed) for place in CELLS for seed in SEEDS if (*place, seed) not in done]
+    done = {key(r) for r in cells if "scores" in r}
+    needed = (summary.OURS, summary.LOGISTIC, summary.FORESTS)
+    wanted = [(*place, seed, method) for place in CELLS for seed in SEEDS for method in needed]
+    lacking = [each for each in wanted if each not in done]
     if lacking:
-        sys.exit(f"Not recorded: {len(lacking)} of {len(CELLS) * len(SEEDS)} cells are missing, such as {lacking[0]}.")
+        sys.exit(f"Not recorded: {len(lacking)} of {len(wanted)} results are missing, such as {lacking[0]}.")
     values = {"commit": commit(), "version": __version__, "machine": machine(), "seeds": list(SEEDS)} | found
     runs = [r for r in cells if r["method"] == summary.OURS and "scores" in r]
     values["seconds"] = {"mean": fmean(r["seconds"] for r in runs), "most": max(r["seconds"] for r in runs)}

@@ -4,6 +4,7 @@ Legend: N rows, D numbers in a vector.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -227,7 +228,7 @@ def find(kind: Kind, wanted: str = "auto") -> Encoder | None:
     Args:
         kind: "text", "audio" or "image".
         wanted: "none"; "auto" takes what is on disk ($COTRAIN_ENCODER, an installed package that carries a model, the
-            Hugging Face cache; the smallest of several) and never downloads; else the path of a folder or the name of a
+            Hugging Face cache; the smallest of several that can be loaded) and never downloads; else the path of a folder or the name of a
             model, which may be downloaded by its library.
 
     Returns:
@@ -239,7 +240,15 @@ def find(kind: Kind, wanted: str = "auto") -> Encoder | None:
     if wanted == "none":
         return None
     if wanted == "auto":
-        return next((load(place) for place, _ in on_disk(kind)), None)
+        for place, _ in on_disk(kind):
+            encoder = load(place)
+            try:
+                _ = encoder.backbone
+            except InputError as error:
+                warnings.warn(f"The encoder {encoder.name} on this disk is left out. {error}", stacklevel=2)
+                continue
+            return encoder
+        return None
     encoder = load(wanted, download=True)
     return encoder if encoder.kind == kind else None
 

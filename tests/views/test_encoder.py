@@ -11,12 +11,13 @@ from torch import nn
 from cotrain.errors import InputError
 from cotrain.views import encoder as encoder_module
 from cotrain.views import encoder_onnx
+from cotrain.views.advice import ADVICE
 from cotrain.views.backbone import Backbone, folder_digest, kind_of
 from cotrain.views.embedding_cache import EmbeddingCache, make_room
-from cotrain.views.encoder import ADVICE, Encoder, EncoderView, find, load
+from cotrain.views.encoder import Encoder, EncoderView, find, load
 from cotrain.views.encoder_places import on_disk
 
-WORDS = "the cat sat on mat a dog ran home [PAD] [UNK] [CLS] [SEP] [MASK]".split()
+WORDS = ["the", "cat", "sat", "on", "mat", "a", "dog", "ran", "home", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +214,7 @@ class TestOnnx:
 
 
 class TestCache:
-    keys = [bytes([i]) * 16 for i in range(3)]
+    keys = tuple(bytes([i]) * 16 for i in range(3))
 
     def test_kept_on_disk(self, tmp_path):
         vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -296,8 +297,8 @@ class TestFind:
     def test_the_environment_names_encoders(self, tmp_path, monkeypatch):
         folder = folder_with(tmp_path / "m", config__json={"model_type": "bert"}, tokenizer__json={})
         (folder / "model.safetensors").write_bytes(b"")
-        monkeypatch.setenv("COTRAIN_ENCODER", str(folder))
-        assert find("text").folder == folder
+        monkeypatch.setenv("COTRAIN_ENCODER", f"{folder}, ")
+        assert list(on_disk("text")) == [(str(folder), folder)]
         assert find("image") is None
         monkeypatch.setenv("COTRAIN_ENCODER", "gone/model")
         with pytest.raises(InputError, match="gone/model"):
@@ -314,6 +315,13 @@ class TestFind:
             "owner/large",
         ]
         assert load("owner/plain").name == "owner/plain"
+
+    def test_auto_leaves_out_what_cannot_be_loaded(self, tmp_path, monkeypatch):
+        folder = folder_with(tmp_path / "m", config__json={"model_type": "bert"}, tokenizer__json={})
+        (folder / "model.safetensors").write_bytes(b"no weights")
+        monkeypatch.setenv("COTRAIN_ENCODER", str(folder))
+        with pytest.warns(UserWarning, match="left out"):
+            assert find("text") is None
 
     def test_digest_is_of_contents(self, tmp_path):
         first = folder_with(tmp_path / "a", config__json={"x": 1})

@@ -127,7 +127,7 @@ class TestCommonShape:
 
 class TestHistograms:
     def test_a_vertical_edge_by_hand(self):
-        """All gradients point across: orientation 0, and every block is the same four numbers, 1/2 each after clipping."""
+        """All gradients point across: orientation 0, and the block is the same number four times, 1/2 of its length."""
         image = np.zeros((1, 8, 8, 1), np.uint8)
         image[0, :, 4:] = 255
         blocks = gradient_histograms(image, (2, 2)).reshape(4, 9)  # one block of four cells

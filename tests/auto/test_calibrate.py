@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cotrain.auto.calibrate import TEMPERATURES, calibration, conformal_threshold, soften, temperature, with_prior
+
+probabilities = st.lists(
+    st.lists(st.floats(1e-6, 1), min_size=3, max_size=3).map(lambda row: [x / sum(row) for x in row]),
+    min_size=1,
+    max_size=20,
+).map(np.array)
+
+
+@settings(deadline=None)
+@given(probabilities, st.floats(0.2, 50))
+def test_a_temperature_keeps_the_arg_max_and_the_order(p, heat):
+    soft = soften(p, heat)
+    np.testing.assert_allclose(soft.sum(1), 1)
+    rows = np.arange(len(p))
+    np.testing.assert_allclose(soft[rows, p.argmax(1)], soft.max(1))
+    assert (np.diff(np.take_along_axis(soft, p.argsort(1, kind="stable"), 1), axis=1) >= -1e-12).all()
+
+
+def test_soften_by_hand():
+    np.testing.assert_allclose(soften(np.array([[0.8, 0.2]]), 2.0), [[2 / 3, 1 / 3]])
+    np.testing.assert_allclose(soften(np.array([[0.8, 0.2]]), 1.0), [[0.8, 0.2]])
+    assert np.isnan(soften(np.array([[np.nan, np.nan]]), 2.0)).all()
+
+
+@pytest.mark.parametrize("planted", [0.5, 1.0, 3.0])
+def test_a_planted_temperature_is_found(planted):
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet([0.7] * 4, 20_000)
+    y = (rng.random(len(true))[:, None] > true.cumsum(1)).sum(1)
+    said = soften(true, 1 / planted)  # what an over- or underconfident learner would say
+    assert temperature(said, y, np.ones(len(y))) == pytest.approx(planted, rel=0.15)
+
+
+def test_without_evidence_the_temperature_stays_near_one():
+    sure_and_wrong = np.array([[0.99, 0.01]])
+    assert temperature(sure_and_wrong, np.array([1]), np.array([0.0])) == pytest.approx(1.0, rel=0.1)
+    assert temperature(sure_and_wrong, np.array([1]), np.array([50.0])) > 10
+    assert TEMPERATURES[0] < 0.25
+    assert TEMPERATURES[-1] > 50
+
+
+def test_with_prior_by_hand():
+    np.testing.assert_allclose(with_prior(np.array([[0.6, 0.4]]), np.array([0.2, 0.8])), [[3 / 11, 8 / 11]])
+    even = np.array([[0.6, 0.4], [0.1, 0.9]])
+    np.testing.assert_allclose(with_prior(even, np.array([0.5, 0.5])), even)
+
+
+def test_calibration_by_hand():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
+    found = calibration(p, np.array([0, 1, 1, 0]))
+    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.7]).mean())
+    assert found["brier"] == pytest.approx((2 * np.array([0.1, 0.2, 0.6, 0.3]) ** 2).mean())
+    assert found["ece"] is None  # four rows tell nothing
+    (point,) = found["points"]
+    assert (point["said"], point["was"], point["rows"]) == (pytest.approx(0.75), 0.75, 4)
+
+
+def test_calibration_error_of_the_calibrated_is_small_and_of_the_boastful_large():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1, 1], 3_000)
+    y = (rng.random(3_000) > p[:, 0]).astype(int)
+    assert calibration(p, y)["ece"] < 0.03
+    assert calibration(soften(p, 0.2), y)["ece"] > 0.1
+
+
+def test_the_conformal_threshold_by_hand():
+    own = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    p = np.stack([own, 1 - own], 1)
+    y = np.zeros(9, int)
+    assert conformal_threshold(p, y, 0.5) == pytest.approx(0.5)  # ceil(10 * 0.5) = 5 of 9 rows are at least as sure
+    assert conformal_threshold(p, y, 0.9) == pytest.approx(0.1)
+    assert conformal_threshold(p, y, 0.95) is None  # impossible below 19 rows
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_sets_cover_what_they_promise(coverage):
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(200):
+        p = rng.dirichlet([1.0, 1.0, 1.0], 80)
+        y = (rng.random(80)[:, None] > p.cumsum(1)).sum(1)
+        threshold = conformal_threshold(p[:40], y[:40], coverage)
+        covered.append((p[40:][np.arange(40), y[40:]] >= threshold).mean())
+    assert np.mean(covered) == pytest.approx(coverage + 0.5 / 41, abs=0.02)

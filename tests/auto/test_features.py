@@ -1,0 +1,81 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cotrain.auto import features as module
+from cotrain.auto.features import Features
+from cotrain.views.view import View
+
+
+class Spy(View):
+    """Gives each row's number as its feature, and remembers which rows it was fitted on."""
+
+    extractions = 0
+
+    def extract(self, frame):
+        Spy.extractions += 1
+        return frame[self.columns[0]].to_numpy(dtype=np.float64)[:, None]
+
+    def fit(self, raw):
+        self.learned = {"seen": raw[:, 0]}
+        return self
+
+    def transform(self, raw):
+        return raw
+
+
+def table(labelled, unlabelled):
+    rows = labelled + unlabelled
+    y = np.where(np.arange(rows) < labelled, np.arange(rows) % 2, -1)
+    return pd.DataFrame({"number": np.arange(rows)}), y
+
+
+def test_few_unlabelled_rows_each_fold_fits_on_what_it_may_see():
+    frame, y = table(10, 40)
+    features = Features({"spy": Spy(["number"])}, frame, y)
+    assert not features.shared
+    train, unlabelled = np.array([1, 3, 5]), np.arange(10, 30)
+    view = features.of(train, unlabelled).fitted("spy")
+    assert view.learned["seen"].tolist() == [1, 3, 5, *range(10, 30)]
+
+
+def test_many_unlabelled_rows_views_are_fitted_on_them_alone_and_once():
+    frame, y = table(10, 100)
+    features = Features({"spy": Spy(["number"])}, frame, y)
+    assert features.shared
+    one, two = features.of(np.arange(5), features.unlabelled), features.of(np.arange(5, 10), features.unlabelled)
+    assert one["spy"] is two["spy"]
+    assert one.fitted("spy").learned["seen"].tolist() == list(range(10, 110))
+
+
+def test_many_unlabelled_rows_with_groups_held_out_leave_the_view_too():
+    frame, y = table(10, 100)
+    features = Features({"spy": Spy(["number"])}, frame, y)
+    left = features.of(np.arange(5), np.arange(20, 110))
+    assert left.fitted("spy").learned["seen"].tolist() == list(range(20, 110))
+
+
+def test_views_of_one_source_share_their_extraction():
+    frame, y = table(4, 4)
+    before = Spy.extractions
+    features = Features({"one": Spy(["number"]), "two": Spy(["number"])}, frame, y)
+    assert Spy.extractions == before + 1
+    assert list(features.of(features.labelled, features.unlabelled)) == ["one", "two"]
+    assert features.raw["one"] is features.raw["two"]
+
+
+def test_only_so_many_unlabelled_rows_are_learnt_from(monkeypatch):
+    monkeypatch.setattr(module, "MOST", 30)
+    frame, y = table(4, 100)
+    chosen = [Features({"spy": Spy(["number"])}, frame, y, seed).unlabelled for seed in (0, 0, 1)]
+    assert len(chosen[0]) == 30
+    assert chosen[0].tolist() == chosen[1].tolist() == sorted(chosen[0])
+    assert chosen[0].tolist() != chosen[2].tolist()
+    assert (y[chosen[0]] < 0).all()
+
+
+def test_an_unknown_view_is_a_key_error():
+    frame, y = table(4, 4)
+    features = Features({"spy": Spy(["number"])}, frame, y)
+    with pytest.raises(KeyError):
+        features.of(features.labelled, features.unlabelled)["other"]
