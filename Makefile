@@ -23,10 +23,10 @@ demo: .installed
 	$(BIN)/cotrain demo --out out/demo
 
 test: .installed-dev
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: .installed-dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 lint: .installed-dev
 	$(BIN)/ruff format --check .
