@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -37,6 +37,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "results" / "benchmarks" / "main_job.json"
 SEEDS = range(10)
 Job = tuple[Cell, str]  # what runs in one process: our fit, an ablation, or a group of peers
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the peers: processor seconds for a fit, and for one that is cross-validated; what their names must contain."""
+
+    fit: float
+    cv: float
+    match: str = ""
 
 
 class Store:
@@ -71,7 +80,7 @@ def key(record: dict[str, Any]) -> tuple[str, int, int, str]:
 # One cell
 
 
-def run_job(job: Job, out: Path, limit: float, cv_limit: float) -> str:
+def run_job(job: Job, out: Path, limits: Limits) -> str:
     """In a process of its own: what is missing of the job, added to the store; gives a line for the terminal."""
     cell, part = job
     store = Store(out)
@@ -89,7 +98,7 @@ def run_job(job: Job, out: Path, limit: float, cv_limit: float) -> str:
         store.add(part, {**about, "method": method, **found})
         said = found.get("skipped") or ", ".join(f"{k} {100 * v:.1f}" for k, v in found["scores"].items())
     else:
-        count = peers(cell, part, store, about, limit, cv_limit)
+        count = peers(cell, part, store, about, limits)
         said = f"{count} settings"
     return f"{cell.name} {cell.labels} seed {cell.seed} {part}: {said} ({time.perf_counter() - start:.0f} s)"
 
@@ -131,16 +140,16 @@ def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
     }
 
 
-def peers(cell: Cell, part: str, store: Store, about: dict[str, Any], limit: float, cv_limit: float) -> int:
+def peers(cell: Cell, part: str, store: Store, about: dict[str, Any], limits: Limits) -> int:
     """Every setting of a group that has not run on the cell. One that was too slow on another seed is not tried."""
     from peers.settings import GROUPS
     from peers.trial import attempt
 
-    records = [r for r in store.records(part) if finished(r, limit, cv_limit)]
+    records = [r for r in store.records(part) if finished(r, limits)]
     done = {key(r)[3] for r in records if all(r[name] == value for name, value in about.items())}
     same = [r for r in records if (r["set"], r["labels"]) == (cell.name, cell.labels)]
     slow = {r["method"]: r["skipped"] for r in same if "more than" in r.get("skipped", "")}
-    wanted = [setting for setting in GROUPS[part]() if setting.name not in done]
+    wanted = [s for s in GROUPS[part]() if s.name not in done and limits.match in s.name]
     if not wanted:
         return 0
     data = matrices(cell)
@@ -148,16 +157,18 @@ def peers(cell: Cell, part: str, store: Store, about: dict[str, Any], limit: flo
         if setting.name in slow:
             found: dict[str, Any] = {"skipped": slow[setting.name]}
         else:
-            found = attempt(setting, cell, data, limit, cv_limit)
-        store.add(part, {**about, "method": setting.name, **found, "settings": {"limit": limit, "cv_limit": cv_limit}})
+            found = attempt(setting, cell, data, limits.fit, limits.cv)
+        store.add(
+            part, {**about, "method": setting.name, **found, "settings": {"limit": limits.fit, "cv_limit": limits.cv}}
+        )
     return len(wanted)
 
 
-def finished(record: dict[str, Any], limit: float, cv_limit: float) -> bool:
+def finished(record: dict[str, Any], limits: Limits) -> bool:
     """Whether a peer's record would come out the same under these limits."""
     if "skipped" in record:
-        return "more than" not in record["skipped"] or record["settings"]["limit"] >= limit
-    return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] >= cv_limit
+        return "more than" not in record["skipped"] or record["settings"]["limit"] >= limits.fit
+    return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] >= limits.cv
 
 
 # Ablations: the default with one part less, or more
@@ -238,12 +249,12 @@ def wanted_jobs(cells: Sequence[Cell], parts: Sequence[str], store: Store) -> li
     return found
 
 
-def run(jobs: Sequence[Job], out: Path, processes: int, limit: float, cv_limit: float) -> None:
+def run(jobs: Sequence[Job], out: Path, processes: int, limits: Limits) -> None:
     """Each job in a fresh process, so that its peak memory is its own."""
     for name in dict.fromkeys(cell.name for cell, part in jobs if part in PATCHES):
         write_files(name, out / "files")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = [pool.submit(run_job, job, out, limit, cv_limit) for job in jobs]
+        running = [pool.submit(run_job, job, out, limits) for job in jobs]
         for number, done in enumerate(as_completed(running), 1):
             print(f"[{number}/{len(jobs)}] {done.result()}", flush=True)
 
@@ -384,6 +395,7 @@ def main() -> None:
     parser.add_argument(
         "--cv-limit", type=float, default=2, help="seconds a fit up to which a setting is cross-validated"
     )
+    parser.add_argument("--match", default="", help="only settings of peers with this in their name")
     parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument("--record", action="store_true", help="write results/benchmarks/main_job.json")
     given = parser.parse_args()
@@ -397,7 +409,12 @@ def main() -> None:
                 print("sslearn is not installed: left out.")
                 parts.remove("sslearn")
         cells = [Cell(*place, seed) for seed in given.seeds for place in places(given.sets, given.full)]
-        run(wanted_jobs(cells, parts, store), given.out, given.processes, given.limit, given.cv_limit)
+        run(
+            wanted_jobs(cells, parts, store),
+            given.out,
+            given.processes,
+            Limits(given.limit, given.cv_limit, given.match),
+        )
     records = store.records()
     found = show(records)
     if given.record:

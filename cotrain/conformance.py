@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -196,7 +196,7 @@ def _other_values(value: Any, hint: Any) -> list[Any]:
         inner = [
             (f.name, other) for f in fields(value) for other in _other_values(getattr(value, f.name), hints[f.name])
         ]
-        return [replace(value, **{name: other}) for name, other in inner]
+        return [copy for name, other in inner if (copy := _with(value, name, other)) is not None]
     if get_origin(hint) is Literal:
         return [other for other in get_args(hint) if other != value]
     if get_origin(hint) in (Union, UnionType):
@@ -209,6 +209,14 @@ def _other_values(value: Any, hint: Any) -> list[Any]:
         start = value or 0.0
         return [other for other in (start * 0.5, start * 2, start + 1, 0.5, 0.0) if other != value]
     return []
+
+
+def _with(settings: Any, name: str, value: Any) -> Any:
+    """A copy with another value of one field; None if it refuses that by name."""
+    try:
+        return replace(settings, **{name: value})
+    except InputError:
+        return None
 
 
 def _train(
@@ -296,7 +304,7 @@ def check_card(card: Path) -> None:
     _require(bool(blocks), f"{card.name} has no python block under Use")
     for block in blocks:
         exec(compile(block, str(card), "exec"), {"__name__": "card"})
-    module = importlib.import_module(".".join(("cotrain", *card.with_suffix("").parts[_package_depth(card) :])))
+    module = _module_of(card)
     classes = [t for _, t in inspect.getmembers(module, inspect.isclass) if t.__module__ == module.__name__]
     defaults = {name: p.default for c in classes for name, p in inspect.signature(c).parameters.items()}
     for name, stated in re.findall(r"`(\w+)` = ([-\w.\"']+)", _section(text, "Turn these first")):
@@ -315,5 +323,7 @@ def _section(text: str, heading: str) -> str:
     return text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def _package_depth(card: Path) -> int:
-    return len(Path(cotrain.__file__).parent.parts)
+def _module_of(card: Path) -> ModuleType:
+    """The module that the card stands beside."""
+    inside = card.with_suffix("").relative_to(Path(cotrain.__file__).parent)
+    return importlib.import_module(".".join(("cotrain", *inside.parts)))

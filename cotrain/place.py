@@ -30,8 +30,11 @@ def world_size() -> int:
 
 
 def global_mean(values: Tensor, dim: int = 0) -> Tensor:
-    """Mean over the batch of all ranks, without gradient; what running means in memory are made of."""
-    mean = values.detach().mean(dim)
+    """Mean over the batch of all ranks, without gradient; what running means in memory are made of.
+
+    In fp32 at least, as the memory is, whatever the precision of the run.
+    """
+    mean = values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(dim)
     if world_size() > 1:
         dist.all_reduce(mean)
         mean = mean / world_size()

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,7 +90,8 @@ def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, An
         _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         takes = ", ".join(p.name for p in accepted) or "no settings"
-        raise InputError(f"{str(error).rstrip('.')}. The recipe takes: {takes} (as key=value).") from error
+        said = str(error) if str(error).endswith((".", "?")) else f"{error}."
+        raise InputError(f"{said} The recipe takes: {takes} (as key=value).") from error
     return dict(bound.kwargs)
 
 
@@ -150,7 +152,7 @@ def run(
                 table.add(row, seed, numbers)
                 advance()
     try:
-        bars = [asdict(bar) for bar in module.bars(table)]
+        bars = [{**asdict(bar), "value": _finite(bar.value), "held": bool(bar.held)} for bar in module.bars(table)]
     except MissingRow as missing:
         bars = [{"text": f"not evaluated: {missing} was not run", "value": None, "held": None}]
     evaluated = [bar["held"] for bar in bars if bar["held"] is not None]
@@ -161,7 +163,10 @@ def run(
         settings={k: v if isinstance(v, bool | int | float) else str(v) for k, v in given.items()},
         full=full,
         seeds=seeds,
-        rows={row: table.columns(row) for row in table.cells},
+        rows={
+            row: {metric: [_finite(value) for value in values] for metric, values in table.columns(row).items()}
+            for row in table.cells
+        },
         bars=bars,
         held=all(evaluated) if evaluated else None,
         seconds=round(time.perf_counter() - started, 1),
@@ -170,6 +175,11 @@ def run(
         machine=machine(),
     )
     return result, table
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no nan."""
+    return None if value is None or not isfinite(value) else float(value)
 
 
 def _measure(runnable: Any, folder: Path | None) -> dict[str, float]:

@@ -140,7 +140,7 @@ class TestDamage:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(checkpoint, "save_file", full)
-        with pytest.raises(CotrainError, match="step 3 could not be written .*No space left"):
+        with pytest.raises(CotrainError, match=r"step 3 could not be written .*No space left"):
             checkpoint.save(folder, 3, {"step": 3})
         assert checkpoint.load_last(folder)["step"] == 2
         assert not list(folder.glob("*.tmp"))

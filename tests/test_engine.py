@@ -457,7 +457,10 @@ class TestCost:
         # loop adds its losses up where the engine starts a gradient for each, and the exchange multiplies by 1/64 where
         # the plain loop divides by 64.
         assert more == {"aten.detach.default": 2, "aten.ones_like.default": 1, "aten.mul.Tensor": 4}
-        profiled = {"profiler._record_function_enter_new.default": 2, "profiler._record_function_exit._RecordFunction": 2}
+        profiled = {
+            "profiler._record_function_enter_new.default": 2,
+            "profiler._record_function_exit._RecordFunction": 2,
+        }
         assert less == {"aten.add.Tensor": 1, "aten.div.Tensor": 4, **profiled}  # zero_grad is not called
 
     def test_nothing_is_read_back_between_rows_of_the_report(self, monkeypatch):
@@ -654,7 +657,7 @@ class TestCheckpointOfAnotherRun:
             self.run(folder, seed=1)
 
     def test_another_method_or_setting(self, folder):
-        with pytest.raises(InputError, match="weight was 0.5, now 2.0"):
+        with pytest.raises(InputError, match=r"weight was 0.5, now 2.0"):
             self.run(folder, method=Remembering(weight=2.0))
         with pytest.raises(InputError, match="method was 'Remembering', now 'Alone'"):
             self.run(folder, method=Alone())
@@ -737,7 +740,7 @@ class TestErrorsByName:
     def test_a_loss_that_is_not_finite_names_its_learner(self, value):
         pair = weights("a", "b")
         take = Step(lambda ls, batch, memory: {"a": ls["a"]().sum(), "b": ls["b"]().sum() * value})
-        with pytest.raises(CotrainError, match="The loss of b is (nan|inf) at or shortly before step 10"):
+        with pytest.raises(CotrainError, match=r"The loss of b is (nan|inf) at or shortly before step 10"):
             fit(take, pair, {}, 50, log_every=10)
 
     def test_a_stream_that_is_no_iterator(self):

@@ -114,7 +114,9 @@ class TestLoadRefuses:
 
     def test_another_learning_rate(self):
         with pytest.raises(InputError, match=r"lr=0.1, now 0.2"):
-            Learner(nn.Linear(2, 2), partial(optim.SGD, lr=0.2)).build().load(Learner(nn.Linear(2, 2), SGD).build().state())
+            Learner(nn.Linear(2, 2), partial(optim.SGD, lr=0.2)).build().load(
+                Learner(nn.Linear(2, 2), SGD).build().state()
+            )
 
     def test_another_optimizer(self):
         with pytest.raises(InputError, match="optimizer=SGD, now Adam"):
@@ -167,12 +169,12 @@ class TestFollower:
         assert not learners["mean"].net.weight.requires_grad
 
     def test_bad_input(self):
-        with pytest.raises(InputError, match="share in 0..1, not 1.5"):
+        with pytest.raises(InputError, match=r"share in 0..1, not 1.5"):
             follow("leader", 1.5)
         with pytest.raises(InputError, match="'mean' follows 'nobody', which is not among the learners"):
             prepare({"a": Learner(Scale(), SGD), "mean": follow("nobody")})
         with pytest.raises(InputError, match="which is a follower itself"):
             prepare({"a": Learner(Scale(), SGD), "mean": follow("a"), "second": follow("mean")})
         learners = {"a": Learner(Scale(), SGD).build(), "mean": follow("a")}
-        with pytest.raises(InputError, match="call engine.prepare first"):
+        with pytest.raises(InputError, match=r"call engine.prepare first"):
             update(learners, {"a": learners["a"](torch.tensor(1.0))})

@@ -31,6 +31,11 @@ def test_global_mean_in_one_process_is_the_mean_without_gradient():
     assert not mean.requires_grad
 
 
+def test_global_mean_is_fp32_at_least():
+    assert place.global_mean(torch.ones(3, 2, dtype=torch.bfloat16)).dtype == torch.float32
+    assert place.global_mean(torch.ones(3, 2, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_masked_mean_by_hand():
     values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
     mean = place.masked_mean(values, torch.tensor([True, False, True]))

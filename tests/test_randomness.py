@@ -14,7 +14,9 @@ from cotrain.randomness import Draws, at, fold, generator, seed_torch
 
 def test_fold_is_the_same_in_every_process():
     text = "int:3\x1fstr:labelled\x1fint:0"
-    assert fold(3, "labelled", 0) == int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    assert (
+        fold(3, "labelled", 0) == int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    )
 
 
 def test_fold_takes_integers_of_every_kind_for_what_they_are():

@@ -49,8 +49,10 @@ def label_next(
     density = np.clip(np.asarray(place @ crowd.mean(0).T).ravel(), 0, None)
     worth = (closeness + disagreement) * (0.5 + density / max(density.max(), 1e-12))
     chosen: list[dict[str, Any]] = []
+    free = np.ones(len(rows), bool)
     for _ in range(min(count, len(rows))):
-        best = int(worth.argmax())
+        best = int(np.where(free, worth, -np.inf).argmax())
+        free[best] = False
         chosen.append(
             {
                 "row": int(original[rows[best]]) + 1,
@@ -61,7 +63,6 @@ def label_next(
         )
         near = np.asarray((place @ place[best].T).todense() if sparse.issparse(place) else place @ place[best]).ravel()
         worth = worth * (1 - np.clip(near, 0, 1))
-        worth[best] = -1.0
     return chosen
 
 

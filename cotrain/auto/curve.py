@@ -5,6 +5,7 @@ Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the 
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ def learning_curve(
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
-    prior: np.ndarray,
     seconds: float,
     seed: int = 0,
     worth: float = 1.0,
@@ -39,66 +39,79 @@ def learning_curve(
     the three points; its 90 % interval comes from drawing rows again.
 
     Args:
-        prior: class shares of the labelled rows, as for the trials [C]. seconds: time for it.
-        worth: what a row counts in the intervals, as in `interval`.
+        y: class codes of all rows, -1 is unlabelled. seconds: time for it. worth: as in `interval`.
 
     Returns:
         `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or None where
-        the time was too short, a class is too rare to be thinned out, or a member could not be trained on so little.
+        the time was too short, labels are too few to be thinned out, or a member cannot be trained on so little.
     """
     end = time.perf_counter() + seconds
-    place = np.full(len(y), -1)
-    place[features.labelled] = np.arange(len(features.labelled))
-    right: list[np.ndarray] = []  # of each whole repeat, [S, n]
-    sizes: list[list[float]] = []  # of each fold
+    right: list[np.ndarray] = []
+    sizes: list[np.ndarray] = []
     for repeat in sorted({fold.repeat for fold in folds}):
-        correct = np.full((len(SHARES) + 1, len(board.y)), np.nan)
-        for number, fold in enumerate(f for f in folds if f.repeat == repeat):
-            if time.perf_counter() > end:
-                break
-            parts = _thinned(y, fold.train, np.random.default_rng([seed, repeat, number]))
-            matrices = features.of(fold.train, fold.unlabelled)
-            held = place[fold.held]
-            try:
-                for s, part in enumerate(parts):
-                    said = _said(board, members, matrices, y, part, fold, prior)
-                    correct[s, held] = (said * board.decision).argmax(1) == board.y[held]
-            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-                return None
-            everything = board.together(members)[repeat, held]
-            if np.isnan(everything).any():  # a fold that the search did not come to
-                break
-            correct[-1, held] = (everything * board.decision).argmax(1) == board.y[held]
-            sizes.append([*map(len, parts), len(fold.train)])
-        else:
-            right.append(correct)
-            continue
-        break
+        own = [fold for fold in folds if fold.repeat == repeat]
+        found = _repeat(board, members, features, y, own, end, seed)
+        if found is None:
+            break
+        right.append(found[0])
+        sizes.append(found[1])
     if not right:
         return None
-    correct = np.mean(right, axis=0)
-    labels = np.mean(sizes, axis=0)
-    if len(np.unique(labels.round())) < len(labels):
+    correct_Sn, labels_S = np.mean(right, axis=0), np.mean(sizes, axis=0)
+    if len(np.unique(labels_S.round())) < len(labels_S):
         return None
-    scores = np.array([board.score(row) for row in correct])
     rng = np.random.default_rng(seed)
     units = board.unit.max() + 1
     gains = []
     for _ in range(draws):
         times = np.bincount(rng.integers(units, size=units), minlength=units)[board.unit]
-        drawn = np.array([board.score(row, times) for row in correct])
-        if np.isfinite(drawn).all():
-            gains.append(projected_gain(labels, drawn, len(board.y)))
+        drawn_S = np.array([board.score(correct, times) for correct in correct_Sn])
+        if np.isfinite(drawn_S).all():
+            gains.append(projected_gain(labels_S, drawn_S, len(board.y)))
     if not gains:
         return None
-    estimates = [interval(float(score), board.value, worth=worth) for score in scores]
-    points = [
-        {"labels": int(round(n)), "estimate": e.estimate, "low": e.low, "high": e.high}
-        for n, e in zip(labels, estimates, strict=True)
-    ]
+    scores = [board.score(correct) for correct in correct_Sn]
     low, high = np.quantile(gains, [0.05, 0.95])
-    gain = projected_gain(labels, scores, len(board.y))
-    return {"points": points, "more": MORE, "gain": gain, "gain_low": float(low), "gain_high": float(high)}
+    return {
+        "points": [
+            {"labels": round(labels), **asdict(interval(score, board.value, worth=worth))}
+            for labels, score in zip(labels_S.tolist(), scores, strict=True)
+        ],
+        "more": MORE,
+        "gain": projected_gain(labels_S, np.array(scores), len(board.y)),
+        "gain_low": float(low),
+        "gain_high": float(high),
+    }
+
+
+def _repeat(
+    board: Board,
+    members: Sequence[int],
+    features: Features,
+    y: np.ndarray,
+    folds: Sequence[Fold],
+    end: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]."""
+    place = np.full(len(y), -1)
+    place[features.labelled] = np.arange(len(features.labelled))
+    correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
+    sizes = []
+    for number, fold in enumerate(folds):
+        held = place[fold.held]
+        everything = board.together(members)[fold.repeat, held]
+        if time.perf_counter() > end or np.isnan(everything).any():  # the search did not come to this fold
+            return None
+        parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
+        matrices = features.of(fold.train, fold.unlabelled)
+        try:
+            said = [_said(board, members, matrices, y, part, fold) for part in parts]
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+            return None
+        correct_Sn[:, held] = (np.stack([*said, everything]) * board.decision).argmax(2) == board.y[held]
+        sizes.append([*map(len, parts), len(fold.train)])
+    return correct_Sn, np.mean(sizes, axis=0)
 
 
 def projected_gain(labels_S: np.ndarray, scores_S: np.ndarray, now: int, more: int = MORE) -> float:
@@ -126,15 +139,10 @@ def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[
 
 
 def _said(
-    board: Board,
-    members: Sequence[int],
-    matrices: FoldFeatures,
-    y: np.ndarray,
-    labelled: np.ndarray,
-    fold: Fold,
-    prior: np.ndarray,
+    board: Board, members: Sequence[int], matrices: FoldFeatures, y: np.ndarray, labelled: np.ndarray, fold: Fold
 ) -> np.ndarray:
     """What the members, trained on these labels, say of the held rows together [held, C]."""
+    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
     said = []
     for m in members:
         candidate = board.trials[m].candidate

@@ -97,7 +97,7 @@ def headline(values: Values) -> list[Part]:
     if not rows["unlabelled"]:
         labelled = f"{count(rows['labelled'], 'labelled row')}, none unlabelled."
         return [Part("Supervised: ", *_numbers(chosen), "labels"), Part(labelled)]
-    helped = "did not help here" if tried(values) else "were not used here"
+    helped = "did not help here" if tried(values) else f"{'was' if rows['unlabelled'] == 1 else 'were'} not used here"
     return [
         Part("Supervised: ", *_numbers(chosen), "labels"),
         Part(f"The {many} {helped}."),
@@ -150,7 +150,7 @@ def _used(values: Values) -> tuple[str, str]:
     if sure < LIKELY:
         return (
             "The unlabelled rows are used; whether they helped cannot be told from so few labels.",
-            "Nothing in the labels speaks against them; what speaks for them stands beside each learner that was tried.",
+            "Nothing in the labels speaks against them; what speaks for them stands beside each learner tried.",
         )
     why = "Row by row they did; the estimates are too rough to say by how much."
     if gain:
@@ -177,7 +177,9 @@ def _unasked(values: Values) -> str:
     if _setting(values, "method"):
         return "Only the method that was asked for was tried"
     many = count(rows["unlabelled"], "unlabelled row")
-    return f"{many} beside {rows['labelled']:,} labelled {'is' if rows['unlabelled'] == 1 else 'are'} too few to add much"
+    return (
+        f"{many} beside {rows['labelled']:,} labelled {'is' if rows['unlabelled'] == 1 else 'are'} too few to add much"
+    )
 
 
 def _setting(values: Values, name: str) -> Any:
@@ -189,7 +191,9 @@ def limits(values: Values) -> str:
     chosen, labelled = values["chosen"], values["rows"]["labelled"]
     if None in (chosen["estimate"], chosen["low"], chosen["high"]):
         return f"{count(labelled, 'labelled row')} do not suffice to say how good the result is."
-    below, above = (max(0.0, 100 * d) for d in (chosen["estimate"] - chosen["low"], chosen["high"] - chosen["estimate"]))
+    below, above = (
+        max(0.0, 100 * d) for d in (chosen["estimate"] - chosen["low"], chosen["high"] - chosen["estimate"])
+    )
     rows = count(labelled, "labelled row")
     if max(below, above) < 1:
         return f"{rows}: the true score is known to a point."
@@ -205,13 +209,13 @@ def limits(values: Values) -> str:
 
 def metric(values: Values) -> str:
     if values["metric"] == "balanced accuracy":
-        return "Balanced accuracy: the share of right answers in each class, averaged, so that a rare class counts as much."
+        return "Balanced accuracy: the share of right answers in each class, averaged; a rare class counts as much."
     if values["metric"] == "accuracy":
         return "Accuracy: the share of right answers."
     return f"{values['metric'][:1].upper()}{values['metric'][1:]}."
 
 
-def test(values: Values) -> str:
+def on_test_rows(values: Values) -> str:
     """What the test table said."""
     said = values["test"]
     names = {"chosen": "result", "student": "student"}
@@ -245,7 +249,7 @@ def searched(values: Values) -> str:
     said += [f"{count(sides[1], 'learner')} that {uses} the unlabelled rows too"] if sides[1] else []
     folds = _setting(values, "folds")
     judged = f", each judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
-    return f"{' and '.join(said) or 'No learner'} {'was' if sum(sides) == 1 else 'were'} tried{judged}."
+    return f"{' and '.join(said) or 'No learner'} {'were' if sum(sides) > 1 else 'was'} tried{judged}."
 
 
 def student(values: Values) -> str:
@@ -275,7 +279,8 @@ def more_labels(curve: Values) -> str:
     gain, low, high = (100 * curve[key] for key in ("gain", "gain_low", "gain_high"))
     if high < 1:
         return f"{curve['more']} more labels would hardly change the score."
-    return f"{curve['more']} more labels would add about {gain:.0f} points ({low:.0f}–{high:.0f}), if the curve goes on as it does."
+    points = f"{gain:.0f} points ({low:.0f}–{high:.0f})"
+    return f"{curve['more']} more labels would add about {points}, if the curve goes on as it does."
 
 
 def status(candidate: Values, alone: bool) -> str:

@@ -11,7 +11,7 @@ WORDS = {
         "The score to expect on new rows. Each labelled row was judged by learners that had not seen it, and having "
         "picked the best of many learners is subtracted again."
     ),
-    "67 % (60–73)": "An estimate and its 90 % interval: nine times out of ten the true score lies between the two ends.",
+    "67 % (60–73)": "An estimate and its 90 % interval: nine times out of ten the true score lies between the ends.",
     "points": "Differences of percentages: from 67 % to 83 % are 16 points.",
     "probability that they helped": (
         "How sure it is, row by row on the labelled ones, that the result is better than the same without unlabelled "
@@ -24,8 +24,8 @@ WORDS = {
     "student": "A small model that was taught to say what the committee says.",
     "agreement": "The share of rows, not used for teaching, on which the student says the same as the committee.",
     "expected shares": (
-        "How common the classes are among rows to come, also called the prior. The result leans to common classes as far "
-        "as they are common."
+        "How common the classes are among rows to come, also called the prior. The result leans to common classes as "
+        "far as they are common."
     ),
     "standard error": "What chance alone does to a score; a smaller difference means nothing.",
     "fold": "A part of the labelled rows that is held out while the rest is learnt from; each part has its turn.",
@@ -65,7 +65,5 @@ def glossary(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     if len(values["chosen"]["members"]) < 2:
         unused |= {"committee"}
     names = "\n".join(candidate["name"] for candidate in values["candidates"])
-    found = [
-        (word, line) for word, line in LEARNERS.items() if re.search(rf"(?<![\w-]){re.escape(word)}(?!\w)", names)
-    ]
+    found = [(word, line) for word, line in LEARNERS.items() if re.search(rf"(?<![\w-]){re.escape(word)}(?!\w)", names)]
     return [(word, line) for word, line in WORDS.items() if word not in unused] + found

@@ -183,7 +183,7 @@ def lines(values: Values) -> list[str]:
         ("tried", findings.searched(values)),
         ("result", chosen["name"] + (f": {'; '.join(chosen['members'])}" if len(chosen["members"]) > 1 else "")),
         ("student", findings.student(values)),
-        ("test", findings.test(values) if values["test"] else ""),
+        ("test", findings.on_test_rows(values) if values["test"] else ""),
         ("more labels", findings.more_labels(values["curve"]) if values.get("curve") else ""),
         ("label next", f"rows {listing(wanted)}" if wanted else ""),
         ("suspicious", f"the labels of rows {listing(suspicious)}" if suspicious else ""),

@@ -1,7 +1,7 @@
 """Does what was read from a JSON file have the shape it should have?
 
-A shape is a type or several, a dict of shapes by key (a key that ends in "?" may be missing, other keys may be there), a
-list of one shape for all items, or Maybe(shape) for a shape or null.
+A shape is a type or several, a dict of shapes by key (a key that ends in "?" may be missing, other keys may be there),
+a list of one shape for all items, or Maybe(shape) for a shape or null.
 """
 
 from typing import Any, NamedTuple

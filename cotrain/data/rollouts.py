@@ -19,12 +19,13 @@ from cotrain.stream import Batch, Stream
 class Rollouts(Stream):
     """Each batch plays `horizon` steps in every environment.
 
-    The stream holds the learners that it plays with: the one way back from learners to data. Episodes start from a seed
-    addressed by (seed, environment, episode) and actions are drawn by counter, so an environment is put back to where it
+    The stream holds the learners that it plays with: the one way back from learners to data. Episodes start from a
+    seed addressed by (seed, environment, episode) and actions are drawn by counter, so an environment is put back to where it
     was by playing the present episode's actions again, whatever it is made of; it must be deterministic given its seed.
 
     Args:
-        make: makes one environment with gymnasium's `reset(seed=)` and `step(action)`; discrete actions, observations as one array.
+        make: makes one environment with gymnasium's `reset(seed=)` and `step(action)`; actions are discrete, an
+            observation is one array.
         actor: observation [E, ...] -> logits [E, A].
         critic: observation [E, ...] -> value [E, 1]; values what comes after the last step of a batch.
         environments, horizon: E and T of a batch.

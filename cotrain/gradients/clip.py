@@ -10,7 +10,7 @@ from cotrain.gradients.rule import GradientRule, GradientSet, total
 
 @dataclass(frozen=True)
 class Clip(GradientRule):
-    """Scale the whole gradient of the learner by min(1, norm / |g|), |g| the 2-norm over all its parameters.
+    """Scale the whole gradient of the learner by `min(1, norm / |g|)`, `|g|` the 2-norm over all its parameters.
 
     The norm is the learner's own, never one over several learners: that would couple their step sizes.
     Source: Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1.

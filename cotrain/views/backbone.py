@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
@@ -128,7 +129,7 @@ def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:
     logging.disable_progress_bar()
     try:
         return load(*arguments, **settings)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"The encoder in {arguments[0]} cannot be loaded: {error}") from error
     finally:
         if shown:

@@ -7,6 +7,7 @@ process uses; a broken one is skipped. Where the folder cannot be written, every
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class EmbeddingCache:
                 np.save(file, rows, allow_pickle=False)
             unfinished.replace(self._folder / f"{name}.npy")
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
 
     def _read(self, path: Path) -> None:
         try:

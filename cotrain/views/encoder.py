@@ -87,7 +87,8 @@ class Encoder:
         """Vectors float32 [N, D] of at least one item, and the precision that they have.
 
         precision: "auto" takes int8 where it is faster and agrees with float32 on the items' own rows, and what the
-        cache already holds before either. "int8" falls back to float32 where this machine cannot do it.
+        cache already holds before either. "int8" gives float32 where this machine cannot do it, or the cache holds
+        that.
         """
         keys = self._keys(items)
         if not len(keys):
@@ -228,8 +229,8 @@ def find(kind: Kind, wanted: str = "auto") -> Encoder | None:
     Args:
         kind: "text", "audio" or "image".
         wanted: "none"; "auto" takes what is on disk ($COTRAIN_ENCODER, an installed package that carries a model, the
-            Hugging Face cache; the smallest of several that can be loaded) and never downloads; else the path of a folder or the name of a
-            model, which may be downloaded by its library.
+            Hugging Face cache; the smallest of several that can be loaded) and never downloads; else the path of a
+            folder or the name of a model, which may be downloaded by its library.
 
     Returns:
         None if there is none, or if the one that was named is for another kind of column.

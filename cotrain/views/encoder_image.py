@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cotrain.errors import InputError
@@ -49,7 +50,7 @@ class ImageBackbone(Backbone):
             model.load_state_dict(load_file(folder / "model.safetensors"))
             model.reset_classifier(0)
             data = timm.data.resolve_data_config(pretrained_cfg=pretrained, model=model)
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputError(f"The encoder in {folder} cannot be loaded: {error}") from error
         self.module = _Named(model).eval()
         self._size = tuple(int(side) for side in data["input_size"])  # channels, height, width

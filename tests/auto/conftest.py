@@ -9,9 +9,9 @@ import pytest
 
 from cotrain import cli
 
-GOOD = "fine lovely great delight joyful happy superb sunny".split()
-BAD = "awful dull boring sad poor nasty grim bleak".split()
-REST = "the film was on a day with some people and music in town".split()
+GOOD = ["fine", "lovely", "great", "delight", "joyful", "happy", "superb", "sunny"]
+BAD = ["awful", "dull", "boring", "sad", "poor", "nasty", "grim", "bleak"]
+REST = ["the", "film", "was", "on", "a", "day", "with", "some", "people", "and", "music", "in", "town"]
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class Browser:
         os.close(to_write)
         self._heard, self._number, self._session = b"", 0, None
         self.events = []
-        target = next(t for t in self("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = self("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
+        tab = self("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self(f"{domain}.enable")
 

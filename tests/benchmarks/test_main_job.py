@@ -209,13 +209,13 @@ def test_store_goes_on_after_a_stop(tmp_path):
 def test_what_a_higher_limit_would_change_is_not_finished():
     fast, slow = peer(A, 0, LR, 0.9, 0.8), {**peer(A, 0, NB), "skipped": "a fit took more than 15 s"}
     slow["settings"] = {"limit": 15}
-    assert main_job.finished(fast, 60, 2)
-    assert main_job.finished(slow, 15, 2)
-    assert not main_job.finished(slow, 60, 2)
-    assert main_job.finished({**slow, "skipped": "ValueError: no"}, 60, 2)
+    assert main_job.finished(fast, main_job.Limits(60, 2))
+    assert main_job.finished(slow, main_job.Limits(15, 2))
+    assert not main_job.finished(slow, main_job.Limits(60, 2))
+    assert main_job.finished({**slow, "skipped": "ValueError: no"}, main_job.Limits(60, 2))
     unvalidated = {**peer(A, 0, LR, 0.9, None), "seconds": 1.5}
-    assert main_job.finished(unvalidated, 60, 1)
-    assert not main_job.finished(unvalidated, 60, 2)
+    assert main_job.finished(unvalidated, main_job.Limits(60, 1))
+    assert not main_job.finished(unvalidated, main_job.Limits(60, 2))
 
 
 def test_an_unfinished_table_is_not_recorded():

@@ -72,7 +72,10 @@ def test_certain_messages_have_finite_costs():
 
 
 def test_gradient_by_finite_differences():
-    mail = {"a": torch.rand(3, 4, dtype=torch.float64).softmax(-1), "b": torch.rand(3, 4, dtype=torch.float64).softmax(-1)}
+    mail = {
+        "a": torch.rand(3, 4, dtype=torch.float64).softmax(-1),
+        "b": torch.rand(3, 4, dtype=torch.float64).softmax(-1),
+    }
     own = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda logits: MutualDistillation(2.0, weight=0.7).loss(logits, mail), own)
 

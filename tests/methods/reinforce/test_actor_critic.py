@@ -54,7 +54,9 @@ def test_the_actors_gradient_is_advantage_times_score():
     prepare(pair)
     update(pair, ActorCritic(entropy=0.0).step(pair, rollout([1], [3.0]), {}))
     # d/dlogits of -2 log p(1) = -2 (onehot - p); the critic's: 2 (1 - 3)
-    torch.testing.assert_close(pair["actor"].net.output.grad, -2 * (torch.tensor([0.0, 1.0]) - torch.tensor([0.25, 0.75])))
+    torch.testing.assert_close(
+        pair["actor"].net.output.grad, -2 * (torch.tensor([0.0, 1.0]) - torch.tensor([0.25, 0.75]))
+    )
     assert pair["critic"].net.output.grad.item() == pytest.approx(-4.0)
 
 

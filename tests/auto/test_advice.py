@@ -1,0 +1,94 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cotrain.auto import advice
+from cotrain.auto.advice import excerpt, label_next
+from cotrain.auto.columns import Columns
+from cotrain.auto.model import Member, Model
+
+
+class Says:
+    """A fitted learner: class b with the probability that stands in the row's first feature."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self, place=0):
+        self.place = place
+
+    def predict_proba(self, x):
+        b = np.asarray(x.todense() if sparse.issparse(x) else x)[:, self.place]
+        return np.stack([1 - b, b], 1)
+
+
+def model(members=1):
+    found = [Member(f"m{n}", ("view",), False, Says(n), 1.0) for n in range(members)]
+    return Model(Columns("label", text=("text",)), {}, found, ["a", "b"], np.array([0.5, 0.5]))
+
+
+def ask(x, count, among=None, members=1, **settings):
+    x = np.asarray(x, float)
+    frame = pd.DataFrame({"text": [f"text {row}" for row in range(len(x))]})
+    among = np.arange(len(x)) if among is None else np.asarray(among)
+    return label_next(model(members), frame, among, {"view": x}, count, np.arange(len(x)) * 10, **settings)
+
+
+def test_the_row_between_the_classes_comes_first():
+    found = ask([[0.95, 0.3], [0.5, 0.8], [0.05, 0.9]], 1)
+    assert found == [{"row": 11, "worth": pytest.approx(1.5, abs=0.5), "reason": found[0]["reason"], "shown": "text 1"}]
+    assert "(50%) or" in found[0]["reason"]
+
+
+def test_disagreement_counts_and_is_told():
+    """Both rows are level, but over the first the members contradict each other."""
+    found = ask([[0.9, 0.1], [0.5, 0.5]], 2, members=2)
+    assert found[0]["row"] == 1
+    assert "the learners disagree: 1 say a, 1 say b" in found[0]["reason"]
+    assert "disagree" not in found[1]["reason"]
+
+
+def test_a_crowded_place_is_worth_more_than_a_lonely_one():
+    crowd = [[0.5, 0.0, 1.0]] * 8
+    found = ask([[0.5, 1.0, 0.0], *crowd], 1)
+    assert found[0]["row"] != 1
+
+
+def test_rows_like_a_chosen_one_wait():
+    found = ask([[0.5, 1.0, 0.0], [0.5, 1.01, 0.0], [0.5, 0.0, 1.0]], 2)
+    assert len({row["row"] // 20 for row in found}) == 2
+
+
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_no_row_is_chosen_twice_even_where_all_are_alike(as_sparse):
+    x = np.tile([0.5, 0.5], (6, 1))
+    view = sparse.csr_matrix(x) if as_sparse else x
+    frame = pd.DataFrame({"text": ["same"] * 6})
+    found = label_next(model(), frame, np.arange(6), {"view": view}, 10, np.arange(6))
+    assert sorted(row["row"] for row in found) == [1, 2, 3, 4, 5, 6]
+
+
+def test_only_the_rows_asked_for_are_looked_at():
+    found = ask([[0.5, 0.5], [0.9, 0.1], [0.8, 0.2]], 5, among=[1, 2])
+    assert sorted(row["row"] for row in found) == [11, 21]
+    assert ask([[0.5, 0.5]], 3, among=[]) == []
+    assert ask([[0.5, 0.5]], 0) == []
+
+
+def test_of_very_many_rows_a_part_is_looked_at(monkeypatch):
+    monkeypatch.setattr(advice, "LOOKED_AT", 20)
+    x = np.random.default_rng(0).uniform(0.05, 0.95, (200, 3))
+    found = ask(x, 30)
+    assert len(found) == len({row["row"] for row in found}) == 20
+    assert found == ask(x, 30)
+    assert found != ask(x, 30, seed=1)
+
+
+def test_a_single_row_and_a_row_of_zeros():
+    assert [row["row"] for row in ask([[0.0, 0.0]], 3)] == [1]
+
+
+def test_the_excerpt_is_short():
+    columns = Columns("label", text=("text",), number=("n",), category=("c", "d"))
+    row = pd.Series({"text": "x" * 500, "n": 1.5, "c": "red", "d": "left out"})
+    assert excerpt(row, columns) == f"{'x' * 120}; 1.5; red"

@@ -1,0 +1,202 @@
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from cotrain.auto.candidates import Candidate
+from cotrain.auto.choose import Board, bootstrap, interval
+from cotrain.auto.trial import Trial
+
+EVEN = np.array([0.5, 0.5])
+
+
+def trial(right, y, name="", unlabelled=False, kind="", says=None, sure=0.9, repeats=1):
+    """A learner that is right where `right` says so (NaN: not held out), always equally sure."""
+    right = np.broadcast_to(np.asarray(right, float), (repeats, len(y))) if np.ndim(right) < 2 else np.asarray(right)
+    own = np.where(right > 0.5, sure, 1 - sure)
+    own = np.where(np.isnan(right), np.nan, own)
+    probability = np.stack([np.where(y == c, own, 1 - own) for c in (0, 1)], -1)
+    heard = None if says is None else np.where(np.asarray(says)[:, None] == [0, 1], 0.9, 0.1)
+    return Trial(Candidate(name, ("view",), unlabelled, lambda _: None, kind), probability, unlabelled=heard)
+
+
+def board(trials, y, unit=None):
+    unit = np.arange(len(y)) if unit is None else np.asarray(unit)
+    return Board(trials, y, unit, EVEN, np.full(len(y), 1 / len(y)))
+
+
+def mixed(n, share, seed):
+    return (np.random.default_rng(seed).random(n) < share).astype(float)
+
+
+Y = np.arange(40) % 2
+
+
+def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap():
+    right = mixed(40, 0.8, 0)
+    one = board([trial(right, Y)], Y)
+    rng = np.random.default_rng(7)
+    plain = []
+    for _ in range(300):
+        times = np.bincount(rng.integers(40, size=40), minlength=40)
+        if len(np.unique(Y[times > 0])) == 2 and (times == 0).any():
+            plain.append(right[times == 0].mean())
+    chosen, supervised = bootstrap(one, unlabelled=True, seed=7)
+    assert chosen == pytest.approx(np.mean(plain), abs=1e-12)
+    assert supervised == chosen
+
+
+def test_the_luckiest_of_many_useless_learners_are_not_believed():
+    """Twenty coins: the committee of the luckiest looks like 72 %; the correction takes half of that back and more.
+
+    What is left is luck that the drawn rows and those left out share, for there are only forty of them.
+    """
+    naive, corrected = [], []
+    for seed in range(8):
+        found = board([trial(mixed(40, 0.5, 100 * seed + m), Y) for m in range(20)], Y)
+        naive.append(found.score(found.right(found.choose().members)))
+        corrected.append(bootstrap(found, True, seed, draws=60)[1])
+    assert np.mean(naive) > 0.68
+    assert 0.5 < np.mean(corrected) < 0.5 + 0.55 * (np.mean(naive) - 0.5)
+
+
+def test_a_committee_of_one_is_its_member():
+    found = board([trial(mixed(40, 0.9, 0), Y), trial(mixed(40, 0.6, 1), Y)], Y)
+    np.testing.assert_array_equal(found.together([0]), found.probability[0])
+    np.testing.assert_array_equal(found.right([0]), found.correct[0])
+
+
+def test_right_counts_over_the_repeats_in_which_a_row_was_held_out():
+    y = np.array([0, 1, 0])
+    repeats = np.array([[1.0, 0.0, np.nan], [1.0, 1.0, np.nan]])
+    found = board([trial(repeats, y)], y)
+    np.testing.assert_array_equal(found.correct[0], [1.0, 0.5, np.nan])
+    assert found.score(found.correct[0]) == pytest.approx(0.75)
+    assert found.evaluated.tolist() == [True, True, False]
+
+
+def test_score_and_gain_by_hand():
+    y = np.array([0, 1, 0, 1])
+    found = board([trial([1, 1, 1, 0], y), trial([1, 0, 0, 0], y)], y)
+    assert found.score(found.correct[0]) == pytest.approx(0.75)
+    assert found.score(found.correct[0], np.array([0, 0, 1, 3])) == pytest.approx(0.25)
+    mean, error = found.gain(found.correct[0], found.correct[1])
+    assert mean == pytest.approx(0.5)
+    # Differences 0, 1, 1, 0 around 0.5: four parts of (0.5 / 4)^2, and one row of doubt in five.
+    assert error == pytest.approx(np.sqrt(4 * 0.125**2 + 1 / 25))
+    united = board([trial([1, 1, 1, 0], y), trial([1, 0, 0, 0], y)], y, unit=[0, 1, 1, 0])
+    assert united.gain(united.correct[0], united.correct[1])[1] == pytest.approx(np.sqrt(2 * 0.25**2 + 1 / 25))
+
+
+def test_equal_learners_are_never_told_apart_with_certainty():
+    found = board([trial(np.ones(40), Y), trial(np.ones(40), Y)], Y)
+    mean, error = found.gain(found.correct[0], found.correct[1])
+    assert (mean, error) == (0.0, pytest.approx(1 / 41))
+
+
+def test_the_committee_holds_those_within_one_standard_error():
+    found = board([trial(mixed(40, 0.9, 0), Y), trial(mixed(40, 0.88, 1), Y), trial(1 - mixed(40, 0.9, 0), Y)], Y)
+    assert found.committee([0, 1, 2]) == [0, 1]
+    assert found.committee([2]) == [2]
+
+
+def test_a_learner_on_unlabelled_rows_that_surely_gains_is_taken():
+    poor, good = mixed(40, 0.6, 0), np.ones(40)
+    says = np.zeros(30, int)
+    choice = board([trial(poor, Y, "a"), trial(good, Y, "b", True, says=says)], Y).choose()
+    assert choice.members == [1]
+    assert choice.supervised == [0]
+    assert choice.used_unlabelled
+    assert choice.accepted == [True, True]
+    assert choice.p_helped > 0.97
+    assert "gains" in choice.reasons[1]
+
+
+def test_a_learner_on_unlabelled_rows_that_does_not_surely_gain_is_left_out():
+    right = mixed(40, 0.8, 0)
+    slightly = right.copy()
+    slightly[np.flatnonzero(right == 0)[:1]] = 1
+    for better in (right, slightly, 1 - right):
+        loss = 100 * (right.mean() - np.mean(better))
+        choice = board([trial(right, Y, "a"), trial(better, Y, "b", True)], Y).choose()
+        assert choice.members == [0]
+        assert not choice.used_unlabelled
+        assert not choice.accepted[1]
+        assert choice.p_helped == 0.0
+    assert f"loses {loss:.1f} points, surely better: 0.00" in choice.reasons[1]
+
+
+def test_it_is_not_even_asked_where_the_unlabelled_rows_have_no_say():
+    found = board([trial(mixed(40, 0.6, 0), Y), trial(np.ones(40), Y, unlabelled=True)], Y)
+    assert found.choose(unlabelled=False).members == [0]
+
+
+def test_agreement_between_views_is_cohens_kappa():
+    one, two = np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0])
+    right = np.ones(40)
+    found = board(
+        [
+            trial(right, Y, "s", says=one, kind="words"),
+            trial(right, Y, "a", True, says=one, kind="words"),
+            trial(right, Y, "b", True, says=two, kind="characters"),
+            trial(right, Y, "c", True, says=np.zeros(10, int), kind="topics"),
+            trial(right, Y, "d", True, says=one, kind="both"),
+        ],
+        Y,
+    )
+    # 8 of 10 the same, 5 of 10 by chance: (0.8 - 0.5) / (1 - 0.5).
+    np.testing.assert_allclose(found.agreement, [np.nan, 0.6, 0.6, 0.0, np.nan])
+
+
+def test_unlabelled_rows_may_speak_for_learners_that_agree_on_other_views():
+    """Two learners on two views that say the same of 200 rows, with a gain that the labels alone could not show."""
+    rng = np.random.default_rng(0)
+    says = rng.integers(0, 2, 200)
+    other = np.where(rng.random(200) < 0.3, 1 - says, says)  # supervised learners agree less
+    right = mixed(20, 0.8, 3)
+    better = right.copy()
+    better[np.flatnonzero(right == 0)[:1]] = 1
+    y = Y[:20]
+    agreeing = [
+        trial(right, y, "s1", says=says, kind="words"),
+        trial(right, y, "s2", says=other, kind="characters"),
+        trial(better, y, "u1", True, says=says, kind="words"),
+        trial(better, y, "u2", True, says=says, kind="characters"),
+    ]
+    choice = board(agreeing, y).choose()
+    assert choice.used_unlabelled
+    assert "the unlabelled rows speak for it" in choice.reasons[2]
+    apart = [*agreeing[:2], trial(better, y, "u1", True, says=says, kind="words")]
+    assert not board(apart, y).choose().used_unlabelled
+
+
+@pytest.mark.parametrize(("score", "rows"), [(1.0, 12), (0.0, 12), (0.75, 40)])
+def test_intervals_are_jeffreys_and_never_have_zero_width(score, rows):
+    found = interval(score, np.full(rows, 1 / rows))
+    low, high = beta.ppf([0.05, 0.95], score * rows + 0.5, (1 - score) * rows + 0.5)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.high - found.low > 0.1
+    wider = interval(score, np.full(rows, 1 / rows), worth=0.5)
+    assert wider.high - wider.low > found.high - found.low
+
+
+def test_intervals_cover_nine_times_of_ten():
+    rng = np.random.default_rng(0)
+    for share in (0.6, 0.8, 0.95):
+        found = [interval(rng.binomial(30, share) / 30, np.full(30, 1 / 30)) for _ in range(2_000)]
+        assert np.mean([one.low <= share <= one.high for one in found]) == pytest.approx(0.9, abs=0.05)
+
+
+def test_rows_that_count_more_make_the_interval_wider():
+    even, uneven = np.full(20, 1 / 20), np.r_[np.full(18, 0.5 / 18), 0.25, 0.25]
+    one, other = interval(0.8, even), interval(0.8, uneven)
+    assert other.high - other.low > one.high - one.low
+
+
+def test_shares_decide_before_the_largest_wins():
+    y = np.array([0, 0, 0, 1])
+    probability = np.full((1, 4, 2), [0.4, 0.6])
+    said = Trial(Candidate("", ("view",), False, lambda _: None), probability)
+    even = Board([said], y, np.arange(4), EVEN, np.full(4, 0.25))
+    skewed = Board([said], y, np.arange(4), np.array([0.8, 0.2]), np.full(4, 0.25))
+    assert even.correct[0].tolist() == [0, 0, 0, 1]
+    assert skewed.correct[0].tolist() == [1, 1, 1, 0]

@@ -1,0 +1,211 @@
+import pytest
+from scipy.stats import binomtest
+from test_fit_report import candidate, example, supervised_only
+
+from cotrain.auto.findings import (
+    comfort,
+    count,
+    duration,
+    expected,
+    headline,
+    limits,
+    metric,
+    mistakes,
+    more_labels,
+    on_test_rows,
+    percent,
+    probability,
+    score,
+    searched,
+    size,
+    span,
+    status,
+    student,
+    verdict,
+    wilson,
+)
+
+
+def first_line(values):
+    return " ".join("".join(part[:3]) for part in headline(values)).replace("\u00a0", " ")
+
+
+def estimate(middle, low, high):
+    return {"name": "a", "members": ["a"], "estimate": middle, "low": low, "high": high}
+
+
+ROWS = {"labelled": 60, "unlabelled": 5580, "test": 0}
+ASKED = candidate("EM naive Bayes, words", 0.6, 0.5, 0.7, True, False, False, "loses 7.0 points")
+UNASKED = candidate("EM naive Bayes, words", 0.6, 0.5, 0.7, True, False, False, "")
+ALONE = candidate("logistic regression, words", 0.67, 0.6, 0.73, False, True, True, "the best supervised")
+
+
+def test_the_first_line_where_they_helped():
+    assert first_line(example()) == (
+        "Supervised only: 67 % (60–73). With 5,580 unlabelled rows: 83 % (77–88). Probability that they helped: 0.99."
+    )
+
+
+def test_the_first_line_where_they_did_not():
+    assert first_line(supervised_only()) == "Supervised: 67 % (60–73). The 5,580 unlabelled rows did not help here."
+    title, why = verdict(supervised_only())
+    assert title == "The labels alone do as well."
+    assert why.startswith("3 learners that use the unlabelled rows were tried and none was surely better")
+    assert comfort(supervised_only()).startswith("Nothing is lost")
+    for word in ("fail", "error", "sorry", "unfortunately"):
+        assert word not in f"{title} {why} {comfort(supervised_only())}".lower()
+    one = supervised_only(candidates=[ASKED, ALONE])
+    assert "One learner that uses the unlabelled rows was tried and was not surely better, so" in verdict(one)[1]
+
+
+def test_the_first_line_without_unlabelled_rows():
+    values = supervised_only(rows={"labelled": 1, "unlabelled": 0, "test": 0}, candidates=[ALONE])
+    assert first_line(values) == "Supervised: 67 % (60–73). 1 labelled row, none unlabelled."
+    assert verdict(values)[0] == "This is an ordinary supervised fit."
+    assert comfort(values) == ""
+
+
+def test_the_first_line_where_they_were_not_asked():
+    few = supervised_only(rows={"labelled": 60, "unlabelled": 1, "test": 0}, candidates=[ALONE])
+    assert first_line(few).endswith("The 1 unlabelled row was not used here.")
+    assert verdict(few)[1].startswith("1 unlabelled row beside 60 labelled is too few to add much, so the result is")
+    perfect = supervised_only(candidates=[UNASKED, ALONE])
+    assert "are nearly always right already" in verdict(perfect)[1]
+    method = supervised_only(candidates=[ALONE], settings={"method": "supervised"})
+    assert verdict(method)[1].startswith("Only the method that was asked for was tried")
+
+
+@pytest.mark.parametrize(
+    ("sure", "title"),
+    [
+        (0.95, "The unlabelled rows helped."),
+        (0.9, "The unlabelled rows helped."),
+        (0.75, "The unlabelled rows probably helped."),
+        (0.5, "The unlabelled rows are used; whether they helped cannot be told from so few labels."),
+        (None, "The unlabelled rows are used; whether they helped cannot be told from so few labels."),
+    ],
+)
+def test_no_gain_is_claimed_that_is_not_sure(sure, title):
+    assert verdict(example(p_helped=sure))[0] == title
+
+
+def test_the_gain_in_words():
+    assert verdict(example())[1] == "The estimated gain is 16 points."
+    small = example(chosen=estimate(0.678, 0.6, 0.7), p_helped=0.8)
+    assert verdict(small)[1] == "The estimated gain is 0.8 points; the labelled rows are too few to be sure of it."
+    none = example(chosen=estimate(0.66, 0.6, 0.7))
+    assert verdict(none)[1] == "Row by row they did; the estimates are too rough to say by how much."
+    asked = example(settings={"method": "emnb"}, p_helped=0.1)
+    assert verdict(asked)[0] == "The unlabelled rows are used, as asked."
+
+
+def test_limits_in_words():
+    few = example(rows=ROWS | {"labelled": 12}, chosen=estimate(0.7, 0.5, 0.9))
+    assert limits(few) == (
+        "Only 12 labelled rows: the true score may be 20 points lower or higher; one time in ten it is further off."
+    )
+    lopsided = example(chosen=estimate(0.95, 0.85, 0.97))
+    assert "60 labelled rows: the true score may be 10 points lower or 2 points higher;" in limits(lopsided)
+    perfect = example(chosen=estimate(1.0, 0.74, 0.9997))  # the interval's end may lie below the estimate
+    assert "may be up to 26 points lower;" in limits(perfect)
+    nothing = example(chosen=estimate(0.0, 0.001, 0.2))
+    assert "may be up to 20 points higher;" in limits(nothing)
+    many = example(rows=ROWS | {"labelled": 90_000}, chosen=estimate(0.9, 0.897, 0.903))
+    assert limits(many) == "90,000 labelled rows: the true score is known to a point."
+
+
+def test_numbers_as_they_are_said():
+    assert [probability(p) for p in (1.0, 0.9901, 0.99, 0.5, 0.004, None)] == [
+        "> 0.99",
+        "> 0.99",
+        "0.99",
+        "0.50",
+        "< 0.01",
+        "not measured",
+    ]
+    assert percent(0.5) == "50\u00a0%"
+    assert percent(None) == "not measured"
+    assert score(estimate(0.9534, 0.94, 0.966)) == "95.3\u00a0% (94.0–96.6)"
+    assert score(estimate(0.9534, 0.93, 0.97)) == "95\u00a0% (93–97)"
+    assert score(estimate(None, None, None)) == "not measured"
+    assert span({"low": None, "high": 1.0}) == ""
+    assert [count(n, "row") for n in (0, 1, 5580)] == ["0 rows", "1 row", "5,580 rows"]
+    assert [size(n).replace("\u00a0", " ") for n in (0, 999, 1000, 9_949, 543_056, 2_345_000, 7.2e9)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.0 kB",
+        "9.9 kB",
+        "543 kB",
+        "2.3 MB",
+        "7.2 GB",
+    ]
+    assert [duration(s) for s in (0.04, 59.94, 60.0, 119.7, 125, None)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min",
+        "2 min",
+        "2 min 5 s",
+        "not measured",
+    ]
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 20), (9, 20), (20, 20), (170, 200)])
+def test_interval_of_a_share_as_scipy_has_it(right, rows):
+    reference = binomtest(right, rows).proportion_ci(0.9, method="wilson")
+    assert wilson(right / rows, rows) == pytest.approx((reference.low, reference.high), abs=1e-4)
+
+
+def test_the_test_rows_in_words():
+    plain = lambda text: text.replace("\u00a0", " ")
+    assert plain(on_test_rows(example())) == (
+        "On 400 test rows, kept apart: supervised only 66.0 %, with unlabelled rows 81.0 %, student 80.0 %."
+    )
+    alone = supervised_only(test=example()["test"], rows=ROWS | {"test": 1})
+    assert plain(on_test_rows(alone)) == "On 1 test row, kept apart: result 81.0 %, student 80.0 %."
+    assert "the test score lies in it" in expected(example())
+    below = example(test=example()["test"] | {"chosen": 0.5})
+    assert "said 77–88 %; the test score lies below it. By chance that happens one time in ten" in expected(below)
+    assert "above it" in expected(example(test=example()["test"] | {"chosen": 0.95}))
+    assert expected(example(test=example()["test"] | {"chosen": None})) == ""
+
+
+def test_what_was_tried_in_words():
+    assert searched(example()) == (
+        "1 learner on the labels alone and 3 learners that use the unlabelled rows too were tried, each judged on "
+        "labelled rows that it had not seen (10 folds)."
+    )
+    assert searched(example(candidates=[ALONE], settings={})) == "1 learner on the labels alone was tried."
+    assert searched(example(candidates=[], settings={})) == "No learner was tried."
+
+
+def test_what_became_of_a_learner():
+    assert status(ALONE, alone=True) == "chosen"
+    assert status(ALONE, alone=False) == "in the committee"
+    assert status(ALONE | {"member": False}, alone=False) == "in the supervised committee"
+    assert status(ASKED, alone=False) == "rejected"
+    assert status(ASKED | {"accepted": True}, alone=False) == "good, but others are better"
+    assert status(ASKED | {"estimate": None}, alone=False) == "given up"
+
+
+def test_mistakes_by_hand():
+    found = mistakes([[18, 2, 0], [5, 14, 1], [0, 1, 19]], ["good", "fair", "bad"])
+    assert found == ["5 of 20 “fair” were taken for “good”", "2 of 20 “good” were taken for “fair”"]
+    assert mistakes([[5, 1], [1, 5]], ["a", "b"]) == []  # a single row tells nothing
+    assert mistakes([[980, 20], [0, 9]], ["a", "b"]) == []  # nor does a fiftieth
+    assert mistakes([], ["a", "b"]) == []
+
+
+def test_more_labels_in_words():
+    curve = example()["curve"]
+    assert more_labels(curve) == "50 more labels would add about 4 points (1–6), if the curve goes on as it does."
+    assert more_labels(curve | {"gain": 0.001, "gain_high": 0.004}) == "50 more labels would hardly change the score."
+
+
+def test_the_student_and_the_metric_in_words():
+    assert student(example()).replace("\u00a0", " ") == (
+        "linear on hashed words and characters, 543 kB, says the same as the result in 98 % of unseen rows, "
+        "estimated 82 %."
+    )
+    assert metric(example()) == "Accuracy: the share of right answers."
+    assert "averaged" in metric(example(metric="balanced accuracy"))
+    assert metric(example(metric="f1")) == "F1."

@@ -1,0 +1,265 @@
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cotrain.auto import search as module
+from cotrain.auto.candidates import Candidate
+from cotrain.auto.features import Features
+from cotrain.auto.folds import make_folds
+from cotrain.auto.search import Clock, search
+from cotrain.views.view import View
+
+VIEWS: dict[int, set[int]] = {}  # rows on which each spy view was fitted
+
+
+class SpyView(View):
+    """The row's number and which fit of the view it went through."""
+
+    def extract(self, frame):
+        return frame["number"].to_numpy(dtype=np.float64)[:, None]
+
+    def fit(self, raw):
+        self.learned = {"me": np.array(len(VIEWS))}
+        VIEWS[len(VIEWS)] = {int(row) for row in raw[:, 0]}
+        return self
+
+    def transform(self, raw):
+        return np.hstack([raw, np.full((len(raw), 1), float(self.learned["me"]))])
+
+
+class SpyLearner:
+    """Says which row it was asked for, and fails if that row was ever seen in a fit."""
+
+    def __init__(self, y, asked):
+        self.y, self.asked = y, asked
+
+    def fit(self, x, y):
+        self.seen = {int(row) for row in x[:, 0]}
+        self.view = VIEWS[int(x[0, 1])]
+        self.classes_ = np.unique(y[y >= 0])
+        np.testing.assert_array_equal(y, self.y[x[:, 0].astype(int)])
+        return self
+
+    def predict_proba(self, x):
+        rows = x[:, 0].astype(int)
+        assert int(x[0, 1]) in VIEWS
+        held = {int(row) for row in rows if self.y[row] >= 0}
+        assert not held & self.seen, "a held-out row was learnt from"
+        assert not held & self.view, "a view was fitted on a held-out row"
+        self.asked.update(held)
+        return np.full((len(rows), len(self.classes_)), 1 / len(self.classes_))
+
+
+def problem(labelled=20, unlabelled=40, classes=2):
+    rows = labelled + unlabelled
+    y = np.where(np.arange(rows) < labelled, np.arange(rows) % classes, -1)
+    return pd.DataFrame({"number": np.arange(rows)}), y
+
+
+def run(candidates, labelled=20, unlabelled=40, budget=60.0, jobs=2, unit=None, grouped=False, view=SpyView):
+    frame, y = problem(labelled, unlabelled)
+    features = Features({"spy": view(["number"])}, frame, y)
+    unit = np.arange(len(y)) if unit is None else unit
+    folds = make_folds(y, features.unlabelled, unit, grouped, 0)
+    said: list[str] = []
+    clock = Clock(budget)
+    trials = search(candidates(y), features, y, folds, np.full(2, 0.5), clock, jobs, said.append)
+    return trials, said, folds, clock
+
+
+@pytest.mark.parametrize("unlabelled", [0, 40, 200])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_held_out_rows_are_never_in_any_fit(unlabelled, grouped):
+    asked: set[int] = set()
+    unit = np.arange(20 + unlabelled) // 2
+    trials, said, *_ = run(
+        lambda y: [
+            Candidate("on labels", ("spy",), False, lambda _: SpyLearner(y, asked)),
+            Candidate("on all rows", ("spy",), True, lambda _: SpyLearner(y, asked)),
+        ],
+        unlabelled=unlabelled,
+        unit=unit,
+        grouped=grouped,
+    )
+    assert [trial.dropped for trial in trials] == ["", ""]
+    assert asked == set(range(20))
+    assert not said
+
+
+def test_supervised_learners_never_see_an_unlabelled_row_and_the_others_see_all():
+    seen: dict[str, list[set[int]]] = {"labels": [], "all": []}
+
+    class Learner(SpyLearner):
+        def fit(self, x, y):
+            super().fit(x, y)
+            seen[self.name].append(self.seen)
+            return self
+
+    def make(y, name):
+        learner = Learner(y, set())
+        learner.name = name
+        return learner
+
+    run(
+        lambda y: [
+            Candidate("a", ("spy",), False, lambda _: make(y, "labels")),
+            Candidate("b", ("spy",), True, lambda _: make(y, "all")),
+        ]
+    )
+    assert all(rows <= set(range(20)) for rows in seen["labels"])
+    assert all(set(range(20, 60)) <= rows for rows in seen["all"])
+    assert seen["labels"][-1] == set(range(20))  # the last fit is on all rows
+    assert seen["all"][-1] == set(range(60))
+
+
+class Constant:
+    """Gives everybody the same probabilities, after some time."""
+
+    def __init__(self, seconds=0.0, share=0.5):
+        self.seconds, self.share = seconds, share
+
+    def fit(self, x, y):
+        time.sleep(self.seconds)
+        self.classes_ = np.unique(y[y >= 0])
+        return self
+
+    def predict_proba(self, x):
+        return np.tile([self.share, 1 - self.share], (len(x), 1))
+
+
+def constant(name, unlabelled, seconds=0.0, share=0.5):
+    return Candidate(name, ("spy",), unlabelled, lambda _: Constant(seconds, share))
+
+
+def test_every_labelled_row_gets_a_prediction_in_every_repeat():
+    (trial,), *_ = run(lambda y: [constant("a", False, share=0.8)])
+    assert trial.probability.shape == (4, 20, 2)
+    np.testing.assert_allclose(trial.probability, np.broadcast_to([0.8, 0.2], (4, 20, 2)), rtol=1e-6)
+    np.testing.assert_allclose(trial.unlabelled, np.broadcast_to([0.8, 0.2], (40, 2)), rtol=1e-6)
+    assert trial.folds == 20
+
+
+def test_a_learner_that_fails_is_given_up_with_the_reason_and_the_others_go_on():
+    class Broken(Constant):
+        def fit(self, x, y):
+            raise ValueError("no such luck")
+
+    trials, *_ = run(
+        lambda y: [constant("a", False), Candidate("b", ("spy",), False, lambda _: Broken()), constant("c", True)]
+    )
+    assert [trial.dropped for trial in trials] == ["", "failed: ValueError: no such luck", ""]
+    assert [trial.estimator is not None for trial in trials] == [True, False, True]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_smallest_budget_still_gives_a_supervised_learner(jobs):
+    trials, *_ = run(
+        lambda y: [constant("a", False, 0.02), constant("b", True), constant("c", False)], budget=1e-9, jobs=jobs
+    )
+    done = [trial for trial in trials if trial.estimator is not None]
+    assert any(not trial.candidate.unlabelled for trial in done)
+    assert all(trial.dropped for trial in trials if trial not in done)
+
+
+def test_what_is_too_slow_for_the_budget_is_dropped_and_said():
+    trials, *_ = run(
+        lambda y: [constant("a", False), constant("b", False, 0.2), constant("c", True)], budget=2.0, jobs=1
+    )
+    assert [bool(trial.dropped) for trial in trials] == [False, True, False]
+    assert "too slow for the time budget" in trials[1].dropped
+
+
+def test_folds_are_left_out_when_time_is_up():
+    trials, said, *_ = run(lambda y: [constant("a", False, 0.05)], budget=0.5, jobs=1)
+    assert 1 <= trials[0].folds < 20
+    assert any("The time budget ended after" in text for text in said)
+    assert trials[0].estimator is not None
+
+
+def test_the_number_of_threads_changes_nothing():
+    from sklearn.naive_bayes import GaussianNB
+
+    def candidates(y):
+        return [Candidate(name, ("spy",), False, lambda _: GaussianNB()) for name in "ab"]
+
+    one, two = (run(candidates, jobs=jobs, unlabelled=200)[0] for jobs in (1, 2))
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_array_equal(first.probability, second.probability)
+
+
+def interrupting(after):
+    """A learner at whose `after`-th fit the user presses Ctrl-C."""
+    fits = []
+
+    class Pressed(Constant):
+        def fit(self, x, y):
+            fits.append(1)
+            if len(fits) == after:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            return super().fit(x, y)
+
+    return Pressed
+
+
+def test_an_interrupt_keeps_the_folds_that_were_finished():
+    pressed = interrupting(after=8)
+    trials, said, folds, clock = run(
+        lambda y: [Candidate("a", ("spy",), False, lambda _: pressed()), constant("b", False)], jobs=1
+    )
+    assert trials[0].folds == trials[1].folds == 7
+    broken = folds[7]
+    for trial in trials:
+        assert np.isnan(trial.probability[broken.repeat, broken.held]).all()
+        assert not np.isnan(trial.probability[0]).any()  # the first repeat was complete
+        assert trial.estimator is not None
+    assert any("Stopped by you" in text for text in said)
+    assert clock.finishing
+
+
+def test_an_interrupt_before_any_fold_is_done_ends_the_program():
+    pressed = interrupting(after=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda y: [Candidate("a", ("spy",), False, lambda _: pressed())], jobs=1)
+
+
+def test_while_the_result_is_finished_the_first_interrupt_only_ends_the_budget():
+    clock, said = Clock(60.0), []
+    with clock.interruptible(said.append):
+        clock.finishing = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert clock.left() <= 0
+        assert said == ["Stopped by you after the trials; what was left to do got the least time."]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_before_that_an_interrupt_is_an_interrupt():
+    with Clock(60.0).interruptible(print), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_in_another_thread_signals_are_left_alone():
+    found = []
+
+    def work():
+        with Clock(60.0).interruptible(print):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
+
+
+def test_the_clock_counts_down():
+    clock = Clock(10.0)
+    assert 9.5 < clock.left() <= 10.0
+    assert clock.left(0.6) == pytest.approx(6.0, abs=0.5)
+    assert clock.end(0.5) == pytest.approx(module.time.perf_counter() + 5.0, abs=0.5)
