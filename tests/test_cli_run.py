@@ -20,11 +20,15 @@ def rows(full=False):
 
 
 def recipe(gain: float = 0.1, share_of_heads: float = 0.5, flips: int = 10, seed: int = 0):
-    class Coin:
-        def measure(self):
-            return {"heads": share_of_heads + gain + 0.01 * seed, "luck": float("nan")}
+    return Coin(share_of_heads + min(gain, 0.01 * flips) + 0.01 * seed)
 
-    return Coin()
+
+class Coin:
+    def __init__(self, heads):
+        self.heads = heads
+
+    def measure(self):
+        return {"heads": self.heads, "luck": float("nan")}
 
 
 def bars(table):
@@ -80,7 +84,7 @@ def test_the_table_the_claim_and_the_bar(cotrain):
 
 
 def test_a_bar_that_does_not_hold_ends_with_3(cotrain):
-    code, out, _ = cotrain("run", "coins", "gain=0.01")
+    code, out, _ = cotrain("run", "coins", "flips=1")
     assert code == 3
     assert "did not hold" in out
 
@@ -115,10 +119,8 @@ def test_settings_before_and_after_options_in_both_spellings(cotrain):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["coins", "heads=1"],
-            "Unknown option: --heads. The recipe takes: gain, share_of_heads, flips (as key=value).",
-        ),
+        (["coins", "luck=1"], "Unknown option: --luck"),
+        (["coins", "luck=1"], "The recipe takes: gain, share_of_heads, flips (as key=value)."),
         (["coins", "flips=many"], "unable to convert"),
         (["coins", "seed=4"], "Unknown option"),
         (["coin"], "There is no recipe 'coin'. Did you mean 'coins'?"),
@@ -138,7 +140,7 @@ def test_what_cannot_be_run_is_one_sentence_and_ends_with_2(cotrain, words, said
 
 def test_what_cannot_be_recorded_is_refused_before_it_is_run(cotrain, tree):
     (tree / "recipes" / "coins.py").write_text(
-        TINY.replace("return {", "raise AssertionError('was run')\n            return {")
+        TINY.replace("def measure(self):", "def measure(self):\n        raise AssertionError")
     )
     assert cotrain("run", "coins", "--record", "flips=20")[0] == 2
 

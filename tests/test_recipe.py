@@ -27,7 +27,7 @@ def rows(full=False):
     return {"ours": {"kind": "ours"}, "theirs": {"kind": "theirs"}}
 
 
-def recipe(kind: Literal["ours", "theirs"] = "ours", gain: float = 0.1, scale: int = 1, seed: int = 0, full: bool = False):
+def recipe(kind: Literal["ours", "theirs"] = "ours", gain: float = 0.1, scale: int = 1, seed: int = 0, full=False):
     return Cell(0.5 + (gain if kind == "ours" else 0) + 0.01 * seed, full)
 
 
@@ -117,20 +117,19 @@ class TestArguments:
         assert recipe.arguments(postponed, ["labels=4"]) == {"labels": 4}
 
 
-class TestChooseRows:
-    ROWS = {"ours": {"kind": "ours", "labels": 5}, "theirs": {"kind": "theirs"}}
+ROWS = {"ours": {"kind": "ours", "labels": 5}, "theirs": {"kind": "theirs"}}
 
+
+class TestChooseRows:
     def test_no_settings_leave_all_rows(self):
-        assert recipe.choose_rows(self.ROWS, {}) == self.ROWS
+        assert recipe.choose_rows(ROWS, {}) == ROWS
 
     def test_what_rows_set_selects_and_the_rest_applies_to_all(self):
-        assert recipe.choose_rows(self.ROWS, {"scale": 2}) == {
-            name: {**row, "scale": 2} for name, row in self.ROWS.items()
-        }
-        assert recipe.choose_rows(self.ROWS, {"kind": "theirs"}) == {"theirs": {"kind": "theirs"}}
+        assert recipe.choose_rows(ROWS, {"scale": 2}) == {name: {**row, "scale": 2} for name, row in ROWS.items()}
+        assert recipe.choose_rows(ROWS, {"kind": "theirs"}) == {"theirs": {"kind": "theirs"}}
 
     def test_settings_that_no_row_has_make_a_row_of_their_own(self):
-        assert recipe.choose_rows(self.ROWS, {"kind": "third"}) == {"kind=third": {"kind": "third"}}
+        assert recipe.choose_rows(ROWS, {"kind": "third"}) == {"kind=third": {"kind": "third"}}
 
 
 class TestFind:

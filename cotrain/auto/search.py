@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features
@@ -88,8 +87,7 @@ def search(
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
     supervised = [trial for trial in trials if not trial.candidate.unlabelled]
     steps = len(trials) * len(folds)
-    # The candidates run side by side; with several threads in each they would wait for each other.
-    with progress("trying learners", steps) as advance, threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+    with progress("trying learners", steps) as advance, ThreadPoolExecutor(jobs) as pool:
 
         def sweep(group: list[Trial]) -> None:
             _sweep(group, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
@@ -109,7 +107,7 @@ def search(
                 raise
             warn("Stopped by you while learners were tried; the result is made of what was finished.")
     clock.finishing = True
-    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         run_all([trial for trial in trials if not trial.dropped and trial.folds], features, y, prior, pool)
     return trials
 

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
 from cotrain.auto.columns import Columns
@@ -132,12 +133,15 @@ def distil(
     offset = np.zeros_like(target_NC)
     kinds = []
     if wide is not None:
-        linear, bias = soft_regression(wide, target_NC, seconds)
+        with threadpool_limits(1):  # its steps are too small to be shared out
+            linear, bias = soft_regression(wide, target_NC, seconds)
         weights |= {"linear": linear.astype(np.float16), "bias": bias.astype(np.float32)}
         offset = wide @ linear + bias
         kinds.append("linear on hashed words and characters")
     if deep is not None:
-        weights |= _net(deep, target_NC, offset, seed)
+        with threadpool_limits(1):
+            net = _net(deep, target_NC, offset, seed)
+        weights |= net
         weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))
         kinds.append("net with one hidden layer")
     return Student(columns, views, classes, weights, " + ".join(kinds))

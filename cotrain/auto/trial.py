@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import ThreadpoolController
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features, FoldFeatures
@@ -128,4 +130,11 @@ def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial]
             trial.dropped = f"failed: {type(error).__name__}: {error}"
         trial.seconds += time.perf_counter() - start
 
-    list(pool.map(timed, trials))
+    with _threads().limit(limits=1):
+        list(pool.map(timed, trials))
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """The learners run side by side; with several threads in each they would wait for each other."""
+    return ThreadpoolController()

@@ -13,8 +13,8 @@ from cotrain.gradients.rule import GradientRule, GradientSet
 class PCGrad(GradientRule):
     """Project each loss's gradient onto the normal plane of every other gradient that it conflicts with.
 
-    For losses i, in turn for every other j: if `g_i . g_j < 0` then `g_i <- g_i - (g_i . g_j / |g_j|^2) g_j`, where
-    g_j is the gradient as it was. The paper draws the losses' order anew each step; here it starts at the next loss and goes
+    For losses i, in turn for every other j: where `g_i . g_j < 0`, `g_i <- g_i - (g_i . g_j / |g_j|^2) g_j`, with g_j
+    the gradient as it was. The paper draws the losses' order anew each step; here it starts at the next loss and goes
     round, so that a resumed run is the same run. With two losses both are the same.
 
     Source: Yu et al. 2020, arXiv:2001.06782, Algorithm 1.
