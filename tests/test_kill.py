@@ -18,6 +18,7 @@ PROGRAM = textwrap.dedent(
     import hashlib, os, signal, sys
     from dataclasses import dataclass
     from functools import partial
+    from pathlib import Path
 
     import torch
     import torch.nn.functional as F
@@ -100,8 +101,7 @@ PROGRAM = textwrap.dedent(
                 take_in(entry)
         else:
             digest.update(repr(tree).encode())
-    last = checkpoint.load_last(__import__("pathlib").Path(folder) / "checkpoints")
-    take_in(last)
+    take_in(checkpoint.load_last(Path(folder) / "checkpoints"))
     take_in([learner.state() for learner in learners.values()])
     take_in(report.rows)
     print(digest.hexdigest())
@@ -109,64 +109,68 @@ PROGRAM = textwrap.dedent(
 )
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Runs the program in `tmp_path/<folder>`; gives the digest, or None where it was killed."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-
-    def one(folder, how="whole", when=0):
-        command = [sys.executable, str(program), str(tmp_path / folder), str(STEPS), how, str(when)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        if done.returncode == -signal.SIGKILL:
-            return None
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
-
-    return one
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("program") / "program.py"
+    path.write_text(PROGRAM)
+    return path
 
 
-def test_killed_at_a_random_step_and_again_in_the_middle_of_a_save(run):
-    seed = time.time_ns() % 10**6
-    chance = random.Random(seed)
-    first = chance.randrange(4, STEPS - 10)
-    write = chance.randrange(1, 20)
-    straight = run("straight")
-    assert run("broken", "step", first) is None
-    assert run("broken", "save", write) is None
-    assert run("broken") == straight, f"killed at step {first}, then at write {write} (chance {seed})"
+def start(program, folder, how="whole", when=0):
+    command = [sys.executable, str(program), str(folder), str(STEPS), how, str(when)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("write", range(1, 7))
-def test_killed_at_each_write_of_a_save(run, write):
-    # Five writes a save: three files, their folder, and after its renaming the folder above; then the next save's.
-    straight = run("straight")
-    assert run("broken", "step", 11) is None
-    assert run("broken", "save", write) is None
-    assert run("broken") == straight
+def run(*arguments):
+    """The digest, or None where the run was killed."""
+    process = start(*arguments)
+    out, err = process.communicate()
+    if process.returncode == -signal.SIGKILL:
+        return None
+    assert process.returncode == 0, err
+    return out.split()[-1]
 
 
-@pytest.mark.slow
-def test_killed_from_outside_at_any_moment_again_and_again(run, tmp_path):
-    straight = run("straight")
+@pytest.fixture(scope="module")
+def straight(program, tmp_path_factory):
+    """The digest of an unbroken run."""
+    return run(program, tmp_path_factory.mktemp("straight"))
+
+
+def test_killed_at_a_random_step_and_again_in_the_middle_of_a_save(program, straight, tmp_path):
     chance = random.Random(seed := time.time_ns() % 10**6)
-    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "broken"), str(STEPS), "slow", "0"]
+    step, write = chance.randrange(4, STEPS - 10), chance.randrange(1, 20)
+    assert run(program, tmp_path, "step", step) is None
+    assert run(program, tmp_path, "save", write) is None
+    assert run(program, tmp_path) == straight, f"killed at step {step}, then at write {write} (chance {seed})"
+
+
+@pytest.mark.slow
+def test_killed_at_each_write_of_a_save(program, straight, tmp_path):
+    assert run(program, tmp_path, "step", 11) is None
+    # Five writes a save: three files, their folder, and after its renaming the folder above; then the next save's.
+    for write in range(1, 8):
+        assert run(program, tmp_path, "save", write) is None
+    assert run(program, tmp_path) == straight
+
+
+@pytest.mark.slow
+def test_killed_from_outside_at_any_moment_again_and_again(program, straight, tmp_path):
+    chance = random.Random(seed := time.time_ns() % 10**6)
     kills = 0
-    for _ in range(8):
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+    for _ in range(5):
+        process = start(program, tmp_path, "slow")
         process.stdout.readline()  # the first step is under way
         time.sleep(chance.random() * 0.05)
         process.kill()
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
     assert kills > 0
-    assert run("broken") == straight, f"chance {seed}"
+    assert run(program, tmp_path) == straight, f"chance {seed}"
 
 
 @pytest.mark.slow
-def test_killed_before_the_first_checkpoint_starts_anew(run):
-    assert run("broken", "step", 1) is None
-    assert run("broken") == run("straight")
+def test_killed_before_the_first_checkpoint_starts_anew(program, straight, tmp_path):
+    assert run(program, tmp_path, "step", 1) is None
+    assert run(program, tmp_path) == straight

@@ -57,7 +57,9 @@ def audit_labels(
     problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
     found = problem.audit
     warnings = list(found.warnings)
-    views = make_views(problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings))
+    views = make_views(
+        problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings, clock.left())
+    )
     tried, _ = pick(views, None)
     asked = may_ask(problem, warnings)
     tried = [candidate for candidate in tried if asked or not candidate.unlabelled]

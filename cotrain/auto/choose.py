@@ -170,8 +170,13 @@ class Board:
         for m in supervised:
             accepted[m] = m in without
             reasons[m] = "within one standard error of the best" if m in without else "behind the best supervised"
-        mean, error = self.gain(self.right(members), base, times)
-        return Choice(members, without, used, _normal_cdf(mean / error) if used else 0.0, reasons, accepted)
+        p_helped = self.surely_better(members, without, times) if used else 0.0
+        return Choice(members, without, used, p_helped, reasons, accepted)
+
+    def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
+        """The probability that one committee is better than the other."""
+        mean, error = self.gain(self.right(one), self.right(other), times)
+        return _normal_cdf(mean / error)
 
 
 def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:

@@ -103,7 +103,7 @@ def compare(
     check_words(prior, metric, problem.audit.classes)
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
-    encoders = find_encoders(encoder, problem, warnings)
+    encoders = find_encoders(encoder, problem, warnings, time_for_each)
     views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
     groups = _groups(views, methods)
     tried = {candidate.name: candidate for group in groups.values() for candidate in group}

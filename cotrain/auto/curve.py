@@ -98,10 +98,14 @@ def _repeat(
     place[features.labelled] = np.arange(len(features.labelled))
     correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
     sizes = []
+    start = time.perf_counter()
     for number, fold in enumerate(folds):
         held = place[fold.held]
         everything = board.together(members)[fold.repeat, held]
-        if time.perf_counter() > end or np.isnan(everything).any():  # the search did not come to this fold
+        if np.isnan(everything).any():  # the search did not come to this fold
+            return None
+        spent = time.perf_counter() - start
+        if start + spent * len(folds) / max(number, 1) > end:  # at this pace not all folds will be done
             return None
         parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
         matrices = features.of(fold.train, fold.unlabelled)
@@ -118,14 +122,14 @@ def projected_gain(labels_S: np.ndarray, scores_S: np.ndarray, now: int, more: i
     """What `more` labels add to the score beyond `now`, if the error goes on falling as b * labels^-c, 0 <= c <= 1.
 
     The line through the points in logarithms by least squares. Half a wrong row of `now` is added to each error, so
-    that no error at all has a logarithm.
+    that no error at all has a logarithm; and no more is promised than the last point leaves to gain.
     """
     x = np.log(labels_S)
     error = np.log(1 - scores_S + 0.5 / now)
     slope = ((x - x.mean()) * (error - error.mean())).sum() / ((x - x.mean()) ** 2).sum()
     slope = np.clip(-slope, 0.0, FASTEST)
     height = np.exp(error.mean() + slope * x.mean())
-    return float(height * (now**-slope - (now + more) ** -slope))
+    return float(min(height * (now**-slope - (now + more) ** -slope), 1 - scores_S[-1]))
 
 
 def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

@@ -245,11 +245,10 @@ def searched(values: Values) -> str:
     for candidate in values["candidates"]:
         sides[bool(candidate.get("unlabelled"))] += candidate["estimate"] is not None
     said = [f"{count(sides[0], 'learner')} on the labels alone"] if sides[0] else []
-    uses = "uses" if sides[1] == 1 else "use"
-    said += [f"{count(sides[1], 'learner')} that {uses} the unlabelled rows too"] if sides[1] else []
+    said += [f"{count(sides[1], 'learner')} on the unlabelled rows too"] if sides[1] else []
     folds = _setting(values, "folds")
-    judged = f", each judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
-    return f"{' and '.join(said) or 'No learner'} {'were' if sum(sides) > 1 else 'was'} tried{judged}."
+    judged = f"; each was judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
+    return f"{' and '.join(said) or 'no learner'}{judged}."
 
 
 def student(values: Values) -> str:

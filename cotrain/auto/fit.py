@@ -471,7 +471,8 @@ def _only(board: Board, choice: Choice, names: set[str]) -> Choice:
     own = [m for m, t in enumerate(board.trials) if t.candidate.name in names] or choice.supervised
     members = board.committee(own)
     used = any(board.trials[m].candidate.unlabelled for m in members)
-    return Choice(members, choice.supervised, used, choice.p_helped, choice.reasons, choice.accepted)
+    helped = board.surely_better(members, choice.supervised) if used else 0.0
+    return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
 
 
 def _already_good(board: Board, choice: Choice) -> bool:

@@ -185,14 +185,18 @@ def lines(values: Values) -> list[str]:
         ("student", findings.student(values)),
         ("test", findings.on_test_rows(values) if values["test"] else ""),
         ("more labels", findings.more_labels(values["curve"]) if values.get("curve") else ""),
-        ("label next", f"rows {listing(wanted)}" if wanted else ""),
-        ("suspicious", f"the labels of rows {listing(suspicious)}" if suspicious else ""),
+        ("label next", _rows(wanted) if wanted else ""),
+        ("suspicious", f"labels in {_rows(suspicious)}" if suspicious else ""),
         *(("warning", warning) for warning in warnings[:TOLD]),
         ("", f"and {len(warnings) - TOLD:,} more, in report.html" if len(warnings) > TOLD else ""),
         ("repeat", f"{values['command']} (seed {values['seed']}, {findings.duration(values['seconds'])})"),
     ]
     first = " ".join("".join(part[:3]) for part in findings.headline(values))
     return [first.translate(_TYPED), *(line for term, text in told if text for line in _hung(term, text))]
+
+
+def _rows(numbers: list[int]) -> str:
+    return f"row{'' if len(numbers) == 1 else 's'} {listing(numbers)}"
 
 
 def _shares(prior: Values, most: int = 6) -> str:

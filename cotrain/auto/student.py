@@ -140,8 +140,7 @@ def distil(
         kinds.append("linear on hashed words and characters")
     if deep is not None:
         with threadpool_limits(1):
-            net = _net(deep, target_NC, offset, seed)
-        weights |= net
+            weights |= _net(deep, target_NC, offset, seed)
         weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))
         kinds.append("net with one hidden layer")
     return Student(columns, views, classes, weights, " + ".join(kinds))

@@ -20,8 +20,9 @@ class Rollouts(Stream):
     """Each batch plays `horizon` steps in every environment.
 
     The stream holds the learners that it plays with: the one way back from learners to data. Episodes start from a
-    seed addressed by (seed, environment, episode) and actions are drawn by counter, so an environment is put back to where it
-    was by playing the present episode's actions again, whatever it is made of; it must be deterministic given its seed.
+    seed addressed by (seed, environment, episode) and actions are drawn by counter, so an environment is put back to
+    where it was by playing the present episode's actions again, whatever it is made of; it must be deterministic given
+    its seed.
 
     Args:
         make: makes one environment with gymnasium's `reset(seed=)` and `step(action)`; actions are discrete, an

@@ -149,7 +149,7 @@ class AudioView(View):
         raw = np.zeros(
             len(cells), [("statistics", np.float32, (_STATISTICS,)), ("log_mel", np.float16, (BANDS, PICTURE))]
         )
-        with progress("Reading sounds", len(cells)) as step:
+        with progress("Reading sounds" if len(cells) >= 200 else None, len(cells)) as step:
             for row, cell in enumerate(cells):
                 bands_FM = trim(log_mel(_wave(cell, folder, rate, f"Row {row}, column {column!r}"), rate))
                 raw["statistics"][row] = statistics(bands_FM)

@@ -47,7 +47,10 @@ def decode(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int]
         pixels[row] = _read(cells[row], folder, shape, f"Row {row}, column {column!r}")
         step()
 
-    with progress("Reading images", len(cells)) as step, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with (
+        progress("Reading images" if len(cells) >= 200 else None, len(cells)) as step,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):
         for _ in pool.map(fill, range(len(cells)), chunksize=64):
             pass
     _decoded[key] = pixels

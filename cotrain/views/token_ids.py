@@ -60,26 +60,33 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def word_vectors(ids_NT: np.ndarray, vocabulary: int, size: int, window: int = 5, seed: int = 0) -> np.ndarray:
-    """A vector for each id, float32 [V, size], from which words stand near which; zeros for ids 0 and 1.
+def word_vectors(
+    ids_NT: np.ndarray, vocabulary: int, size: int, window: int | None = None, smoothing: float = 0.75, seed: int = 0
+) -> np.ndarray:
+    """A vector for each id, float32 [V, size], from which words stand together; zeros for ids 0 and 1.
 
-    Positive pointwise mutual information of words at most `window` places apart, factorized; each of the `size` numbers
-    has a standard deviation of 1 over the vocabulary.
+    Positive pointwise mutual information of words at most `window` places apart (None: in the same text), factorized;
+    scaled to a standard deviation of 1 over all numbers.
 
-    Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization", section 4.
+    Args:
+        smoothing: exponent of the frequency of the second word, 0..1; below 1 rare words weigh less.
+
+    Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization", section 4; smoothing: Levy,
+    Goldberg & Dagan 2015, "Improving distributional similarity with lessons learned from word embeddings", section 3.2.
     """
     pairs: sparse.csr_matrix = sparse.csr_matrix((vocabulary, vocabulary))
-    for distance in range(1, min(window, ids_NT.shape[1] - 1) + 1):
+    furthest = ids_NT.shape[1] - 1
+    for distance in range(1, 1 + (furthest if window is None else min(window, furthest))):
         left, right = ids_NT[:, :-distance].ravel(), ids_NT[:, distance:].ravel()
         known = (left > UNKNOWN) & (right > UNKNOWN)
         ones = np.ones(known.sum())
         pairs = pairs + sparse.csr_matrix((ones, (left[known], right[known])), shape=pairs.shape)
     pairs = (pairs + pairs.T).tocoo()
     count = np.asarray(pairs.sum(0)).ravel()
-    information = np.log(pairs.data * count.sum() / (count[pairs.row] * count[pairs.col]))
+    smooth = count**smoothing
+    information = np.log(pairs.data * smooth.sum() / (count[pairs.row] * smooth[pairs.col]))
     table = sparse.csr_matrix((np.maximum(information, 0), (pairs.row, pairs.col)), shape=pairs.shape)
     u, s, _ = randomized_svd(table, size, random_state=seed)
-    vectors = u * np.sqrt(s)
-    vectors /= np.maximum(vectors[count > 0].std(0), 1e-12)
+    vectors = u * s
     vectors[count == 0] = 0
-    return vectors.astype(np.float32)
+    return (vectors / max(vectors[count > 0].std(), 1e-12)).astype(np.float32)

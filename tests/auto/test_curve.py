@@ -62,9 +62,10 @@ def test_projection_at_its_limits():
     labels = np.array([10.0, 20.0, 40.0])
     assert projected_gain(labels, np.full(3, 0.8), 40) == pytest.approx(0.0, abs=1e-12)
     assert projected_gain(labels, np.array([0.9, 0.8, 0.7]), 40) == pytest.approx(0.0, abs=1e-12)  # no loss is promised
-    steep = projected_gain(labels, np.array([0.0, 0.9, 1.0]), 40)
-    assert 0 < steep < 1  # no error falls faster than 1 / labels
+    steep = projected_gain(labels, np.array([0.0, 0.9, 0.999]), 40)
+    assert 0 < steep <= 0.001 + 1e-9
     assert projected_gain(labels, np.ones(3), 40) == pytest.approx(0.0, abs=1e-12)
+    assert projected_gain(labels, np.array([0.8, 0.9, 1.0]), 40) == 0.0  # nothing is left to gain
 
 
 def test_projection_grows_with_the_labels_to_come():

@@ -286,12 +286,12 @@ def test_scales_by_hand():
 
 @pytest.mark.slow
 def test_ten_thousand_small_images_in_seconds():
-    from time import perf_counter
+    from time import process_time  # other work on the machine does not count
 
     torch.set_num_threads(1)
     images = np.random.default_rng(0).integers(0, 256, (10_000, 28, 28), np.uint8)
     view = PatchView(("picture",))
-    begun = perf_counter()
+    begun = process_time()
     raw = view.extract(cells(images))
     view.fit(raw).transform(raw)
-    assert perf_counter() - begun < 30
+    assert process_time() - begun < 30

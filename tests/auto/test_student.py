@@ -1,0 +1,187 @@
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from cotrain.auto.columns import Columns
+from cotrain.auto.fit import fit
+from cotrain.auto.student import PARAMETERS, Student, distil, soft_regression, student_views
+from cotrain.errors import InputError
+from cotrain.views.table import ScaledView
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "predict.md"
+
+
+@pytest.fixture(scope="module")
+def texts(reviews):
+    return fit(reviews(rows=120), target="label", method="naive-bayes,emnb", encoder="none", jobs=1)
+
+
+@pytest.fixture(scope="module")
+def mixed(reviews, measures):
+    table = measures(rows=80).drop(columns="kind").assign(review=reviews(rows=80)["review"])
+    table["label"] = reviews(rows=80)["label"]
+    return fit(table, target="label", text="review", method="logistic", encoder="none", jobs=1), table
+
+
+def test_the_student_says_what_the_committee_says(texts, mixed, reviews):
+    fresh = reviews(rows=200, labelled=200, seed=5)
+    same = texts.student.predict(fresh) == texts.model.predict(fresh)
+    assert same.mean() > 0.95
+    assert texts.report["student"]["agreement"] >= 0.9
+    result, table = mixed
+    assert (result.student.predict(table) == result.model.predict(table)).mean() > 0.85
+
+
+def test_the_student_comes_back_from_its_folder_as_it_was(texts, mixed, reviews, tmp_path):
+    for name, result, table in (("a", texts, reviews(seed=1)), ("b", *mixed)):
+        result.student.save(tmp_path / name)
+        again = Student.load(tmp_path / name)
+        np.testing.assert_array_equal(again.predict_proba(table), result.student.predict_proba(table))
+        assert (again.kind, again.classes, again.parameters) == (
+            result.student.kind,
+            ["bad", "good"],
+            result.student.parameters,
+        )
+        np.testing.assert_allclose(again.predict_proba(table).sum(1), 1, rtol=1e-5)
+
+
+def test_what_the_report_says_of_the_student_is_so(texts):
+    said, student = texts.report["student"], texts.student
+    assert said["kind"] == student.kind == "linear on hashed words and characters"
+    assert said["parameters"] == sum(w.size for w in student.weights.values()) == student.parameters
+    arrays = [*student.weights.values(), *(a for view in student.views.values() for a in view.learned.values())]
+    assert said["bytes"] == sum(array.nbytes for array in arrays)
+    assert said["rows_per_second"] > 100
+    assert 0 <= said["estimate"] <= texts.report["chosen"]["estimate"]
+
+
+ODD = [
+    "the film was GREAT, lovely music and sunny people",
+    "ＡＷＦＵＬ dull—boring; 3.5 stars??",
+    "naïve café ﬁlm",
+    "多么 好的 电影",
+    "",
+    "   ",
+    "one",
+    "x" * 30_000,
+    "nasty\n\ttown\u00a0grim\u2003bleak",
+    "joyful\0happy",
+    "don't re-watch it's ok",
+]
+
+
+def test_the_predictor_of_the_guide_agrees_with_the_real_one(texts, tmp_path):
+    """The format is documented by a program of thirty lines; here it runs."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (code,) = [block for block in blocks if "def predict" in block]
+    guide: dict = {}
+    exec(code, guide)
+    texts.student.save(tmp_path)
+    expected = texts.student.predict_proba(pd.DataFrame({"review": ODD}))
+    for text, row in zip(ODD, expected, strict=True):
+        found = guide["predict"](tmp_path, text)
+        assert list(found) == ["bad", "good"]
+        np.testing.assert_allclose(list(found.values()), row, atol=1e-5, err_msg=text[:40])
+
+
+def test_soft_regression_with_sure_targets_is_logistic_regression():
+    rng = np.random.default_rng(0)
+    x = sparse.random(200, 12, 0.5, random_state=0, format="csr", dtype=np.float32)
+    y = (np.asarray(x @ rng.normal(size=(12, 3))) + rng.gumbel(size=(200, 3))).argmax(1)
+    weights, bias = soft_regression(x, np.eye(3)[y], penalty=0.3)
+    known = LogisticRegression(C=1 / 0.3, tol=1e-8, max_iter=2_000).fit(x, y)
+    soft = np.exp(x @ weights + bias)
+    np.testing.assert_allclose(soft / soft.sum(1, keepdims=True), known.predict_proba(x), atol=0.01)
+
+
+def test_soft_regression_takes_probabilities():
+    """Rows that are all alike: the best answer is the mean of their targets."""
+    x = sparse.csr_matrix(np.ones((4, 1), np.float32))
+    weights, bias = soft_regression(x, np.array([[0.9, 0.1], [0.5, 0.5], [0.7, 0.3], [0.7, 0.3]]))
+    soft = np.exp(weights[0] + bias)
+    np.testing.assert_allclose(soft / soft.sum(), [0.7, 0.3], atol=1e-3)
+
+
+def test_a_net_learns_what_no_line_can_and_stays_small():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
+    wanted = np.eye(2)[(x[:, 0] * x[:, 1] > 0).astype(int)]
+    columns = Columns("y", number=("a", "b"))
+    student = distil({}, [5 + 3 * x], wanted, columns, ["n", "p"], 0, 5.0)
+    said = student.logits([5 + 3 * x]).argmax(1)
+    assert (said == wanted.argmax(1)).mean() > 0.93
+    assert student.kind == "net with one hidden layer"
+    assert student.parameters < PARAMETERS
+    again = distil({}, [5 + 3 * x], wanted, columns, ["n", "p"], 0, 5.0)
+    np.testing.assert_array_equal(student.logits([x]), again.logits([x]))
+    other = distil({}, [5 + 3 * x], wanted, columns, ["n", "p"], 1, 5.0)
+    assert (student.logits([x]) != other.logits([x])).any()
+
+
+def test_the_logits_of_text_and_numbers_add_up():
+    rng = np.random.default_rng(0)
+    wide, deep = sparse.random(50, 30, 0.3, random_state=0, format="csr"), rng.normal(size=(50, 3)).astype(np.float32)
+    wanted = rng.dirichlet([1, 1], 50)
+    student = distil({}, [wide, deep], wanted, Columns("y"), ["a", "b"], 0, 5.0)
+    w = student.weights
+    hidden = np.maximum(deep @ w["hidden"] + w["hidden_bias"], 0)
+    expected = w["bias"] + wide @ w["linear"].astype(np.float32) + hidden @ w["out"]
+    np.testing.assert_allclose(student.logits([wide, deep]), expected, rtol=1e-4, atol=1e-5)
+    assert w["linear"].dtype == np.float16
+
+
+def test_many_columns_do_not_make_a_large_net():
+    x = np.random.default_rng(0).normal(size=(40, 5_000)).astype(np.float32)
+    student = distil({}, [x], np.eye(2)[np.arange(40) % 2], Columns("y"), ["a", "b"], 0, 1.0)
+    assert student.parameters < 1.1 * PARAMETERS
+
+
+def test_the_student_gets_small_views_and_no_encoder():
+    views = {"table": ScaledView(("n",)), "encoder of 'text'": ScaledView(("n",)), "patches": ScaledView(("n",))}
+    columns = Columns("label", text=("text",), number=("n",))
+    assert list(student_views(views, columns, 2)) == ["words", "characters", "table"]
+    few, many = (student_views({}, columns, classes)["words"].settings["most"] for classes in (2, 100))
+    assert few == 40_000
+    assert many == 2_000
+
+
+@pytest.mark.parametrize("name", ["student.json", "weights.npz", "view0.npz"])
+def test_a_damaged_or_hostile_student_is_refused(texts, tmp_path, name):
+    texts.student.save(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    marker = tmp_path / "marker"
+
+    class Marker:
+        def __reduce__(self):
+            return Path.touch, (marker,)
+
+    for content in (b"", whole[: len(whole) // 2], pickle.dumps(Marker()), b"PK\x03\x04 nonsense"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(name)):
+            Student.load(tmp_path)
+    if name.endswith("npz"):
+        np.savez(tmp_path / name, linear=np.array([Marker()], dtype=object))
+        with pytest.raises(InputError, match=re.escape(name)):
+            Student.load(tmp_path)
+    assert not marker.exists()
+    with pytest.raises(InputError, match=r"no student\.json"):
+        Student.load(tmp_path / "nowhere")
+
+
+def test_the_description_is_plain_json(texts, tmp_path):
+    texts.student.save(tmp_path)
+    about = json.loads((tmp_path / "student.json").read_text())
+    assert set(about) == {"format", "version", "kind", "columns", "classes", "views"}
+    assert about["format"] == 1
+    assert [view["class"] for view in about["views"].values()] == [
+        "cotrain.views.text:WordView",
+        "cotrain.views.text:CharacterView",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["student.json", "view0.npz", "view1.npz", "weights.npz"]
