@@ -206,7 +206,7 @@ def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float =
     """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together."""
     count = worth / (value**2).sum()
     low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
-    return Estimate(score, float(low), float(high))
+    return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
 
 
 def _kappa(one: np.ndarray, two: np.ndarray, classes: int) -> float:

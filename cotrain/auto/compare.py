@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cotrain.auto.candidates import Candidate, candidates, named
+from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
 from cotrain.auto.features import Features
 from cotrain.auto.fit import (
     Evidence,
-    Metric,
     Problem,
     Test,
     check_words,
@@ -26,9 +25,11 @@ from cotrain.auto.fit import (
     load,
     make_board,
     may_ask,
+    pick,
     read_test,
     score,
     seconds,
+    weigh,
 )
 from cotrain.auto.search import Clock
 from cotrain.auto.trial import Trial
@@ -78,7 +79,7 @@ def compare(
     unlabelled: str | None = None,
     budget: str | float = "3m",
     prior: str = "auto",
-    metric: Metric = "auto",
+    metric: str = "auto",
     encoder: str | Sequence[str] = "auto",
     jobs: int = 2,
     **columns: Any,
@@ -106,69 +107,82 @@ def compare(
     encoders = find_encoders(encoder, problem, warnings, time_for_each)
     views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
     groups = _groups(views, methods)
-    tried = {candidate.name: candidate for group in groups.values() for candidate in group}
-    tried |= {candidate.name: candidate for candidate in candidates(views) if not candidate.unlabelled}
+    tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
     features = Features(views.views, problem.frame, problem.y)
     asked = may_ask(problem, warnings)
     values: dict[str, list[float | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
-    measure: str = metric
     with threadpool_limits(max(1, jobs)):
         for seed in numbers:
             clock = Clock(time_for_each)
-            every = list(tried.values())
-            seen = gather(problem, features, every, asked, prior, measure, seed, clock, max(1, jobs), warnings)
-            measure = seen.metric  # of the first seed, for all
+            seen = gather(problem, features, tried, asked, prior, metric, seed, clock, max(1, jobs), warnings)
+            metric = seen.metric  # of the first seed, for all
             for name, group in groups.items():
-                own = _of(seen, group)
-                spent[name] += sum(trial.seconds for trial in own)
-                values[name].append(_value(own, name == AUTO, asked, seen, problem, features, checked, seed))
-    lines = [_line(name, values[name], spent[name] / len(numbers), len(group)) for name, group in groups.items()]
+                trials = group.trials(seen)
+                spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
+                values[name].append(_value(group, trials, seen, asked, prior, problem, features, checked, seed))
+    lines = [_line(name, values[name], spent[name] / len(numbers), len(group.own)) for name, group in groups.items()]
     rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled)}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"
-    return Comparison(lines, numbers, measure, scored, rows, list(dict.fromkeys(warnings)))
+    return Comparison(lines, numbers, metric, scored, rows, list(dict.fromkeys(warnings)))
 
 
-def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, list[Candidate]]:
-    """The learners of each method. Raises InputError for a method that does not exist for these views."""
-    known = {AUTO: candidates(views)} | named(views)
+@dataclass(frozen=True)
+class Group:
+    """A method's learners by name, and all that `fit` tries with that method."""
+
+    name: str
+    own: set[str]
+    tried: list[Candidate]
+
+    def trials(self, seen: Evidence) -> list[Trial]:
+        """What came of its candidates."""
+        names = {candidate.name for candidate in self.tried}
+        return [trial for trial in seen.trials if trial.candidate.name in names]
+
+
+def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, Group]:
+    """Raises InputError for a method that does not exist for these views."""
+    known = [AUTO, *named(views)]
     wanted = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise InputError(f"There is no method {unknown[0]!r} for this table; there are {', '.join(known)}.")
-    return {name: known[name] for name in wanted}
-
-
-def _of(seen: Evidence, group: Sequence[Candidate]) -> list[Trial]:
-    """The trials of these candidates that came to an end."""
-    names = {candidate.name for candidate in group}
-    return [trial for trial in seen.board.trials if trial.candidate.name in names]
+    groups = {}
+    for name in wanted:
+        tried, own = pick(views, None if name == AUTO else name)
+        groups[name] = Group(name, own, tried)
+    return groups
 
 
 def _value(
-    own: list[Trial],
-    auto: bool,
-    asked: bool,
+    group: Group,
+    trials: list[Trial],
     seen: Evidence,
+    asked: bool,
+    prior: str,
     problem: Problem,
     features: Features,
     test: Test | None,
     seed: int,
 ) -> float | None:
-    """A method's score with one seed."""
-    if not own or (auto and all(trial.candidate.unlabelled for trial in own)):
+    """A method's score with one seed, as `fit` would come to it."""
+    own = [trial for trial in trials if trial.candidate.name in group.own and trial.estimator is not None]
+    if not own:
         return None
+    auto = group.name == AUTO
+    found = weigh(trials, problem, asked, prior, seen.metric, seen.folds)
     if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
         own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
-    board = make_board(own, problem, seen.prior.shares, seen.metric)
-    if test is None:
-        found = bootstrap(board, asked and auto, seed)[0]
-        return found if np.isfinite(found) else board.score(board.right(board.choose(unlabelled=asked).members))
+    board = make_board(own, problem, found.prior.shares, found.metric)
     members = board.choose(unlabelled=asked and auto).members
+    if test is None:
+        corrected = bootstrap(board, asked and auto, seed)[0]
+        return corrected if np.isfinite(corrected) else board.score(board.right(members))
     everything = features.of(features.labelled, features.unlabelled)
-    model = committee(board, members, everything, problem, seen.prior.shares, seen.metric)
-    return score(model.probabilities(test.frame, test.folder), test.y, seen.metric)
+    model = committee(board, members, everything, problem, found.prior.shares, found.metric)
+    return score(model.probabilities(test.frame, test.folder), test.y, found.metric)
 
 
 def _line(method: str, values: list[float | None], spent: float, learners: int) -> Line:

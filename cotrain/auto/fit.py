@@ -374,14 +374,20 @@ def gather(
     Raises:
         InputError: nothing can be held out, or no learner could be trained.
     """
-    classes = problem.audit.classes
-    counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
     folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
     trials = search(
         tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(_warn_first, warnings)
     )
+    return weigh(trials, problem, asked, prior, metric, len(folds))
+
+
+def weigh(trials: list[Trial], problem: Problem, asked: bool, prior: str, metric: str, folds: int) -> Evidence:
+    """What follows from trials. Raises InputError if none of a learner on labelled rows came to an end."""
+    classes = problem.audit.classes
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
     running = [t for t in trials if t.estimator is not None]
     if all(t.candidate.unlabelled for t in running):
         raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
@@ -389,7 +395,7 @@ def gather(
     found = _shares_of_unlabelled(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
-    return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, len(folds))
+    return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, folds)
 
 
 def _warn_first(warnings: list[str], text: str) -> None:

@@ -1,8 +1,8 @@
 """A view: one way to turn some columns of a table into features.
 
 A view works in two halves. `extract` looks at each row alone, learns nothing and is done once for all rows. `fit`
-learns from the extracted rows without labels, `transform` makes features. So cross-validation repeats only the second half,
-and rows that are held out never reach a `fit`.
+learns from the extracted rows without labels, `transform` makes features. So cross-validation repeats only the
+second half, and rows that are held out never reach a `fit`.
 Legend: N rows, D features.
 """
 

@@ -42,8 +42,7 @@ def reviews() -> Callable[..., pd.DataFrame]:
 
     def make(rows: int = 60, labelled: int = 16, seed: int = 0) -> pd.DataFrame:
         rng = np.random.default_rng(seed)
-        y = rng.permutation(np.arange(rows) % 2)
-        y[:labelled] = np.arange(labelled) % 2
+        y = np.arange(rows) % 2
         texts = [
             " ".join(rng.permutation([*rng.choice(REST, 6), *rng.choice(GOOD if label else BAD, 2, replace=False)]))
             for label in y

@@ -173,7 +173,8 @@ def test_unlabelled_rows_may_speak_for_learners_that_agree_on_other_views():
 def test_intervals_are_jeffreys_and_never_have_zero_width(score, rows):
     found = interval(score, np.full(rows, 1 / rows))
     low, high = beta.ppf([0.05, 0.95], score * rows + 0.5, (1 - score) * rows + 0.5)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.low, found.high) == (pytest.approx(min(low, score)), pytest.approx(max(high, score)))
+    assert found.low <= found.estimate <= found.high
     assert found.high - found.low > 0.1
     wider = interval(score, np.full(rows, 1 / rows), worth=0.5)
     assert wider.high - wider.low > found.high - found.low

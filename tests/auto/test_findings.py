@@ -171,8 +171,8 @@ def test_the_test_rows_in_words():
 
 def test_what_was_tried_in_words():
     assert searched(example()) == (
-        "1 learner on the labels alone and 3 learners on the unlabelled rows too; each was judged on labelled rows that "
-        "it had not seen (10 folds)."
+        "1 learner on the labels alone and 3 learners on the unlabelled rows too; each was judged on labelled rows "
+        "that it had not seen (10 folds)."
     )
     assert searched(example(candidates=[ALONE], settings={})) == "1 learner on the labels alone."
     assert searched(example(candidates=[], settings={})) == "no learner."

@@ -138,7 +138,7 @@ def test_the_rows_to_label_next_have_no_label(done, reviews):
 
 
 def test_a_planted_wrong_label_is_found(reviews):
-    table = reviews(rows=100, labelled=60)
+    table = reviews(rows=160, labelled=140)
     table.loc[7, "label"] = "bad" if table.loc[7, "label"] == "good" else "good"
     result = fit(table, target="label", method="naive-bayes", **FAST)
     first = result.report["suspicious"][0]
@@ -190,16 +190,16 @@ def test_the_order_of_rows_and_columns_changes_nothing(reviews, measures, kind):
     assert said[0] == said[1]
 
 
-def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(measures):
-    table = measures(rows=30, labelled=30)
-    one = fit(table, target="kind", **FAST)
-    other = fit(table, target="kind", method="supervised", **FAST)
+def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(reviews):
+    table = reviews(rows=40, labelled=40)
+    one = fit(table, target="label", **FAST)
+    other = fit(table, target="label", method="supervised", **FAST)
     assert one.report["chosen"]["members"] == other.report["chosen"]["members"]
     assert not one.report["used_unlabelled"]
     assert one.report["p_helped"] == 0
     assert one.report["chosen"]["estimate"] == one.report["supervised"]["estimate"]
     assert not any(row["unlabelled"] for row in one.report["candidates"])
-    fresh = measures(rows=50, seed=4)
+    fresh = reviews(rows=50, seed=4)
     np.testing.assert_array_equal(one.model.predict_proba(fresh), other.model.predict_proba(fresh))
     np.testing.assert_array_equal(one.student.predict_proba(fresh), other.student.predict_proba(fresh))
 
@@ -222,7 +222,7 @@ class SpyView(View):
 
 
 @pytest.mark.parametrize("group", [(), ("speaker",)])
-@pytest.mark.parametrize("rows", [60, 300])
+@pytest.mark.parametrize("rows", [90, 300])
 def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group, rows):
     """The whole of `fit`, with a view and learners that remember what they saw."""
     table = measures(rows=rows, labelled=20)
@@ -259,18 +259,19 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group
 # What is asked for
 
 
-def test_groups_stay_on_one_side(measures):
+def test_groups_stay_on_one_side():
     """Numbers that tell the speaker, and speakers that tell the class: only folds by speaker see through that."""
     rng = np.random.default_rng(0)
-    speakers = np.repeat(np.arange(12), 8)
-    place = rng.uniform(-50, 50, (12, 2))[speakers] + rng.normal(size=(96, 2))
+    speakers = np.repeat(np.arange(8), 10)
+    angle = 2 * np.pi * speakers / 8
+    place = 20 * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(size=(80, 2))
     table = pd.DataFrame(place, columns=["a", "b"]).assign(
         speaker=[f"s{s}" for s in speakers], kind=np.where(speakers % 2, "x", "y")
     )
     apart = fit(table, target="kind", group="speaker", method="kernel", **FAST)
     together = fit(table, target="kind", drop="speaker", method="kernel", **FAST)
     assert together.report["chosen"]["estimate"] > 0.95
-    assert apart.report["chosen"]["estimate"] < 0.75
+    assert apart.report["chosen"]["estimate"] < 0.6
     assert [part["name"] for part in apart.report["slices"]] == []  # no group has 20 labelled rows
 
 

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+
+from cotrain.auto.audit_labels import audit_labels
+from cotrain.auto.compare import compare
+from cotrain.auto.fit import fit
+from cotrain.errors import InputError
+
+FAST = {"encoder": "none", "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def table(reviews):
+    return reviews(rows=120)
+
+
+def test_methods_stand_side_by_side_over_seeds(table):
+    found = compare(table, target="label", methods="naive-bayes,emnb", seeds=3, **FAST)
+    assert [line.method for line in found.lines] == ["naive-bayes", "emnb"]
+    assert [line.learners for line in found.lines] == [1, 3]
+    assert found.seeds == [0, 1, 2]
+    assert (found.metric, found.scored) == ("accuracy", "held-out labelled rows")
+    assert found.rows == {"labelled": 16, "unlabelled": 104, "test": 0}
+    for line in found.lines:
+        assert line.mean == pytest.approx(np.mean(line.values))
+        assert line.sd == pytest.approx(np.std(line.values, ddof=1))
+        assert line.worst == min(line.values)
+        assert line.seconds >= 0
+    assert json.loads(json.dumps(found.to_dict()))["lines"][0]["method"] == "naive-bayes"
+
+
+def test_it_says_what_fit_says(table):
+    """With one seed the score of "auto" is the bias-corrected one of the report."""
+    held_out = compare(table, target="label", methods=["auto"], seeds=[4], **FAST)
+    report = fit(table, target="label", seed=4, **FAST).report
+    assert held_out.lines[0].values == [pytest.approx(report["chosen"]["estimate"])]
+
+
+def test_on_a_test_table_it_scores_the_model_that_fit_would_give(table, reviews):
+    test = reviews(rows=80, labelled=80, seed=3)
+    found = compare(table, target="label", methods="naive-bayes,emnb", seeds=2, test=test, **FAST)
+    assert found.scored == "the test table"
+    assert found.rows["test"] == 80
+    for line in found.lines:
+        for seed, value in enumerate(line.values):
+            report = fit(table, target="label", method=line.method, seed=seed, test=test, **FAST).report
+            assert value == pytest.approx(report["test"]["chosen"])
+
+
+def test_the_same_seeds_give_the_same_scores(table):
+    one, other = (compare(table, target="label", methods="naive-bayes", seeds=2, **FAST) for _ in range(2))
+    assert one.lines[0].values == other.lines[0].values
+
+
+def test_one_seed_has_no_deviation(table):
+    (line,) = compare(table, target="label", methods="naive-bayes", seeds=1, **FAST).lines
+    assert line.sd is None
+
+
+def test_what_found_no_time_has_no_score(table):
+    found = compare(table, target="label", methods="naive-bayes,emnb", seeds=1, budget="0.001s", **FAST)
+    assert found.lines[1].mean is None
+    assert found.lines[1].values == [None]
+    assert any("time budget" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"methods": "magic"}, "There is no method 'magic' for this table; there are auto, supervised"),
+        ({"methods": ""}, "There is no method ''"),
+        ({"seeds": 0}, "--seeds is a number of seeds, 1 or more"),
+        ({"prior": "bad:1"}, "the classes are bad, good"),
+        ({"target": "nothing"}, "There is no column 'nothing'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(table, settings, words):
+    with pytest.raises(InputError) as error:
+        compare(table, **({"target": "label", "methods": "naive-bayes"} | FAST | settings))
+    assert words in str(error.value)
+
+
+def test_labels_in_doubt_are_listed_with_their_rows(reviews):
+    table = reviews(rows=170, labelled=160)
+    table.loc[7, "label"] = "bad" if table.loc[7, "label"] == "good" else "good"
+    table.loc[20, "review"] = table.loc[30, "review"]
+    table.loc[[20, 30], "label"] = ["good", "bad"]
+    table.loc[100, "review"] = table.loc[110, "review"].upper()
+    table.loc[100, "label"] = table.loc[110, "label"]
+    found = audit_labels(table, target="label", **FAST)
+    assert found.suspicious[0]["row"] in (8, 21, 31)
+    assert 8 in [entry["row"] for entry in found.suspicious]
+    (conflict,) = found.conflicts
+    assert conflict == {"rows": [21, 31], "where": ["row 21", "row 31"], "labels": ["good", "bad"]}
+    assert (found.duplicates, found.near_duplicates) == (1, 1)
+    assert sum(found.counts.values()) == 160
+    assert found.unlabelled == 10
+    assert len(audit_labels(table, target="label", most=1, **FAST).suspicious) <= 1
+    json.dumps(found.to_dict())
+
+
+def test_clean_labels_are_not_doubted(measures):
+    table = measures(rows=60, labelled=60)
+    table["size"] += 20 * (table["kind"] == "b")
+    found = audit_labels(table, target="kind", budget="5s", **FAST)
+    assert found.suspicious == []
+    assert found.conflicts == []
