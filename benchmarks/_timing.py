@@ -34,3 +34,6 @@ def over(times: Times, name: str, base: str) -> dict[str, float]:
         "share by median": median(one) / middle - 1,
         "share by paired differences": paired / middle,
     }
+
+
+# ruff: noqa: E501

@@ -21,16 +21,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from _timing import interleaved, over  # noqa: E402
-from torch import Tensor, nn, optim  # noqa: E402
+import torch
+import torch.nn.functional as F
+from _timing import interleaved, over
+from torch import Tensor, nn, optim
 
-from cotrain import __version__, recipe, show  # noqa: E402
-from cotrain.engine import fit  # noqa: E402
-from cotrain.learner import Learner  # noqa: E402
-from cotrain.methods.peers.mutual_learning import MutualLearning  # noqa: E402
-from cotrain.stream import Rows  # noqa: E402
+from cotrain import __version__, recipe, show
+from cotrain.engine import fit
+from cotrain.learner import Learner
+from cotrain.methods.peers.mutual_learning import MutualLearning
+from cotrain.stream import Rows
 
 Program = Callable[[int], None]
 RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "engine.json"
@@ -228,3 +228,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+# ruff: noqa: E501

@@ -18,6 +18,7 @@ from cotrain.auto.fit import (
     Evidence,
     Problem,
     Test,
+    already_good,
     check_words,
     committee,
     find_encoders,
@@ -176,12 +177,14 @@ def _value(
     if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
         own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
     board = make_board(own, problem, found.prior.shares, found.metric)
-    members = board.choose(unlabelled=asked and auto).members
+    choice = board.choose(unlabelled=asked and auto)
+    if choice.used_unlabelled and already_good(board, choice):
+        choice = board.choose(unlabelled=False)
     if test is None:
-        corrected = bootstrap(board, asked and auto, seed)[0]
-        return corrected if np.isfinite(corrected) else board.score(board.right(members))
+        corrected = bootstrap(board, asked and auto, seed)[0 if choice.used_unlabelled else 1]
+        return corrected if np.isfinite(corrected) else board.score(board.right(choice.members))
     everything = features.of(features.labelled, features.unlabelled)
-    model = committee(board, members, everything, problem, found.prior.shares, found.metric)
+    model = committee(board, choice.members, everything, problem, found.prior.shares, found.metric)
     return score(model.probabilities(test.frame, test.folder), test.y, found.metric)
 
 

@@ -270,7 +270,7 @@ def _fit(
     choice = board.choose(unlabelled=asked)
     if method is not None:
         choice = _only(board, choice, own)
-    if method is None and _already_good(board, choice) and choice.used_unlabelled:
+    if method is None and already_good(board, choice) and choice.used_unlabelled:
         choice = board.choose(unlabelled=False)
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
 
@@ -481,7 +481,7 @@ def _only(board: Board, choice: Choice, names: set[str]) -> Choice:
     return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
 
 
-def _already_good(board: Board, choice: Choice) -> bool:
+def already_good(board: Board, choice: Choice) -> bool:
     score = board.score(board.right(choice.supervised))
     return bool(score >= 0.98 and interval(score, board.value, worth=WORTH).low >= 0.95)
 
