@@ -12,6 +12,7 @@ import pandas as pd
 from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
+LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
 
 class _Cells(View):
@@ -28,7 +29,7 @@ class _Cells(View):
         cells = np.empty((len(frame), len(self.columns)), dtype=object)
         for place, column in enumerate(self.number):
             values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-            cells[:, place] = np.where(np.isfinite(values), values, np.nan)
+            cells[:, place] = np.where(np.isfinite(values), values.clip(-LARGEST, LARGEST), np.nan)
         for place, column in enumerate(self.category, start=len(self.number)):
             cells[:, place] = frame[column].fillna("").astype(str).to_numpy(dtype=object)
         return cells

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cotrain.views.table import MOST_CATEGORIES, ScaledView, TreeView
 
@@ -67,6 +68,17 @@ def test_infinities_count_as_missing_and_constants_vanish():
     features = view.fit(raw).transform(raw)
     assert np.isfinite(features).all()
     assert (features[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("huge", [1.4e307, -1.4e307, 1e38])
+@pytest.mark.parametrize("kind", [ScaledView, TreeView])
+def test_huge_numbers_stay_finite_and_keep_their_side(kind, huge):
+    frame = pd.DataFrame({"x": [huge] * 12 + [1.0]})
+    view = kind(["x"])
+    raw = view.extract(frame)
+    features = view.fit(raw).transform(raw)
+    assert np.isfinite(features).all()
+    assert np.sign(features[0, 0] - features[-1, 0]) == np.sign(huge)
 
 
 def test_trees_see_the_numbers_as_they_are():
