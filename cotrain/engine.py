@@ -135,6 +135,9 @@ def step(learners: Mapping[str, Learner], pending: Pending) -> None:
     """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
     for mean in pending.sent:
         mean.wait()
+    for learner in learners.values():
+        if learner.is_sharded:
+            learner.free()  # what a forward pass left gathered would outlive the step and be stale
     for name, learner in pending.owners.items():
         if learner.rule is not None:
             apart = pending.apart.get(name)
@@ -289,7 +292,7 @@ def fit(
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
-            the method needs the whole batch; the checkpoint in `out` is of another run; the ranks are in different ones.
+            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two.
         CotrainError: a loss is not finite; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
@@ -491,6 +494,9 @@ def _train(
     clear(learners)
     parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
     for part in parts:
+        if microbatches > 1:
+            for learner in learners.values():
+                learner.hold(part is not parts[-1])
         with autocast(precision, device):
             losses = method.step(learners, part, memory)
         shares = losses if microbatches == 1 else _shares(losses, microbatches)

@@ -108,6 +108,17 @@ class Learner:
     def is_sharded(self) -> bool:
         return self.placement in ("fsdp", "hsdp") and place.ranks() > 1
 
+    def hold(self, held: bool) -> None:
+        """Keep a sharded net's gradients on this rank, or let the backward passes to come send them."""
+        if self.is_sharded:
+            self.net.set_requires_gradient_sync(not held)  # type: ignore[operator]
+
+    def free(self) -> None:
+        """Let go of the gathered parameters of a sharded net."""
+        from cotrain import shard
+
+        shard.free(self.net)
+
     @property
     def leaves_are_gathered(self) -> bool:
         """Whether the net was sharded before the optimizer was made."""
@@ -115,7 +126,7 @@ class Learner:
 
     def _place(self) -> None:
         if self.placement != "local":
-            place.copy_from([*self.net.parameters(), *self.net.buffers()])
+            place.copy_from([*self.net.parameters(), *self.net.buffers()], group=place.here().along("data"))
         self.averaged = self.placement in ("auto", "ddp") and self.factory is not None
         if not self.is_sharded:
             return

@@ -256,6 +256,16 @@ def everywhere(value: Any) -> list[Any]:
     return said
 
 
+def along_data(value: Any) -> list[Any]:
+    """As `everywhere`, of the ranks that share the rows of a batch."""
+    place = here()
+    if place.ranks == 1:
+        return [value]
+    said: list[Any] = [None] * place.ranks
+    dist.all_gather_object(said, value, group=place.along("data"))
+    return said
+
+
 def copy_from(tensors: Sequence[Tensor], rank: int = 0, group: dist.ProcessGroup | None = None) -> None:
     """Every process of a group (of the run, if none is given) gets the tensors of its `rank`-th, in place."""
     if dist.is_initialized() and dist.get_world_size(group) > 1:

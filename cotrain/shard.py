@@ -65,11 +65,20 @@ def leaves(net: nn.Module) -> list[nn.Parameter]:
     return found
 
 
-def parts(net: nn.Module) -> list[Tensor]:
-    """This rank's parts of the parameters, and the buffers; what a forward pass left gathered is freed first."""
+def free(net: nn.Module) -> None:
+    """Let go of what a forward pass left gathered; costs nothing where nothing is.
+
+    A forward pass that no backward pass follows leaves some units gathered, and the next one would use them as they
+    are, whatever the optimizer did to the shards in between.
+    """
     for module in net.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+def parts(net: nn.Module) -> list[Tensor]:
+    """This rank's parts of the parameters, and the buffers."""
+    free(net)
     return [local(tensor) for tensor in (*net.parameters(), *net.buffers())]
 
 
