@@ -344,6 +344,36 @@ def run(
         raise SystemExit(3)
 
 
+@app.command
+def launch(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    nproc: int = 1,
+    nnodes: int = 1,
+    rendezvous: str | None = None,
+    max_restarts: int = 0,
+):
+    """Start a run in several processes, on this machine or on several: `cotrain launch --nproc 2 run RECIPE`.
+
+    Options of the command itself come behind it.
+
+    Parameters
+    ----------
+    command:
+        A command of cotrain, or a script ending in .py, with its arguments.
+    nproc:
+        Processes on each machine: one for each GPU.
+    nnodes:
+        Machines; give the same command on each.
+    rendezvous:
+        HOST:PORT of one of several machines.
+    max_restarts:
+        How often everything is started again after a process died.
+    """
+    from cotrain.launch import launch as start
+
+    start(command, nproc, nnodes, rendezvous, max_restarts)
+
+
 def _summary(constants: dict) -> dict[str, str]:
     numbers = ", ".join(map(str, constants.get("SYSTEMS", ())))
     return {"systems": numbers, "what": constants["doc"].split("\n")[0]}
@@ -372,6 +402,10 @@ def main(tokens: list[str] | None = None) -> None:
     except (CotrainError, CycloptsError) as error:
         print(f"cotrain: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except SystemExit as stopped:
+        if said := getattr(stopped, "said", None):  # a run that was told to stop (cotrain.stopping)
+            print(said, file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         sys.stderr.close()
     except KeyboardInterrupt:

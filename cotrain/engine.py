@@ -5,7 +5,7 @@ checkpoints and the report around it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
@@ -266,6 +266,9 @@ def fit(
     compile: bool = False,
     out: Path | str | None = None,
     save_every: int | None = None,
+    keep: int = 2,
+    best: str | None = None,
+    partial: Collection[str] | None = None,
     log_every: int = 50,
     title: str | None = None,
 ) -> Report:
@@ -286,7 +289,11 @@ def fit(
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
         compile: pass the nets through `torch.compile`.
         out: folder for `log.jsonl` and checkpoints; a checkpoint found there is resumed.
-        save_every: steps between checkpoints; None saves at the end only (if there is an `out`).
+        save_every: steps between checkpoints, which are written while training goes on; None saves at the end only (if
+            there is an `out`).
+        keep: how many of the last checkpoints stay.
+        best: a judge's number, higher is better; the checkpoint with the best one stays too.
+        partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
 
@@ -327,10 +334,12 @@ def fit(
         own = fold("rank", here.rank) if here.rank else 0
         own_noise = {name: fold(seed, "learner", name) ^ own for name in present}
         recorder = Recorder()
-        standing = Standing(method, seed, present, streams, memory, recorder, where)
+        elsewhere = {name: learners[name] for name in absent}
+        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
         start = 0
-        if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
-            start = standing.load(saved, steps, folder)
+        if folder is not None:
+            saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
+            start = 0 if saved is None else standing.load(saved, steps, folder)
         writes = folder is not None and place.first()
         report = Report(folder / "log.jsonl" if folder is not None and writes else None, upto=start)
 
@@ -349,8 +358,11 @@ def fit(
         def save(done: int) -> None:
             if folder is not None:
                 _check_finite(_merged(recorder.means()), done)  # weights that went wrong never replace good ones
-                checkpoint.save(folder / "checkpoints", done, standing.state(done))
+                ends = done == steps
+                score = report.last.get(best) if best is not None else None
+                checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 
+        stack.enter_context(_saved_at_the_end())
         stack.enter_context(_own_randomness(learners, where))
         stack.enter_context(listening(recorder))
         advance = stack.enter_context(progress(title if place.first() else None, total=steps, done=start))
@@ -383,6 +395,18 @@ def fit(
                 raise Stopped(done, folder)
             advance()
     return report
+
+
+@contextmanager
+def _saved_at_the_end() -> Iterator[None]:
+    """However the run ends, the checkpoint that is being written is finished."""
+    try:
+        yield
+    except BaseException:
+        with suppress(CotrainError):  # what ended the run is what is said
+            checkpoint.wait()
+        raise
+    checkpoint.wait()
 
 
 def _deal_learners(method: Method, learners: Mapping[str, Learner], groups: int) -> dict[str, int]:

@@ -113,13 +113,18 @@ _control: dict[Any, dist.ProcessGroup] = {}
 
 def control() -> dist.ProcessGroup | None:
     """A group of all processes for small messages between hosts, apart from the gradients; None on one process."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if processes() == 1:
         return None
     world = dist.group.WORLD
     if world not in _control:
         _control.clear()
         _control[world] = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout()))
     return _control[world]
+
+
+def processes() -> int:
+    """How many there are in the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def first() -> bool:
@@ -133,7 +138,7 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
     Raises:
         InputError: the groups do not divide the ranks.
     """
-    world = dist.get_world_size() if dist.is_initialized() else 1
+    world = processes()
     if groups < 1 or world % groups:
         raise InputError(f"{groups} groups of learners do not divide {world} ranks evenly.")
     if not dist.is_initialized():
@@ -146,7 +151,7 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
 
 def ranks_on_this_machine() -> int:
     """How many ranks the launcher started here."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size() if dist.is_initialized() else 1))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
 
 
 def move(tree: Any, device: torch.device) -> Any:
@@ -249,9 +254,9 @@ def agree(flag: bool, how: Literal["any", "all"] = "any") -> bool:
 
 def everywhere(value: Any) -> list[Any]:
     """What each process says (any plain value), in the order of their ranks."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if processes() == 1:
         return [value]
-    said: list[Any] = [None] * dist.get_world_size()
+    said: list[Any] = [None] * processes()
     dist.all_gather_object(said, value, group=control())
     return said
 

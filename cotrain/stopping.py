@@ -1,7 +1,6 @@
 """A run that is told to end, by SIGTERM or SIGUSR1 as schedulers do, finishes its step, saves, and ends resumable."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,8 +62,3 @@ def stopping(active: bool) -> Iterator[Callable[[], bool]]:
             work.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def say(stopped: Stopped) -> None:
-    if place.first():
-        print(stopped.said, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Checkpoints of several ranks: shards, lone learners, values of each rank; written beside the training; whole or not."""
+"""Checkpoints of several ranks: shards, lone learners, values of each rank; written beside the training; whole."""
 
 import copy
 import os
