@@ -109,7 +109,16 @@ HEAVY = ("torch", "sklearn", "pandas", "scipy", "numpy", "matplotlib", "pyarrow"
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["--version"], ["systems"], ["systems", "--json"], ["run"], ["run", "--json"], ["fit", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["systems"],
+        ["systems", "--json"],
+        ["run"],
+        ["run", "--json"],
+        ["fit", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_the_command_line_starts_light(command):
     program = (
