@@ -109,7 +109,7 @@ def test_a_rank_without_a_disk_has_a_row():
     facts = {k: v for k, v in ranks(1)[0].items() if not k.startswith(("disk", "memory"))}
     shown = doctor.row({**facts, "disk_error": "full"})
     assert (shown["disk write"], shown["disk free"], shown["memory free"]) == ("none", "", "")
-    assert doctor.row(ranks(1)[0])["products"] == "1 GFLOP/s"
+    assert doctor.row(ranks(1)[0])["products"] == "1.0 GFLOP/s"
 
 
 @pytest.fixture

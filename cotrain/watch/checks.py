@@ -150,10 +150,10 @@ def versions() -> dict[str, str]:
     import numpy
     import torch
 
-    import cotrain
+    from cotrain import __version__
 
     return {
-        "cotrain": cotrain.__version__,
+        "cotrain": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

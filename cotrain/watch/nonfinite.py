@@ -49,8 +49,8 @@ def finite(tensors: Iterable[Tensor | None]) -> Tensor:
         local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
         if local.numel():
             kinds.setdefault((local.device, local.dtype), []).append(local.detach())
-    # The largest magnitude and no sum, which could overflow where every number is finite.
-    found = [torch.stack(torch._foreach_norm(same, torch.inf)).isfinite().all() for same in kinds.values()]
+    # The largest magnitude and no sum, which could overflow where every number is finite. NaN is not below infinity.
+    found = [torch.stack(torch._foreach_norm(same, torch.inf)).amax() < torch.inf for same in kinds.values()]
     if not found:
         return torch.tensor(True)
     return torch.stack([one.to(found[0].device) for one in found]).all()

@@ -76,6 +76,7 @@ class Watchdog:
         self._pause = min(1.0, timeout / 10)
         self._state = (0, 0, "", time.monotonic())  # replaced as one, so the thread never sees half of it
         self._watched = threading.get_ident()
+        self._beats = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="cotrain-watchdog", daemon=True)
 
@@ -99,39 +100,38 @@ class Watchdog:
         return Mark(count, step, phase, idle, _line(self._watched) if idle >= self.timeout / 2 else "")
 
     def _watch(self) -> None:
-        beats = 0
         said: int | None = None
         while not self._stop.wait(self._pause):
             mark = self.mark()
-            beats += 1
-            told = self._tell(mark, beats)
+            told = self._tell(mark)
             if mark.idle < self.timeout / 2 or said == mark.count:
                 continue
             said = mark.count
-            text = self._hear(beats) if told else f"{alone(mark)} The other ranks cannot be asked: no store answers."
+            text = self._hear() if told else f"{alone(mark)} The other ranks cannot be asked: no store answers."
             if text:
                 self._say(text)
 
-    def _tell(self, mark: Mark, beats: int) -> bool:
+    def _tell(self, mark: Mark) -> bool:
+        self._beats += 1
         if self._store is None:
             return True
         try:
-            self._store.set(str(self.rank), json.dumps({"beats": beats, **asdict(mark)}))
+            self._store.set(str(self.rank), json.dumps({"beats": self._beats, **asdict(mark)}))
         except RuntimeError:  # the rank that hosts the store is gone
             return False
         return True
 
-    def _hear(self, beats: int) -> str | None:
+    def _hear(self) -> str | None:
         """What to say of all ranks; None if another rank says it."""
         if self._store is None or self.world_size == 1:
             return alone(self.mark())
         try:
             before = self._read()
             # Ranks reach half their timeout a little apart, and a sign of life takes a few beats to show.
-            for beat in range(1, 4):
+            for _ in range(3):
                 if self._stop.wait(self._pause):
                     return None
-                self._tell(self.mark(), beats + beat)
+                self._tell(self.mark())
             after = self._read()
             key = "said " + " ".join(str(m["count"]) if m else "-" for m in after)
             if self._store.add(key, 1) > 1:
