@@ -251,6 +251,25 @@ def demo(*, out: Path = Path("cotrain-demo"), seed: int = 0, budget: str = "1m",
 
 
 @app.command
+def doctor(*, folder: Path = Path(), as_json: Json = False):
+    """Look at this machine, or at all ranks under a launcher, before a long run; name the rank that is odd.
+
+    Speed of matrix products and of the folder's disk on each rank, all-reduce between them, clocks, memory, versions.
+    For all ranks: torchrun --nproc-per-node 4 --no-python cotrain doctor
+
+    Parameters
+    ----------
+    folder:
+        Where the run will write.
+    as_json:
+        Print everything measured for programs.
+    """
+    from cotrain import doctor as checks
+
+    checks.run(folder, as_json)
+
+
+@app.command
 def systems(number: int | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False):
     """List the 121 published systems and how far each has come; with a number, show its card.
 

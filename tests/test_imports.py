@@ -93,7 +93,7 @@ def test_the_engine_names_no_method_and_methods_no_engine():
         assert not imports(path) & forbidden, path
 
 
-@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets"])
+@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets", "watch"])
 def test_the_parts_work_without_the_engine(folder):
     seen, todo = set(), [f"cotrain.{folder}.{path.stem}" for path in (PACKAGE / folder).glob("*.py")]
     while todo:
@@ -111,7 +111,16 @@ HEAVY = ("torch", "sklearn", "pandas", "scipy", "numpy", "matplotlib", "pyarrow"
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["--version"], ["systems"], ["systems", "--json"], ["run"], ["run", "--json"], ["fit", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["systems"],
+        ["systems", "--json"],
+        ["run"],
+        ["run", "--json"],
+        ["fit", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_the_command_line_starts_light(command):
     program = (
