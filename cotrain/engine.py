@@ -5,7 +5,7 @@ checkpoints and the report around it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
@@ -30,6 +30,10 @@ from cotrain.report import Recorder, Report, listening
 from cotrain.standing import RunMemory, Standing, plain
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
+from cotrain.watch.lookout import Lookout
+from cotrain.watch.nonfinite import Guard
+
+NOTHING = nullcontext()
 
 
 @dataclass
@@ -131,8 +135,12 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
                 (parameter.grad,) = total([[parameter.grad], [gradient]])
 
 
-def step(learners: Mapping[str, Learner], pending: Pending) -> None:
-    """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
+def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:
+    """Pass the owners' gradients through their rules and step their optimizers; then followers move.
+
+    Args:
+        guard: keeps learners with a gradient that is not finite from stepping.
+    """
     for mean in pending.sent:
         mean.wait()
     for learner in learners.values():
@@ -146,7 +154,12 @@ def step(learners: Mapping[str, Learner], pending: Pending) -> None:
                 sets = [average_set(gradients, learner.parameters) for gradients in sets]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
-        learner.step()
+    refused = guard.refused(pending.owners) if guard is not None else ()
+    for name, learner in pending.owners.items():
+        if name not in refused:
+            learner.step()
+    if guard is not None:
+        guard.keep()
     for name, follower in learners.items():
         if isinstance(follower, Follower) and follower.updates != learners[follower.leader].updates:
             if not follower.started:
@@ -264,6 +277,7 @@ def fit(
     device: str = "auto",
     groups: int = 1,
     compile: bool = False,
+    mfu: bool = False,
     out: Path | str | None = None,
     save_every: int | None = None,
     keep: int = 2,
@@ -288,6 +302,7 @@ def fit(
         device: "auto", "cpu", "cuda", ...
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
         compile: pass the nets through `torch.compile`.
+        mfu: report which share of the device's peak each learner uses (model FLOPs utilization).
         out: folder for `log.jsonl` and checkpoints; a checkpoint found there is resumed.
         save_every: steps between checkpoints, which are written while training goes on; None saves at the end only (if
             there is an `out`).
@@ -320,9 +335,9 @@ def fit(
         absent = {name for name, home in homes.items() if home != here.group}
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
-        if compile:
-            for learner in present.values():
-                learner.net.compile()
+        policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
+        guard = Guard(present, policies, group=here.along("data")) if policies else None
+        guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         if here.ranks > 1:
             for stream in streams.values():
                 if hasattr(stream, "split"):
@@ -357,7 +372,9 @@ def fit(
 
         def save(done: int) -> None:
             if folder is not None:
-                _check_finite(_merged(recorder.means()), done)  # weights that went wrong never replace good ones
+                _check_finite(
+                    _merged(recorder.means()), done, guarded
+                )  # weights that went wrong never replace good ones
                 ends = done == steps
                 score = report.last.get(best) if best is not None else None
                 checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
@@ -367,6 +384,10 @@ def fit(
         stack.enter_context(listening(recorder))
         advance = stack.enter_context(progress(title if place.first() else None, total=steps, done=start))
         told_to_stop = stack.enter_context(stopping(folder is not None))
+        nets = {name: learner.net for name, learner in present.items() if learner.optimizer is not None}
+        lookout = Lookout(nets, where, mfu, folder) if mfu or here.mesh is not None else None
+        if lookout is not None:
+            stack.enter_context(lookout.watching())
         for number in range(start, steps):
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
@@ -374,14 +395,18 @@ def fit(
             memory.begin(number)
             for name, learner in present.items():
                 learner.noise = address ^ own_noise[name]
-            batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
-            _train(method, roles, batch, memory, microbatches, precision, where, recorder)
+            with lookout.step(number) if lookout is not None else NOTHING:
+                batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
+                _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
+            if compile and number == start:  # after the first step, whose operations may have been counted
+                for learner in present.values():
+                    learner.net.compile()
             done = number + 1
             last = done == steps
             stop = not last and told_to_stop()
             if last or done % log_every == 0:
-                row = _merged(recorder.flush())
-                _check_finite(row, done)
+                row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
+                _check_finite(row, done, guarded)
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0)
@@ -512,8 +537,14 @@ def _train(
     precision: Precision,
     device: torch.device,
     recorder: Recorder,
+    guard: Guard | None,
+    lookout: Lookout | None,
 ) -> None:
     """One step in as many parts as asked."""
+    if lookout is not None:
+        lookout.done("batch")
+        if any(learner.is_sharded for learner in learners.values()):
+            lookout.collective()  # the nets are gathered as they compute
     pending = Pending()
     clear(learners)
     parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
@@ -523,6 +554,9 @@ def _train(
                 learner.hold(part is not parts[-1])
         with autocast(precision, device):
             losses = method.step(learners, part, memory)
+        if lookout is not None and part is parts[-1]:
+            lookout.done("forward")
+            lookout.collective()
         shares = losses if microbatches == 1 else _shares(losses, microbatches)
         backward(learners, shares, pending, last=part is parts[-1])
         for owners, value in losses.items():
@@ -532,7 +566,11 @@ def _train(
                 for index, loss in enumerate(value):
                     recorder.keep(f"{_label(owners)} {index}", loss.detach())
         del losses  # and with them the graphs, before the optimizers need memory
-    step(learners, pending)
+    if lookout is not None:
+        lookout.done("backward")
+    step(learners, pending, guard)
+    if lookout is not None:
+        lookout.done("update")
 
 
 def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
@@ -554,7 +592,7 @@ def _shares(losses: Losses, parts: int) -> Losses:
     return {owners: [loss / parts for loss in _listed(value)] for owners, value in losses.items()}
 
 
-def _check_finite(row: Mapping[str, Any], step: int) -> None:
+def _check_finite(row: Mapping[str, Any], step: int, guarded: Collection[str] = ()) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not isfinite(value):
+        if name.startswith("loss ") and not isfinite(value) and name.split()[1] not in guarded:
             raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")

@@ -31,6 +31,10 @@ class Learner:
             whole on every rank and never averaged, each rank's own. "auto" is "ddp".
         shards: ranks in a group of "hsdp"; the ranks of a machine if not given.
         units: names of the net's modules that "fsdp" and "hsdp" gather and free as one; the net as a whole if empty.
+        nonfinite: what follows a gradient with NaN or infinity. "stop": the run ends, at the next row of its log;
+            nothing is looked at before. "skip": this learner does not step. "rollback": it goes back to a copy of
+            itself that is at most 100 steps old. The last two wait for the device at each step
+            (`cotrain.watch.nonfinite`).
         hook: of "ddp", what is sent instead of a plain mean: bucket -> future, as torch's communication hooks are
             (`cotrain.allreduce`).
 
@@ -47,6 +51,7 @@ class Learner:
         placement: Placement = "auto",
         shards: int | None = None,
         units: Sequence[str] = (),
+        nonfinite: Literal["stop", "skip", "rollback"] = "stop",
         hook: Callable[[Any], Any] | None = None,
     ):
         if placement not in PLACEMENTS:
@@ -66,6 +71,7 @@ class Learner:
         self.placement = placement
         self.shards = shards
         self.units = tuple(units)
+        self.nonfinite = nonfinite
         self.hook = hook
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.optimizer: torch.optim.Optimizer | None = None

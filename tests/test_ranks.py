@@ -1,6 +1,8 @@
 """Runs on several ranks: the same weights as on one process, the same batches, and no silent wrong turn."""
 
+import json
 import re
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -358,6 +360,73 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
         for step in range(5):
             assert torch.equal(torch.cat([given[step] for given, _ in told]), alone[step])
         assert all(saved == state for _, saved in told)
+
+
+# What is watched
+
+
+@dataclass(frozen=True)
+class Slow(Method):
+    """Rank 1 works longer, from a step on."""
+
+    since: int = 0
+    pause: float = 0.01
+
+    def step(self, learners, batch, memory):
+        slow = place.here().rank == 1 and memory["step"] >= self.since
+        time.sleep(self.pause * (5 if slow else 1))
+        return {"model": F.cross_entropy(learners["model"](batch["labelled"]["x"]), batch["labelled"]["y"])}
+
+
+def watched(folder, since, steps):
+    fit(
+        Slow(since),
+        {"model": Learner(two_layer(), SGD)},
+        {"labelled": labelled_rows()},
+        steps,
+        device="cpu",
+        out=folder,
+    )
+
+
+def test_a_slow_rank_is_named(two, tmp_path):
+    two.run(watched, tmp_path / "clean", 10**6, 150)
+    clean = json.loads((tmp_path / "clean" / "ranks.json").read_text())
+    assert [window["slow"] for window in clean["windows"]] == [[], [], []]
+    two.run(watched, tmp_path / "slow", 0, 150)
+    slow = json.loads((tmp_path / "slow" / "ranks.json").read_text())
+    assert [window["slow"] for window in slow["windows"]] == [[], [], [1]]  # three windows running make it sure
+    assert slow["windows"][-1]["cost"] > 0.3
+    assert (tmp_path / "slow" / "ranks.png").exists()
+
+
+@dataclass(frozen=True)
+class Bad(Method):
+    """The loss of one learner is not a number at some steps, on rank 1 alone."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        losses = {name: F.cross_entropy(learner(x), y) for name, learner in learners.items()}
+        if place.here().rank == place.ranks() - 1 and memory["step"] in (2, 3):
+            losses["a"] = losses["a"] * float("nan")
+        return losses
+
+
+def unsound(policy):
+    learners = {"a": Learner(two_layer(seed=1), ADAM, nonfinite=policy), "b": Learner(two_layer(seed=2), ADAM)}
+    report = fit(Bad(), learners, {"labelled": labelled_rows()}, 8, device="cpu", log_every=8)
+    return weights(learners), {n: one.updates for n, one in learners.items()}, report.rows
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_a_gradient_that_is_not_finite_is_kept_from_its_learner_on_all_ranks(two, policy):
+    alone, updates, _ = unsound(policy)
+    assert updates["b"] == 8
+    assert updates["a"] == {"skip": 6, "rollback": 4}[policy]  # back to the start at steps 2 and 3
+    for found, counted, _ in two.run(unsound, policy):
+        assert counted == updates
+        assert_equal(alone, found, tolerance=1e-6)
+        assert all(value.isfinite().all() for value in found.values())
 
 
 # What must be refused
