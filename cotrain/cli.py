@@ -345,6 +345,10 @@ def run(
     if record:
         recipe.check_recordable(module, settings, _seeds(seeds))
     result, table = recipe.run(module, settings, seeds=_seeds(seeds), full=full, out=out, title=name)
+    from cotrain.place import first
+
+    if not first():  # one of several processes; another one shows
+        raise SystemExit(3 if result.held is False else 0)
     if record:
         recipe.record(result)
     if as_json:

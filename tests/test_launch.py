@@ -177,3 +177,43 @@ def test_a_mistake_ends_with_its_own_code():
     done = subprocess.run(launched("run", "no-such"), capture_output=True, text=True, timeout=60, env=environment())
     assert done.returncode == 2
     assert "There is no recipe 'no-such'" in done.stderr
+
+
+RECIPE = textwrap.dedent(
+    """
+    from functools import partial
+    from torch import optim
+    from cotrain.judge import accuracy
+    from cotrain.learner import Learner
+    from cotrain.methods.examples import labelled_rows, two_layer
+    from cotrain.methods.semi.supervised import Supervised
+    from cotrain.run import Bar, Run
+    from cotrain.stream import Once
+
+    SYSTEMS, CLAIM, SEEDS = (), "none", (0,)
+
+    def recipe(lr: float = 0.1, seed: int = 0):
+        learners = {"model": Learner(two_layer(seed=seed), partial(optim.SGD, lr=lr))}
+        test = Once(labelled_rows(count=96).data)
+        streams = {"labelled": labelled_rows(count=96)}
+        return Run(Supervised(), learners, streams, 40, judges=[(accuracy("model"), test)], seed=seed)
+
+    def rows(full):
+        return {"slow": {"lr": 0.01}, "fast": {"lr": 0.5}}
+
+    def bars(table):
+        gain = table.mean("fast", "accuracy") - table.mean("slow", "accuracy")
+        return [Bar("fast is better", gain, gain > 0)]
+    """
+)
+
+
+def test_a_recipe_on_two_processes_is_the_recipe_on_one(tmp_path):
+    file = tmp_path / "a_recipe.py"
+    file.write_text(RECIPE)
+    one = ran([sys.executable, "-m", "cotrain", "run", str(file), "--json"])
+    two = ran(launched("run", file, "--json", "--out", tmp_path / "out"))
+    one, two = json.loads(one.stdout), json.loads(two.stdout)  # one process prints
+    assert two["rows"] == one["rows"]
+    assert two["held"] is True
+    assert len((tmp_path / "out" / "cells.jsonl").read_text().splitlines()) == 2
