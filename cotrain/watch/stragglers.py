@@ -51,12 +51,15 @@ class Window:
     @property
     def text(self) -> str:
         """A sentence for each slow rank; empty if there is none."""
-        middle = typical(self.compute)
-        return " ".join(
-            f"Rank {rank} is slow: its own work takes {self.compute[rank] / max(middle, 1e-12):.2f} times the median rank's "
+        if not self.slow:
+            return ""
+        middle = max(typical(self.compute), 1e-12)
+        named = [
+            f"Rank {rank} is slow: its own work takes {self.compute[rank] / middle:.2f} times the median rank's "
             f"({self.compute[rank] * 1e3:.3g} ms a step)."
             for rank in self.slow
-        ) + (f" Waiting for the slowest costs {self.cost:.0%} of every step." if self.slow else "")
+        ]
+        return " ".join([*named, f"Waiting for the slowest costs {self.cost:.0%} of every step."])
 
 
 class Stragglers:
