@@ -100,7 +100,7 @@ class Stragglers:
     def end(self) -> Window | None:
         """The step is over; the window if it was the window's last."""
         now = self._now()
-        self._marks.append((self._begun, self._first or now, now))
+        self._marks.append((self._begun, now if self._first is None else self._first, now))
         self._steps += 1
         if len(self._marks) < self.window:
             return None
