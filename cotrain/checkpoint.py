@@ -105,12 +105,12 @@ def load_last(folder: Path, pattern: Any = None) -> dict[str, Any] | None:
         InputError: a DTensor of the pattern has another shape than the saved one.
         CotrainError: there are checkpoints, and all are damaged.
     """
-    return _load(folder, _checkpoints(folder)[::-1], pattern)
+    return _load(folder, _checkpoints, pattern)
 
 
 def load_best(folder: Path, pattern: Any = None) -> dict[str, Any] | None:
     """As `load_last`, the whole checkpoint with the highest score; None if none has a score."""
-    return _load(folder, _by_score(folder)[::-1], pattern)
+    return _load(folder, _by_score, pattern)
 
 
 # Writing
@@ -199,9 +199,9 @@ def _remove_old(folder: Path, step: int, keep: int) -> None:
 # Loading
 
 
-def _load(folder: Path, order: list[Path], pattern: Any) -> dict[str, Any] | None:
+def _load(folder: Path, listed: Callable[[Path], list[Path]], pattern: Any) -> dict[str, Any] | None:
     _finish()
-    (found, *_) = _together(lambda: [path.name for path in order])  # rank 0's list is everyone's
+    found, *_ = _together(lambda: [path.name for path in reversed(listed(folder))])  # rank 0's list is everyone's
     for name in found:
         try:
             return _read(folder / name, pattern)
@@ -222,7 +222,7 @@ def _read(path: Path, pattern: Any) -> Any:
                 raise CotrainError(f"{file} is damaged.")
         return json.loads((path / STATE).read_text())
 
-    (tree, *_) = _together(verified)
+    tree, *_ = _together(verified)
     if not _joined() and (path / TENSORS).exists():
         return put_together(tree, load_file(path / TENSORS))
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, load
