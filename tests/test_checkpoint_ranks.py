@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 
 from cotrain import checkpoint
 from cotrain.errors import CotrainError, InputError
-from cotrain.tree import ELSEWHERE, PerRank
+from cotrain.tree import ELSEWHERE, Like, PerRank
 
 
 def same(one, two):
@@ -77,6 +77,10 @@ def load_by_pattern(folder):
     pattern = run_of_all_kinds(steps=1)
     if rank != 1:
         pattern["learners"]["lone"] = ELSEWHERE
+    if ranks == 4:  # as of an optimizer that has not stepped
+        weights = pattern["learners"]["sharded"]["net"].values()
+        moments = {number: Like(weight) for number, weight in enumerate(weights)}
+        pattern["learners"]["sharded"]["optimizer"] = {"state": moments, "param_groups": []}
     loaded = checkpoint.load_last(folder, pattern)
     weight = loaded["learners"]["sharded"]["net"]["0.weight"]
     moment = loaded["learners"]["sharded"]["optimizer"]["state"][0]["exp_avg"]
@@ -195,10 +199,14 @@ def refused(folder):
         {"step": 2, "kind": [0] if rank else 0},
     ]
     said = []
+    with pytest.raises(CotrainError, match="plain values, not set"):  # one of two ranks cannot
+        checkpoint.save(folder, 2, {"own": set() if rank else 0}, wait=False)
     for state in states:
         with pytest.raises(CotrainError) as caught:
             checkpoint.save(folder, 2, state)
         said.append(str(caught.value))
+    with pytest.raises(CotrainError, match="all ranks write to one folder"):
+        checkpoint.save(folder / "elsewhere" if rank == 1 else folder, 2, {"step": 2})
     if rank == 1:
         writing, os.fsync = os.fsync, partial(_full, os.fsync)
     checkpoint.save(folder, 3, {"step": 3, "own": PerRank(torch.ones(3))}, wait=False)
