@@ -7,15 +7,30 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import RanksFailed, run_ranks
 from torch import nn, optim
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from cotrain import checkpoint
+from cotrain.crew import Crew, CrewFailed
 from cotrain.errors import CotrainError, InputError
 from cotrain.tree import ELSEWHERE, Like, PerRank
+
+
+SECONDS = 240  # for one call
+
+
+@pytest.fixture(scope="module")
+def two():
+    with Crew(2, SECONDS) as crew:
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def four():
+    with Crew(4, SECONDS) as crew:
+        yield crew
 
 
 def same(one, two):
@@ -96,8 +111,8 @@ def load_by_pattern(folder):
     return whole(loaded["learners"]), [own["position"] for own in loaded["streams"]["env"]]
 
 
-def test_saved_by_two_ranks_and_loaded_by_any_number(tmp_path):
-    first, second = run_ranks(save_all_kinds, 2, tmp_path)
+def test_saved_by_two_ranks_and_loaded_by_any_number(two, four, tmp_path):
+    first, second = two.run(save_all_kinds, tmp_path)
     assert same(first["sharded"], second["sharded"])
     assert not list(tmp_path.glob("*/*.metadata"))
     assert {path.suffix for path in tmp_path.glob("*/*")} == {".safetensors", ".json"}
@@ -105,8 +120,8 @@ def test_saved_by_two_ranks_and_loaded_by_any_number(tmp_path):
     alone = checkpoint.load_last(tmp_path)
     assert same(alone["learners"], second)
     assert same(alone["streams"]["env"], [{"position": 10 * r, "buffer": torch.arange(3) + r} for r in range(2)])
-    for ranks in (2, 4):
-        for rank, (learners, positions) in enumerate(run_ranks(load_by_pattern, ranks, tmp_path)):
+    for crew in (two, four):
+        for rank, (learners, positions) in enumerate(crew.run(load_by_pattern, tmp_path)):
             assert same(learners, second if rank == 1 else {**first, "lone": None})
             assert positions == [0, 10]
 
@@ -123,10 +138,10 @@ def load_what_one_process_saved(folder):
     return loaded["x"].to_local(), loaded["n"], plain["x"]
 
 
-def test_saved_by_one_process_and_loaded_sharded(tmp_path):
+def test_saved_by_one_process_and_loaded_sharded(two, tmp_path):
     x = torch.arange(10.0).view(5, 2)
     checkpoint.save(tmp_path, 1, {"x": x, "n": torch.tensor(3)})
-    (top, n, plain), (bottom, _, _) = run_ranks(load_what_one_process_saved, 2, tmp_path)
+    (top, n, plain), (bottom, _, _) = two.run(load_what_one_process_saved, tmp_path)
     assert torch.equal(torch.cat([top, bottom]), x)
     assert n == 3
     assert torch.equal(plain, x)
@@ -152,8 +167,8 @@ def hybrid_and_groups(folder):
         assert torch.equal(loaded["group"].full_tensor(), y)
 
 
-def test_hybrid_shards_and_learners_of_some_ranks(tmp_path):
-    run_ranks(hybrid_and_groups, 4, tmp_path)
+def test_hybrid_shards_and_learners_of_some_ranks(four, tmp_path):
+    four.run(hybrid_and_groups, tmp_path)
     loaded = checkpoint.load_last(tmp_path)
     assert torch.equal(loaded["hybrid"], torch.arange(21.0).view(7, 3))
     assert torch.equal(loaded["group"], torch.arange(5))
@@ -176,8 +191,8 @@ def save_beside_training(folder):
     return seen
 
 
-def test_written_beside_the_training(tmp_path):
-    seen, _ = run_ranks(save_beside_training, 2, tmp_path)
+def test_written_beside_the_training(two, tmp_path):
+    seen, _ = two.run(save_beside_training, tmp_path)
     assert not torch.equal(seen[7], seen[8])
     steps = [6, 7, 8]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:09d}" for step in steps]
@@ -225,8 +240,8 @@ def _full(fsync, handle):
     raise OSError(28, "No space left on device")
 
 
-def test_what_fails_on_one_rank_fails_on_all(tmp_path):
-    first, second = run_ranks(refused, 2, tmp_path)
+def test_what_fails_on_one_rank_fails_on_all(two, tmp_path):
+    first, second = two.run(refused, tmp_path)
     wrap = "what differs by rank is wrapped in PerRank"
     for said in (first, second):
         assert "The checkpoint of step 2 could not be written" in said[0]
@@ -263,8 +278,8 @@ def dies(folder, rank, write):
     [(1, 1, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(0, 1, 1), (0, 6, 1), (0, 7, 2)])],
 )
 def test_a_rank_is_killed_in_a_save(tmp_path, rank, write, last):
-    with pytest.raises(RanksFailed, match=f"Rank {rank} died with exit code -9"):
-        run_ranks(dies, 2, tmp_path, rank, write)
+    with Crew(2, SECONDS) as crew, pytest.raises(CrewFailed, match=f"Rank {rank} died with exit code -9"):
+        crew.run(dies, tmp_path, rank, write)
     assert checkpoint.load_last(tmp_path)["step"] == last
 
 
@@ -284,5 +299,5 @@ def damaged_for_one(folder):
         assert torch.equal(loaded["x"][rank], torch.ones(3))
 
 
-def test_damage_that_one_rank_sees_is_passed_over_by_all(tmp_path):
-    run_ranks(damaged_for_one, 2, tmp_path)
+def test_damage_that_one_rank_sees_is_passed_over_by_all(two, tmp_path):
+    two.run(damaged_for_one, tmp_path)

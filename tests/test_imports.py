@@ -18,10 +18,12 @@ LEVELS = {
     "recipes": 5,
     "benchmarks": 5,
     "cotrain.cli": 5,
+    "cotrain.__main__": 5,
     "cotrain.auto": 4,
     "cotrain.methods": 3,
     "cotrain.estimators": 3,
     "cotrain.conformance": 4,  # looks at all methods
+    "cotrain.conformance_ranks": 4,
     "cotrain.exchanges": 2,
     "cotrain": 1,  # the nouns and the machine room
     "cotrain.losses": 0,
@@ -91,7 +93,7 @@ def test_the_engine_names_no_method_and_methods_no_engine():
         assert not imports(path) & forbidden, path
 
 
-@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets"])
+@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets", "watch"])
 def test_the_parts_work_without_the_engine(folder):
     seen, todo = set(), [f"cotrain.{folder}.{path.stem}" for path in (PACKAGE / folder).glob("*.py")]
     while todo:
@@ -109,7 +111,16 @@ HEAVY = ("torch", "sklearn", "pandas", "scipy", "numpy", "matplotlib", "pyarrow"
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["--version"], ["systems"], ["systems", "--json"], ["run"], ["run", "--json"], ["fit", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["systems"],
+        ["systems", "--json"],
+        ["run"],
+        ["run", "--json"],
+        ["fit", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_the_command_line_starts_light(command):
     program = (
