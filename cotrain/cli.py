@@ -425,10 +425,6 @@ def main(tokens: list[str] | None = None) -> None:
     except (CotrainError, CycloptsError) as error:
         print(f"cotrain: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except SystemExit as stopped:
-        if said := getattr(stopped, "said", None):  # a run that was told to stop (cotrain.stopping)
-            print(said, file=sys.stderr)
-        raise
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         sys.stderr.close()
     except KeyboardInterrupt:

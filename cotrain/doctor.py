@@ -18,6 +18,7 @@ from typing import Any
 
 from cotrain import show
 from cotrain.errors import CotrainError, InputError
+from cotrain.watch.outliers import SCORE, scores, typical
 
 Facts = Mapping[str, Any]
 
@@ -164,29 +165,26 @@ def findings(ranks: Sequence[Facts]) -> list[str]:
 
 def _slower(ranks: Sequence[Facts], key: str, what: str, ratio: float, ratio_of_two: float) -> list[str]:
     """Ranks whose rate stands out below; of two ranks, one that is far below the other."""
-    from cotrain.watch.stragglers import SCORE, scores
-
     times = [1 / facts[key] for facts in ranks]
     if len(times) < 2:
         return []
-    two = len(times) == 2
-    typical = min(times) if two else median(times)
+    two, middle = len(times) == 2, typical(times)
     return [
-        f"Rank {facts['rank']} ({facts['host']}) {what} {time / typical:.1f} times slower than "
+        f"Rank {facts['rank']} ({facts['host']}) {what} {time / middle:.1f} times slower than "
         f"{'the other' if two else 'the median rank'}."
         for facts, time, score in zip(ranks, times, scores(times, [0.0] * len(times)))
-        if time > (ratio_of_two if two else ratio) * typical and score > SCORE
+        if time > (ratio_of_two if two else ratio) * middle and score > SCORE
     ]
 
 
 def _clocks(ranks: Sequence[Facts]) -> list[str]:
     """Ranks on which another time passed between the same two barriers. Only durations are compared."""
-    typical = median(facts["between_barriers_s"] for facts in ranks)
+    middle = median(facts["between_barriers_s"] for facts in ranks)
     return [
         f"The clock of rank {facts['rank']} ({facts['host']}) counted {facts['between_barriers_s']:.2f} s where the "
-        f"median rank counted {typical:.2f} s."
+        f"median rank counted {middle:.2f} s."
         for facts in ranks
-        if abs(facts["between_barriers_s"] - typical) > 0.1 + 0.01 * typical
+        if abs(facts["between_barriers_s"] - middle) > 0.1 + 0.01 * middle
     ]
 
 

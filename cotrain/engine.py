@@ -4,7 +4,7 @@
 checkpoints and the report around it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -335,9 +335,6 @@ def fit(
         absent = {name for name, home in homes.items() if home != here.group}
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
-        policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
-        guard = Guard(present, policies, group=here.along("data")) if policies else None
-        guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         if here.ranks > 1:
             for stream in streams.values():
                 if hasattr(stream, "split"):
@@ -355,6 +352,10 @@ def fit(
         if folder is not None:
             saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
             start = 0 if saved is None else standing.load(saved, steps, folder)
+        # After loading: what a learner goes back to is where the run goes on.
+        policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
+        guard = Guard(present, policies, group=here.along("data")) if policies else None
+        guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         writes = folder is not None and place.first()
         report = Report(folder / "log.jsonl" if folder is not None and writes else None, upto=start)
 
@@ -592,7 +593,7 @@ def _shares(losses: Losses, parts: int) -> Losses:
     return {owners: [loss / parts for loss in _listed(value)] for owners, value in losses.items()}
 
 
-def _check_finite(row: Mapping[str, Any], step: int, guarded: Collection[str] = ()) -> None:
+def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not isfinite(value) and name.split()[1] not in guarded:
+        if name.startswith("loss ") and not isfinite(value) and guarded.isdisjoint(name.split()[1].split("+")):
             raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")

@@ -1,6 +1,7 @@
 """A run that is told to end, by SIGTERM or SIGUSR1 as schedulers do, finishes its step, saves, and ends resumable."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ class Stopped(SystemExit):
     def __init__(self, step: int, folder: Any):
         super().__init__(0)
         self.step = step
-        self.said = f"cotrain: told to stop; saved at step {step} in {folder}, resumable."
+        if place.first():
+            print(f"cotrain: told to stop; saved at step {step} in {folder}, resumable.", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -631,6 +631,37 @@ class TestResume:
         assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
 
 
+class TestNotFinite:
+    @pytest.mark.parametrize("policy", ["skip", "rollback"])
+    def test_right_after_a_resume_a_learner_keeps_what_it_resumed_with(self, tmp_path, policy):
+        def run(steps):
+            learners = weights("a")
+            learners["a"].nonfinite = policy
+
+            def take(learners, batch, memory):
+                return {"a": (learners["a"]() - 3).square().sum() * (math.nan if memory["step"] >= 5 else 1.0)}
+
+            fit(Step(take), learners, {}, steps, out=tmp_path)
+            return learners["a"]
+
+        saved = run(5)
+        resumed = run(7)
+        assert resumed.updates == saved.updates == 5
+        assert_same(resumed.net.state_dict(), saved.net.state_dict())
+
+    def test_stop_is_the_rule(self):
+        def take(learners, batch, memory):
+            return {"a": learners["a"]().sum() * math.nan}
+
+        with pytest.raises(CotrainError, match="loss of a is nan"):
+            fit(Step(take), weights("a"), {}, 3)
+
+
+def assert_same(one, other):
+    for name, value in one.items():
+        assert torch.equal(other[name], value)
+
+
 class TestCheckpointOfAnotherRun:
     @pytest.fixture
     def folder(self, tmp_path):

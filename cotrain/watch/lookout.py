@@ -35,7 +35,7 @@ class Lookout:
         self.counted: flops.Flops | None = None
         self.peak: flops.Peak | None = None
         self.several = place.processes() > 1
-        self.stragglers = Stragglers(device) if self.several else None
+        self.stragglers = Stragglers(device, group=place.here().along("data")) if self.several else None
         self.watchdog = Watchdog(place.timeout()) if self.several else None
         self._step = 0
         self._since = (0, time.perf_counter())
@@ -46,9 +46,11 @@ class Lookout:
         if self.watchdog is None:
             yield self
             return
-        with self.watchdog:
-            yield self
-        self._write()
+        try:
+            with self.watchdog:
+                yield self
+        finally:
+            self._write()
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:

@@ -13,7 +13,6 @@ collectives is as long on every healthy rank as the slow one makes it, and says 
             print(window.text)
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +23,7 @@ import torch
 import torch.distributed as dist
 
 from cotrain.errors import InputError
-
-RATIO = 1.15  # a slow rank's work takes more than this times the median rank's
-SCORE = 3.5  # and stands more than so many robust standard deviations out
-WINDOWS = 3  # in so many windows one after another
+from cotrain.watch.outliers import WINDOWS, slow_ranks, typical
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,20 @@ class Window:
     @property
     def cost(self) -> float:
         """Share of each step that the others wait for the slowest: (max - median) / step."""
-        return (max(self.compute) - _typical(self.compute)) / max(median(self.whole), 1e-12)
+        return (max(self.compute) - typical(self.compute)) / max(median(self.whole), 1e-12)
 
     @property
     def text(self) -> str:
         """A sentence for each slow rank; empty if there is none."""
-        typical = _typical(self.compute)
-        return " ".join(
-            f"Rank {rank} is slow: its own work takes {self.compute[rank] / typical:.2f} times the median rank's "
+        if not self.slow:
+            return ""
+        middle = max(typical(self.compute), 1e-12)
+        named = [
+            f"Rank {rank} is slow: its own work takes {self.compute[rank] / middle:.2f} times the median rank's "
             f"({self.compute[rank] * 1e3:.3g} ms a step)."
             for rank in self.slow
-        ) + (f" Waiting for the slowest costs {self.cost:.0%} of every step." if self.slow else "")
+        ]
+        return " ".join([*named, f"Waiting for the slowest costs {self.cost:.0%} of every step."])
 
 
 class Stragglers:
@@ -101,7 +100,7 @@ class Stragglers:
     def end(self) -> Window | None:
         """The step is over; the window if it was the window's last."""
         now = self._now()
-        self._marks.append((self._begun, self._first or now, now))
+        self._marks.append((self._begun, now if self._first is None else self._first, now))
         self._steps += 1
         if len(self._marks) < self.window:
             return None
@@ -151,57 +150,10 @@ def _gather(own: list[float], device: torch.device, group: dist.ProcessGroup | N
     return torch.stack(everyone).tolist()
 
 
-def slow_ranks(
-    times: Sequence[Sequence[float]],
-    spreads: Sequence[Sequence[float]],
-    ratio: float = RATIO,
-    score: float = SCORE,
-    windows: int = WINDOWS,
-) -> list[int]:
-    """The ranks that were slow in each of the last windows.
-
-    A rank is slow in a window when its time is more than `ratio` times the median over ranks and its robust score,
-    0.6745 (time - median) / MAD over ranks, is more than `score`. Among two ranks the median and the MAD say nothing;
-    the slower is compared with the faster, and measured by the faster's spread within the window.
-
-    Args:
-        times: a rank's median time of own work, by window and rank, seconds.
-        spreads: MAD of the rank's steps within the window, seconds; used for two ranks only.
-    """
-    recent = list(zip(times, spreads, strict=True))[-windows:]
-    if len(recent) < windows:
-        return []
-    found = [{rank for rank, slow in enumerate(_slow(t, s, ratio, score)) if slow} for t, s in recent]
-    return sorted(set.intersection(*found))
-
-
-def scores(times: Sequence[float], spreads: Sequence[float]) -> list[float]:
-    """How far each rank stands above the typical one, in robust standard deviations."""
-    typical = _typical(times)
-    deviation = spreads[times.index(typical)] if len(times) == 2 else median(abs(t - typical) for t in times)
-    return [_score(t - typical, deviation) for t in times]
-
-
-def _slow(times: Sequence[float], spreads: Sequence[float], ratio: float, score: float) -> list[bool]:
-    typical = _typical(times)
-    return [t > ratio * typical and s > score for t, s in zip(times, scores(times, spreads))]
-
-
-def _typical(times: Sequence[float]) -> float:
-    return min(times) if len(times) == 2 else median(times)
-
-
-def _score(distance: float, deviation: float) -> float:
-    # Source of the factor and of 3.5: Iglewicz & Hoaglin 1993, "How to detect and handle outliers".
-    if deviation > 0:
-        return 0.6745 * distance / deviation
-    return math.copysign(math.inf, distance) if distance else 0.0
-
-
 def heat(windows: Sequence[Window]) -> dict[str, Any]:
     """Each rank's own work by window, relative to the window's median: `{"steps": [...], "ranks": R x W}`, for a report
     or a plot."""
-    relative = [[time / max(_typical(w.compute), 1e-12) for time in w.compute] for w in windows]
+    relative = [[time / max(typical(w.compute), 1e-12) for time in w.compute] for w in windows]
     return {"steps": [w.step for w in windows], "ranks": [list(row) for row in zip(*relative)]}
 
 

@@ -1,7 +1,9 @@
 """Who hangs where: the words by hand, and ranks of which one hangs."""
 
+import json
 import threading
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -93,9 +95,10 @@ def test_who_goes_on_hears_nothing():
 
 
 def test_ranks_meet_in_a_store():
-    """Three ranks in one process: one ahead, one behind, one that never came."""
+    """Ranks in one process: one ahead, one behind; one that died after it had reported, and one that never came."""
     store, heard = dist.HashStore(), [Heard(), Heard()]
-    dogs = [Watchdog(1.0, heard[rank], store=store, rank=rank, world_size=3) for rank in range(2)]
+    store.set("2", json.dumps({"beats": 7, **asdict(mark(2, 3, "backward", 0.5))}))
+    dogs = [Watchdog(1.0, heard[rank], store=store, rank=rank, world_size=4) for rank in range(2)]
     with dogs[0], dogs[1]:
         dogs[0].done(3, "forward")
         dogs[0].done(3, "backward")
@@ -106,8 +109,7 @@ def test_ranks_meet_in_a_store():
         time.sleep(0.5)  # for the other one, which keeps silent
     (text,) = heard[0].texts + heard[1].texts
     assert "rank 0: finished backward of step 3" in text
-    assert "Behind: rank 1." in text
-    assert "Never reported: rank 2." in text
+    assert text.splitlines()[-3:] == ["Behind: rank 1.", "No sign of life: rank 2.", "Never reported: rank 3."]
 
 
 class Gone:
