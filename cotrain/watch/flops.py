@@ -1,9 +1,11 @@
 """How many floating-point operations a step costs, learner by learner, and what share of the machine that uses.
 
-with count({"student": student, "teacher": teacher}) as counted:
-    one_step()
-seconds = ...  # of a step, measured without counting
-share = utilization(counted.total, seconds, peak_of(torch.device("cuda")))
+In a loop of your own::
+
+    with count({"student": student, "teacher": teacher}) as counted:
+        one_step()
+    seconds = ...  # of a step, measured without counting
+    share = utilization(counted.total, seconds, peak_of(torch.device("cuda")))
 """
 
 import time

@@ -1,7 +1,7 @@
 """What happens to a learner whose gradient is not finite: it stops the run, skips the step, or goes back.
 
 `stop`, the default, costs nothing and is looked at now and then: `check_finite`. The other two look at every gradient
-before the optimizer sees it, which waits for the device once a step:
+before the optimizer sees it, which waits for the device once a step::
 
     guard = Guard(learners, {"generator": "skip", "discriminator": "rollback"}, every=100)
     ...

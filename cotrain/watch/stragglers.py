@@ -1,7 +1,7 @@
 """Finds the rank that is slower than the others, window by window.
 
 What is compared is each rank's own work: the time from the start of a step to its first collective. The wait inside
-collectives is as long on every healthy rank as the slow one makes it, and says nothing about who is slow.
+collectives is as long on every healthy rank as the slow one makes it, and says nothing about who is slow. ::
 
     monitor = Stragglers()
     for batch in batches:

@@ -1,11 +1,13 @@
 """Says where a run hangs: which rank finished what last. It never stops anything.
 
-with Watchdog(timeout=60) as watchdog:
-    for step, batch in enumerate(batches):
-        loss = forward(batch)
-        watchdog.done(step, "forward")
-        loss.backward()
-        watchdog.done(step, "backward")
+In a loop of your own::
+
+    with Watchdog(timeout=60) as watchdog:
+        for step, batch in enumerate(batches):
+            loss = forward(batch)
+            watchdog.done(step, "forward")
+            loss.backward()
+            watchdog.done(step, "backward")
 """
 
 import json
