@@ -15,7 +15,7 @@ from cotrain.method import Memory, Method
 from cotrain.randomness import at, fold
 from cotrain.report import Recorder
 from cotrain.stream import Stream
-from cotrain.tree import ELSEWHERE, PerRank, common
+from cotrain.tree import ELSEWHERE, Like, PerRank, common
 
 
 class RunMemory(Memory):
@@ -76,8 +76,15 @@ class Standing:
 
     def pattern(self) -> dict[str, Any]:
         """Where loaded tensors belong: sharded as the learners are; learners of other ranks are not needed."""
-        here = {name: learner.state() for name, learner in self.learners.items()}
+        here = {name: self._pattern(learner) for name, learner in self.learners.items()}
         return {"learners": here | dict.fromkeys(self.absent, ELSEWHERE)}
+
+    def _pattern(self, learner: Learner) -> dict[str, Any]:
+        """An optimizer that has not stepped has no moments yet; they are sharded like the parameters."""
+        state = learner.state()
+        if learner.is_sharded and learner.optimizer is not None:
+            state["optimizer"]["state"]["state"] = {i: Like(p) for i, p in enumerate(learner.parameters)}
+        return state
 
     def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:
         """Go to where the checkpoint stood; returns its step, or 0 where only the `partial` learners are taken from it.

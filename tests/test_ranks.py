@@ -167,11 +167,11 @@ def weights(learners):
     }
 
 
-def run_case(name, placement="auto", steps=20, **settings):
+def run_case(name, placement="auto", steps=20, settings=None):
     torch.set_default_dtype(torch.float64)
     try:
         method, learners, streams = a_case(name, placement)
-        report = fit(method, learners, streams, steps, device="cpu", log_every=steps, **settings)
+        report = fit(method, learners, streams, steps, device="cpu", log_every=steps, **(settings or {}))
         return weights(learners), report.last
     finally:
         torch.set_default_dtype(torch.float32)
@@ -235,10 +235,10 @@ class Ring(Method):
         return losses
 
 
-def run_spread(groups, count):
+def run_spread(groups, count, steps=10, out=None):
     learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(count)}
     learners["mean"] = follow("n1", 0.9)
-    fit(Ring(), learners, {"labelled": labelled_rows()}, 10, device="cpu", groups=groups)
+    fit(Ring(), learners, {"labelled": labelled_rows()}, steps, device="cpu", groups=groups, out=out)
     return weights(learners)
 
 
@@ -360,6 +360,30 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
         for step in range(5):
             assert torch.equal(torch.cat([given[step] for given, _ in told]), alone[step])
         assert all(saved == state for _, saved in told)
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_saved_on_two_ranks_it_goes_on_on_one_two_or_four(two, four, tmp_path, placement):
+    straight, _ = run_case("teacher", placement, steps=20)
+    for name in ("one", "two", "four"):
+        two.run(run_case, "teacher", placement, 10, {"out": tmp_path / name})
+    ended = [run_case("teacher", placement, 20, {"out": tmp_path / "one"})]
+    ended += two.run(run_case, "teacher", placement, 20, {"out": tmp_path / "two"})
+    ended += four.run(run_case, "teacher", placement, 20, {"out": tmp_path / "four"})
+    for found, _ in ended:
+        assert_equal(straight, found)
+
+
+def test_dealt_out_learners_are_saved_from_their_homes(two, tmp_path):
+    alone = run_spread(1, 3)
+    two.run(run_spread, 2, 3, 5, tmp_path)
+    (state,) = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.endswith("5")]
+    assert state.exists()
+    for found in two.run(run_spread, 2, 3, 10, tmp_path):
+        assert_equal(alone, found, tolerance=1e-6)
 
 
 # What is watched
