@@ -449,6 +449,8 @@ def _deal_learners(method: Method, learners: Mapping[str, Learner], groups: int)
             "for them by name. Leave groups at 1; all ranks then share the rows."
         )
     trained = [name for name, learner in learners.items() if learner.factory is not None]
+    if cut := [name for name in trained if learners[name].placement in ("fsdp", "hsdp")]:
+        raise InputError(f"Learner {cut[0]!r} cannot be sharded where learners are dealt out to groups; use 'ddp'.")
     if len(trained) < groups:
         raise InputError(f"{len(trained)} learners cannot be dealt out to {groups} groups of ranks.")
     homes = {name: number * groups // len(trained) for number, name in enumerate(trained)}
