@@ -51,7 +51,8 @@ class Hierarchical:
     ):
         """
         Args:
-            group: the ranks; None: all.
+            group: the ranks; None: all. As torch counts the groups of a process, a later one over all ranks needs the
+                same number of earlier ones on every rank.
             inner: inside a node, through shared memory or by torch's collectives. "none": not at all, as each rank
                 holds another shard; the sum then goes over the ranks of the same place in every node.
             outer: across nodes.
