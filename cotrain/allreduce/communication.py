@@ -34,14 +34,30 @@ def communication(name: str, group: dist.ProcessGroup | None = None, **settings:
         if name == "hier":
             return Hierarchical(group, **settings), hook
         if name == "powersgd":
-            return PowerSGDState(process_group=group, **settings), powerSGD_hook
+            return PowerSGDState(process_group=group, **settings), powersgd_hook
     except TypeError as error:  # what Python says of a keyword that is not there
         raise InputError(f"Communication {name!r} does not take these settings: {error}.") from error
     if name not in NAMES:
         raise InputError(f"There is no communication {name!r}; there are {', '.join(NAMES)}.")
     if settings:
         raise InputError(f"Communication {name!r} takes no settings, and was given {', '.join(settings)}.")
-    return group, allreduce_hook if name == "flat" else bf16_compress_hook
+    return group, allreduce_hook if name == "flat" else bf16_hook
+
+
+def bf16_hook(state: dist.ProcessGroup | None, bucket: dist.GradBucket) -> Future[torch.Tensor]:
+    """torch's hook, under a name that DDP does not refuse on a CPU: gloo sums bfloat16 as well."""
+    return bf16_compress_hook(state, bucket)  # type: ignore[arg-type]
+
+
+def powersgd_hook(state: PowerSGDState, bucket: dist.GradBucket) -> Future[torch.Tensor]:
+    """torch's hook; under gloo one bucket after the other, as its later collectives start from callbacks.
+
+    NCCL orders those by their streams. Under gloo two buckets at a time could meet in another order on another rank.
+    """
+    reduced = powerSGD_hook(state, bucket)
+    if dist.get_backend(state.process_group) == "gloo":
+        reduced.wait()
+    return reduced
 
 
 def hook(state: Hierarchical, bucket: dist.GradBucket) -> Future[torch.Tensor]:
