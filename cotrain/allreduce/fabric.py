@@ -71,8 +71,8 @@ class Traffic:
 class Fabric:
     """Nodes of ranks: a link from each node to the network, and one from each rank to its node.
 
-    A message holds the links on its way, each in one direction, for its size over the narrowest bandwidth, and arrives
-    a latency later. A link serves who was ready first.
+    A message holds each link on its way, in one direction, for its size over the narrowest bandwidth, and arrives a
+    latency later. Whole messages take turns on a link, who was ready first goes first.
     """
 
     nodes: Sequence[Sequence[int]]
@@ -118,15 +118,15 @@ class Fabric:
         while ready:
             moment, number = heapq.heappop(ready)
             message, (source, target) = plan[number], ends[number]
-            ways = [("out", message.source), ("in", message.target)]
-            held = [(way, place) for way, place in ways if place.kind == "rank"]
-            narrowest = self.local_bandwidth if held else inf
-            if source != target:
-                held += [("out", Place("host", source)), ("in", Place("host", target))]
-                narrowest = min(narrowest, self.bandwidth)
-            end = max([moment, *(free[link] for link in held)]) + message.size / narrowest
-            free.update(dict.fromkeys(held, end))
-            arrival = end + (self.latency if source != target else self.local_latency)
+            links = self._links(message, source, target)
+            narrowest = min(
+                (self.bandwidth if kind == "node" else self.local_bandwidth for kind, *_ in links), default=inf
+            )
+            start, held = moment, message.size / narrowest
+            for link in links:  # what waits for a link further on lies in a buffer and does not hold the one before it
+                start = max(start, free[link])
+                free[link] = start + held
+            arrival = start + held + (self.latency if source != target else self.local_latency)
             last = max(last, arrival)
             for later in followers[number]:
                 missing[later] -= 1
@@ -134,6 +134,14 @@ class Fabric:
                 if not missing[later]:
                     heapq.heappush(ready, (ready_at[later], later))
         return last
+
+    @staticmethod
+    def _links(message: Message, source: int, target: int) -> list[tuple[str, str, int]]:
+        """The links on a message's way: kind, direction, number."""
+        links = [("rank", "out", message.source.number)] if message.source.kind == "rank" else []
+        if source != target:
+            links += [("node", "out", source), ("node", "in", target)]
+        return links + ([("rank", "in", message.target.number)] if message.target.kind == "rank" else [])
 
     @staticmethod
     def _node(place: Place, node_of: dict[int, int]) -> int:
