@@ -5,6 +5,7 @@ Source: HFReduce in An et al., "Fire-Flyer AI-HPC", 2024, arXiv:2408.14158.
 
 import queue
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -233,11 +234,17 @@ class Hierarchical:
         """Who waits for one that waits for the lost one would blame the wrong node: the first to notice is believed."""
         if not isinstance(error, PeerLost):
             return error
-        try:
-            first = self._control.get_group_store().compare_set("lost", "", str(error)).decode()
-        except RuntimeError:  # the store's own process may be the lost one
-            return error
-        return error if first == str(error) else PeerLost(f"{first} (noticed by another rank; here: {error})")
+        first = [str(error)]
+
+        def ask() -> None:
+            with suppress(RuntimeError):  # the store's own process may be the lost one
+                first.append(self._control.get_group_store().compare_set("lost", "", str(error)).decode())
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(5)  # and its machine may be gone without a word
+        said = first[-1]
+        return error if said == str(error) else PeerLost(f"{said} (noticed by another rank; here: {error})")
 
     def _exchange(self, value: object) -> dict[int, Any]:
         """What every rank gave, by global rank."""

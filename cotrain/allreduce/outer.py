@@ -68,7 +68,7 @@ class TreeOuter(Outer):
             for half, _, children in self.places
             if len(halves[half])
             for child in children
-            for tag in [_tag(number, half)]
+            for tag in [_tag(number, len(part), half)]
         }
         sending: list[Pending] = []
         for half, parent, children in reversed(self.places):  # as a leaf it need not wait
@@ -81,7 +81,7 @@ class TreeOuter(Outer):
             if parent is None:
                 self._finish(halves[half], divisor)
             else:
-                sending.append(self._send(self.up, halves[half], parent, _tag(number, half)))
+                sending.append(self._send(self.up, halves[half], parent, _tag(number, len(part), half)))
         return sending
 
     def spread(self, number: int, part: Tensor) -> list[Pending]:
@@ -90,7 +90,7 @@ class TreeOuter(Outer):
         for half, parent, _ in self.places:
             if parent is not None and len(halves[half]):
                 buffer = self._buffer(halves[half])
-                arriving[half] = (buffer, self.down.receive(buffer, self.peers[parent], _tag(number, half)))
+                arriving[half] = (buffer, self.down.receive(buffer, self.peers[parent], _tag(number, len(part), half)))
         sending: list[Pending] = []
         for half, _, children in self.places:
             if half in arriving:
@@ -98,7 +98,9 @@ class TreeOuter(Outer):
                 message.wait()
                 halves[half].copy_(buffer)
             if len(halves[half]):
-                sending += [self._send(self.down, halves[half], child, _tag(number, half)) for child in children]
+                sending += [
+                    self._send(self.down, halves[half], child, _tag(number, len(part), half)) for child in children
+                ]
         return sending
 
     @staticmethod
@@ -113,11 +115,11 @@ class RingOuter(Outer):
     """
 
     def reduce(self, number: int, part: Tensor, divisor: int) -> list[Pending]:
-        pieces, count = self._pieces(part), len(self.peers)
+        pieces, count, tag = self._pieces(part), len(self.peers), _tag(number, len(part))
         sending: list[Pending] = []
         for step in range(count - 1):
             out, into = pieces[(self.here - step) % count], pieces[(self.here - step - 1) % count]
-            buffer, message = self._exchange(self.up, out, into, number, sending)
+            buffer, message = self._exchange(self.up, out, into, tag, sending)
             if message is not None:
                 message.wait()
                 into += buffer
@@ -125,21 +127,21 @@ class RingOuter(Outer):
         return sending
 
     def spread(self, number: int, part: Tensor) -> list[Pending]:
-        pieces, count = self._pieces(part), len(self.peers)
+        pieces, count, tag = self._pieces(part), len(self.peers), _tag(number, len(part))
         sending: list[Pending] = []
         for step in range(count - 1):
             out, into = pieces[(self.here - step + 1) % count], pieces[(self.here - step) % count]
-            buffer, message = self._exchange(self.down, out, into, number, sending)
+            buffer, message = self._exchange(self.down, out, into, tag, sending)
             if message is not None:
                 message.wait()
                 into.copy_(buffer)
         return sending
 
     def _exchange(
-        self, links: Links, out: Tensor, into: Tensor, number: int, sending: list[Pending]
+        self, links: Links, out: Tensor, into: Tensor, tag: int, sending: list[Pending]
     ) -> tuple[Tensor, Pending | None]:
         """Start one step: a piece to the next node, another one from the previous node."""
-        count, tag, buffer = len(self.peers), _tag(number, 0), self._buffer(into)
+        count, buffer = len(self.peers), self._buffer(into)
         message = links.receive(buffer, self.peers[(self.here - 1) % count], tag) if len(into) else None
         if len(out):
             sending.append(self._send(links, out, (self.here + 1) % count, tag))
@@ -149,6 +151,9 @@ class RingOuter(Outer):
         return [part[start:end] for start, end in segments(len(part), len(self.peers))]
 
 
-def _tag(number: int, half: int) -> int:
-    """Messages of one tag between two ranks keep their order, so tags may come round again."""
-    return 2 * (number % 2**20) + half
+def _tag(number: int, length: int, half: int = 0) -> int:
+    """By chunk, length and half: where ranks reduce other tensors, messages do not meet, and time runs out.
+
+    Messages of one tag between two ranks keep their order, so tags may come round again.
+    """
+    return ((number % 2**10) * 2**20 + length % 2**20) * 2 + half

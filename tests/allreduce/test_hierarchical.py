@@ -185,9 +185,12 @@ def test_a_silent_peer_is_an_error_that_names_its_node():
 
 
 def wrong_order():
-    os.environ["COTRAIN_NODE"] = "west"
+    other = torch.ones(10 + 3 * dist.get_rank())
     with Hierarchical(timeout=timedelta(seconds=5)) as state, pytest.raises(InputError, match="same order"):
-        state.all_reduce(torch.ones(10 + dist.get_rank())).wait()
+        state.all_reduce(other.clone()).wait()
+    alone = Hierarchical(timeout=timedelta(seconds=2), local_size=1)
+    with alone as state, pytest.raises(PeerLost, match="Lost node"):
+        state.all_reduce(other.clone()).wait()
 
 
 def test_tensors_in_another_order_are_an_error():
