@@ -189,10 +189,14 @@ class Hierarchical:
                 each = self.chunk // summed_as(tensor.dtype).itemsize
                 for chunk in (chunks := tensor.view(-1).split(each)):
                     self._slots.acquire()
-                    if self.lost is not None:
-                        raise self.lost
-                    part = self._inner.gather(number, chunk)
-                    sending = self._outer.reduce(number, part, self.size if average else 1)
+                    try:
+                        if self.lost is not None:
+                            raise self.lost
+                        part = self._inner.gather(number, chunk)
+                        sending = self._outer.reduce(number, part, self.size if average else 1)
+                    except Exception:
+                        self._slots.release()
+                        raise
                     self._totals.put((number, chunk, part, sending, job if chunk is chunks[-1] else None))
                     number += 1
             except Exception as error:
@@ -225,9 +229,9 @@ class Hierarchical:
         """Keep the first failure, tell the others, and say what they said if they failed before."""
         if self.lost is None:
             self.lost = error
+            self.lost = self._first_failure(error)
             if isinstance(self._inner, SharedInner):
                 self._inner.give_up()
-            self.lost = self._first_failure(error)
         return self.lost
 
     def _first_failure(self, error: Exception) -> Exception:
