@@ -1,5 +1,5 @@
 """All-reduce in two levels against flat ones: four processes as two nodes of two, links between nodes simulated slow.
-About 4 minutes on 2 cores for all rows and three seeds."""
+About 5 minutes on 2 cores for all rows and three seeds."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cotrain.allreduce.communication import hook
-from cotrain.allreduce.fabric import Fabric, Traffic, flat, two_level
+from cotrain.allreduce.fabric import Fabric, Message, Traffic, flat, two_level
 from cotrain.allreduce.hierarchical import Hierarchical
 from cotrain.errors import CotrainError
 from cotrain.run import Bar, Table
@@ -32,7 +32,8 @@ CLAIM = (
 )
 SEEDS = range(3)
 
-Part = Literal["traffic", "time", "digits", "simulated cluster"]
+Part = Literal["traffic", "time", "digits", "simulated"]
+Way = Literal["two-level trees", "two-level ring", "flat ring", "scattered ring", "one tree"]
 NODES = [[0, 1], [2, 3]]
 LATENCY = 0.02  # seconds a message between nodes is late, simulated: well above what two loaded cores add by themselves
 TWO_LEVEL: dict[str, Any] = {}
@@ -40,18 +41,20 @@ FLAT: dict[str, Any] = {"local_size": 1, "outer": "ring"}  # one ring over all r
 
 
 def rows(full: bool = False) -> dict[str, dict]:
-    return {part: {"part": part} for part in ("traffic", "time", "digits", "simulated cluster")}
+    table: dict[str, dict] = {part: {"part": part} for part in ("traffic", "time", "digits")}
+    return table | {f"simulated, {way}": {"part": "simulated", "way": way} for way in get_args(Way)}
 
 
-def recipe(part: Part = "traffic", seed: int = 0, full: bool = False) -> "FourRanks | Cluster":
+def recipe(part: Part = "traffic", way: Way = "two-level trees", seed: int = 0, full: bool = False):
     """One part of the comparison.
 
     Args:
-        part: bytes and equality; step times; a training by both wires; or a larger cluster, simulated.
+        part: equality and bytes, step times, or a training, by four processes; or a larger cluster, simulated.
+        way: how the simulated cluster reduces.
         seed: of gradients, weights and the split of the data.
         full: more steps and blocks.
     """
-    return Cluster() if part == "simulated cluster" else FourRanks(part, seed, full)
+    return Cluster(way) if part == "simulated" else FourRanks(part, seed, full)
 
 
 @dataclass(frozen=True)
@@ -78,71 +81,61 @@ class FourRanks:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Simulated: 16 nodes of 8 ranks at 10 microseconds and 25 GB/s, ranks on links of 25 GB/s and 1 microsecond."""
+    """Simulated: 16 nodes of 8 ranks at 10 microseconds and 25 GB/s, ranks on links of 1 microsecond and 25 GB/s."""
+
+    way: Way
 
     def measure(self) -> dict[str, float]:
         nodes = [list(range(8 * node, 8 * node + 8)) for node in range(16)]
+        size = 128 * 8192
+        counted = Fabric(nodes, latency=1.0).run(plan(self.way, nodes, size, 1))
         fabric = Fabric(nodes, latency=1e-5, bandwidth=25e9, local_latency=1e-6, local_bandwidth=25e9)
-        ranks = range(128)
-        scattered = [rank for place in range(8) for rank in range(place, 128, 8)]
-        numbers = {}
-        for name, size in (("64 KiB", 1 << 16), ("64 MiB", 1 << 26)):
-            chunks = max(1, size >> 20)
-            two = fabric.run(two_level(nodes, size, chunks=chunks)).seconds
-            for other, plan in (
-                ("ring", flat(ranks, size)),
-                ("scattered ring", flat(scattered, size)),
-                ("tree", flat(ranks, size, "tree")),
-                ("two-level ring", two_level(nodes, size, "ring", chunks)),
-            ):
-                numbers[f"{name}: {other} / two-level tree"] = fabric.run(plan).seconds / two
-        return numbers
+        small, large = (
+            fabric.run(plan(self.way, nodes, size, max(1, size >> 20))).seconds for size in (1 << 16, 1 << 26)
+        )
+        return {
+            "bytes of a node": between(counted) / len(nodes) / size,
+            "bytes out of a rank": max(counted.rank_out.values()) / size,
+            "latencies in a row": counted.seconds,
+            "ms, 64 KiB": 1e3 * small,
+            "ms, 64 MiB": 1e3 * large,
+        }
+
+
+def plan(way: str, nodes: list[list[int]], size: int, chunks: int) -> list[Message]:
+    ranks = [rank for node in nodes for rank in node]
+    scattered = [rank for place in zip(*nodes) for rank in place]  # the next rank is on the next node
+    return {
+        "two-level trees": lambda: two_level(nodes, size, "tree", chunks),
+        "two-level ring": lambda: two_level(nodes, size, "ring", chunks),
+        "flat ring": lambda: flat(ranks, size),
+        "scattered ring": lambda: flat(scattered, size),
+        "one tree": lambda: flat(ranks, size, "tree"),
+    }[way]()
 
 
 def traffic(seed: int, full: bool) -> dict[str, float]:
-    """Equality with the flat sum, and bytes between nodes by bytes reduced."""
+    """Equality with the flat sum, and bytes between nodes against the plans."""
     generator = torch.Generator().manual_seed(4 * seed + dist.get_rank())
-    unequal, off, elements = 0, 0, 4 * 12_345
+    wrong, elements = torch.zeros(2), 4 * 12_345
     ways = {
-        "two-level trees": TWO_LEVEL,
-        "two-level ring": {"outer": "ring"},
-        "two-level bf16": {"wire": "bf16"},
-        "flat ring": FLAT,
+        "two-level trees": [TWO_LEVEL, {"wire": "bf16"}],
+        "two-level ring": [{"outer": "ring"}, {"outer": "ring", "wire": "bf16"}],
+        "flat ring": [FLAT],
     }
-    plans = {
-        "two-level trees": two_level(NODES, 4 * elements),
-        "two-level ring": two_level(NODES, 4 * elements, "ring"),
-        "two-level bf16": two_level(NODES, 2 * elements),
-        "flat ring": flat(range(4), 4 * elements),
-    }
-    numbers: dict[str, float] = {}
-    for name, settings in ways.items():
+    for way, settings in ((way, settings) for way, several in ways.items() for settings in several):
         with Hierarchical(**settings) as state:
-            limit = 32 if "bf16" in name else 1000  # whose sums bf16 holds exactly
+            limit, width = (32, 2) if "wire" in settings else (1000, 4)  # bf16 holds sums of small integers exactly
             values = torch.randint(-limit, limit, (elements,), generator=generator).float()
             total = values.clone()
             dist.all_reduce(total)
             state.all_reduce(values).wait()
-            unequal += int((values != total).sum())
-            sent = torch.tensor(float(sum(links.sent_bytes for links in state.links)))
+            sent = torch.tensor(sum(links.sent_bytes for links in state.links))
             dist.all_reduce(sent)
-            counted = Fabric(NODES).run(plans[name])
-            off += abs(int(sent) - between(counted))
-            numbers[f"bytes of a node, {name}"] = float(sent) / len(NODES) / (4 * elements)
-    flat_numbers = {
-        "scattered ring (simulated)": flat([0, 2, 1, 3], 4 * elements),
-        "scattered tree (simulated)": flat([0, 2, 1, 3], 4 * elements, "tree"),
-    }
-    for name, plan in flat_numbers.items():
-        numbers[f"bytes of a node, {name}"] = between(Fabric(NODES).run(plan)) / len(NODES) / (4 * elements)
-    late = Fabric(NODES, latency=1.0)
-    for name in ("two-level trees", "flat ring"):
-        played = late.run(plans[name])
-        numbers[f"latencies in a row, {name}"] = played.seconds
-        numbers[f"bytes out of a rank, {name}"] = played.rank_out[0] / (4 * elements)
-    failed = torch.tensor([float(unequal), float(off)])
-    dist.all_reduce(failed)
-    return {"unequal elements": float(failed[0]), "bytes off": float(failed[1]), **numbers}
+            counted = between(Fabric(NODES).run(plan(way, NODES, width * elements, 1)))
+            wrong += torch.tensor([(values != total).sum(), abs(int(sent) - counted) / 4])
+    dist.all_reduce(wrong)
+    return {"unequal elements": float(wrong[0]), "bytes off": float(wrong[1])}
 
 
 def between(played: Traffic) -> int:
@@ -162,20 +155,16 @@ def step_times(seed: int, full: bool) -> dict[str, float]:
         for size, width in (("small", 64), ("large", 1400)):
             steps = {name: training_step(state, width) for name, state in states.items()}
             seconds = take_turns(steps, blocks, 4)
-            numbers[f"{size} buckets, late links: flat ring / two-level"] = seconds["flat"] / seconds["two"]
-        here = {name: stack.enter_context(Hierarchical(**way)) for name, way in (("flat", FLAT), ("two", TWO_LEVEL))}
+            numbers[f"ring / two-level, {size}"] = seconds["flat"] / seconds["two"]
+        here = stack.enter_context(Hierarchical())
         for size, length in (("32 KiB", 1 << 13), ("8 MiB", 1 << 21)):
             values = torch.randn(length)
             calls: dict[str, Callable[[], object]] = {
                 "gloo": lambda values=values: dist.all_reduce(values.mul_(0.1)),
-                **{
-                    name: lambda state=state, values=values: state.all_reduce(values.mul_(0.1)).wait()
-                    for name, state in here.items()
-                },
+                "two": lambda values=values: here.all_reduce(values.mul_(0.1)).wait(),
             }
             seconds = take_turns(calls, blocks, 4)
-            for other, name in (("gloo", "torch's gloo"), ("flat", "flat ring")):
-                numbers[f"{size}, no latency: {name} / two-level"] = seconds[other] / seconds["two"]
+            numbers[f"gloo / two-level, {size}"] = seconds["gloo"] / seconds["two"]
     return numbers
 
 
@@ -219,7 +208,7 @@ def digits(seed: int, full: bool) -> dict[str, float]:
     x, y = torch.tensor(x_train, dtype=torch.float32), torch.tensor(y_train)
     x_test, y_test = torch.tensor(x_test, dtype=torch.float32), torch.tensor(y_test)
     curves, numbers = {}, {}
-    for name, settings in (("flat ring", FLAT), ("fp32", TWO_LEVEL), ("bf16", {"wire": "bf16"})):
+    for name, settings in (("fp32", TWO_LEVEL), ("bf16", {"wire": "bf16"})):
         torch.manual_seed(seed)
         model = DistributedDataParallel(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)))
         with Hierarchical(**settings) as state:
@@ -238,26 +227,30 @@ def digits(seed: int, full: bool) -> dict[str, float]:
         curves[name] = torch.tensor(curve)
         with torch.no_grad():
             numbers[f"accuracy, {name}"] = float((model.module(x_test).argmax(1) == y_test).float().mean())
-    for name in ("flat ring", "bf16"):
-        gap = (curves[name] - curves["fp32"]).abs() / curves["fp32"]
-        numbers[f"largest gap of the curve to fp32, {name}"] = float(gap.max())
-    return {"last loss, fp32": float(curves["fp32"][-1]), **numbers}
+    gap = (curves["bf16"] - curves["fp32"]).abs() / curves["fp32"]
+    return {**numbers, "gap of the curve": float(gap.max())}
 
 
 def bars(table: Table) -> list[Bar]:
     unequal = sum(table.values("traffic", "unequal elements"))
     off = sum(table.values("traffic", "bytes off"))
-    small = table.mean("time", "small buckets, late links: flat ring / two-level")
-    large = table.mean("time", "large buckets, late links: flat ring / two-level")
-    gap = max(table.values("digits", "largest gap of the curve to fp32, bf16"))
-    gloo = [table.mean("time", f"{size}, no latency: torch's gloo / two-level") for size in ("32 KiB", "8 MiB")]
-    in_row = [table.mean("traffic", f"latencies in a row, {way}") for way in ("flat ring", "two-level trees")]
+    small, large = (table.mean("time", f"ring / two-level, {size}") for size in ("small", "large"))
+    gloo = [table.mean("time", f"gloo / two-level, {size}") for size in ("32 KiB", "8 MiB")]
+    gap = max(table.values("digits", "gap of the curve"))
+    late = Fabric(NODES, latency=1.0)
+    ring, two = (late.run(plan(way, NODES, 4096, 1)) for way in ("flat ring", "two-level trees"))
+    share = [between(traffic) / len(NODES) / 4096 for traffic in (ring, two)]
     return [
         Bar("integer gradients equal to the flat sum: elements that differ", value=unequal, held=unequal == 0),
-        Bar("bytes between nodes as counted: bytes off", value=off, held=off == 0),
+        Bar(
+            f"bytes between nodes as counted (a node sends {share[1]:.1f} times the gradient by two levels, "
+            f"{share[0]:.1f} times by a flat ring in good order): bytes off",
+            value=off,
+            held=off == 0,
+        ),
         Bar(
             f"small buckets, {LATENCY * 1000:.0f} ms simulated latency: step >= 1.3 times faster than with a flat ring "
-            f"in good order (it waits for {in_row[0]:.0f} latencies in a row, two levels for {in_row[1]:.0f})",
+            f"in good order (it waits for {ring.seconds:.0f} latencies in a row, two levels for {two.seconds:.0f})",
             value=small,
             held=small >= 1.3,
         ),

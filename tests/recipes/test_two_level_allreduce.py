@@ -12,21 +12,20 @@ two_level = load("two_level_allreduce")
 
 
 def test_every_row_is_a_recipe():
-    assert set(inspect.signature(two_level.recipe).parameters) == {"part", "seed", "full"}
-    assert [row["part"] for row in two_level.rows().values()] == list(get_args(two_level.Part))
-    assert all(hasattr(two_level.recipe(**row), "measure") for row in two_level.rows().values())
+    assert set(inspect.signature(two_level.recipe).parameters) == {"part", "way", "seed", "full"}
+    rows = two_level.rows().values()
+    assert {row["part"] for row in rows} == set(get_args(two_level.Part))
+    assert [row["way"] for row in rows if "way" in row] == list(get_args(two_level.Way))
+    assert all(hasattr(two_level.recipe(**row), "measure") for row in rows)
 
 
 def table(unequal=0.0, off=0.0, small=1.5, large=1.0, gap=0.002) -> Table:
     made = Table()
     for seed in range(3):
-        row = {"unequal elements": unequal, "bytes off": off}
-        made.add("traffic", seed, row | {f"latencies in a row, {way}": 2.0 for way in ("flat ring", "two-level trees")})
-        times = {"small buckets, late links": small, "large buckets, late links": large}
-        numbers = {f"{name}: flat ring / two-level": value for name, value in times.items()}
-        gloo = {f"{size}, no latency: torch's gloo / two-level": 0.5 for size in ("32 KiB", "8 MiB")}
-        made.add("time", seed, numbers | gloo)
-        made.add("digits", seed, {"largest gap of the curve to fp32, bf16": gap * (seed + 1) / 3})
+        made.add("traffic", seed, {"unequal elements": unequal, "bytes off": off})
+        times = {"ring / two-level, small": small, "ring / two-level, large": large}
+        made.add("time", seed, times | {"gloo / two-level, 32 KiB": 0.5, "gloo / two-level, 8 MiB": 0.5})
+        made.add("digits", seed, {"gap of the curve": gap * (seed + 1) / 3})
     return made
 
 
@@ -36,6 +35,9 @@ def test_bars_by_hand():
         False, True, False, True, False,
     ]  # fmt: skip
     assert [bar.held for bar in two_level.bars(table(off=4.0, large=0.95))] == [True, False, True, False, True]
+    assert "1.0 times" in two_level.bars(table())[1].text
+    assert "1.5 times by a flat ring" in two_level.bars(table())[1].text
+    assert "3 latencies in a row, two levels for 2" in two_level.bars(table())[2].text
     assert two_level.bars(table(gap=0.003))[-1].value == pytest.approx(0.003)  # the worst seed
 
 
@@ -47,21 +49,17 @@ def traffic():
 
 
 @pytest.mark.slow
-def test_bytes_of_a_node_are_the_formulas():
-    for numbers in run_ranks(traffic, 4, timeout=120):
-        assert numbers["unequal elements"] == numbers["bytes off"] == 0
-        assert numbers["bytes of a node, two-level trees"] == numbers["bytes of a node, two-level ring"] == 1.0
-        assert numbers["bytes of a node, two-level bf16"] == 0.5
-        assert numbers["bytes of a node, flat ring"] == 1.5
-        assert numbers["latencies in a row, flat ring"] == 3.0
-        assert numbers["latencies in a row, two-level trees"] == 2.0
+def test_nothing_is_unequal_and_no_byte_off():
+    assert run_ranks(traffic, 4, timeout=120) == [{"unequal elements": 0.0, "bytes off": 0.0}] * 4
 
 
-def test_the_simulated_cluster_by_its_small_message():
-    numbers = two_level.recipe("simulated cluster").measure()
-    assert set(numbers) == {
-        f"{size}: {other} / two-level tree"
-        for size in ("64 KiB", "64 MiB")
-        for other in ("ring", "scattered ring", "tree", "two-level ring")
-    }
-    assert numbers["64 KiB: scattered ring / two-level tree"] > numbers["64 KiB: ring / two-level tree"] > 1
+def test_the_simulated_cluster_by_its_formulas():
+    numbers = {way: two_level.recipe("simulated", way).measure() for way in get_args(two_level.Way)}
+    assert numbers["two-level trees"]["bytes of a node"] == numbers["two-level ring"]["bytes of a node"] == 2 * 15 / 16
+    assert numbers["flat ring"]["bytes of a node"] == 2 * 127 / 128
+    assert numbers["scattered ring"]["bytes of a node"] == 8 * 2 * 127 / 128
+    assert numbers["two-level trees"]["bytes out of a rank"] == 1.0
+    assert numbers["two-level trees"]["latencies in a row"] == 8  # up and down trees of depth 4
+    assert numbers["two-level ring"]["latencies in a row"] == 30
+    assert numbers["scattered ring"]["latencies in a row"] == 254
+    assert min(numbers, key=lambda way: numbers[way]["ms, 64 KiB"]) == "two-level trees"
