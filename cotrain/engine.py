@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain import __version__, checkpoint, place
-from cotrain.average import GradientMean, average_set
+from cotrain.average import GradientMean, average_set, communication
 from cotrain.errors import CotrainError, InputError
 from cotrain.gradients.rule import GradientSet, total
 from cotrain.judge import Judgement, judged
@@ -114,10 +114,11 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
     if not found:
         return None
     if names not in found[0].means:
-        hooks = list({id(learner.hook): learner.hook for learner in found}.values())
-        if len(hooks) > 1:
-            raise InputError(f"{', '.join(names)} own a loss together and have different hooks.")
-        found[0].means[names] = GradientMean([p for learner in found for p in learner.parameters], hooks[0])
+        how = found[0].communication
+        if any(learner.communication != how for learner in found):
+            raise InputError(f"{', '.join(names)} own a loss together and differ in their communication.")
+        parameters = [p for learner in found for p in learner.parameters]
+        found[0].means[names] = GradientMean(parameters, communication(how))
     return found[0].means[names]
 
 

@@ -35,8 +35,8 @@ class Learner:
             nothing is looked at before. "skip": this learner does not step. "rollback": it goes back to a copy of
             itself that is at most 100 steps old. The last two wait for the device at each step
             (`cotrain.watch.nonfinite`).
-        hook: of "ddp", what is sent instead of a plain mean: bucket -> future, as torch's communication hooks are
-            (`cotrain.allreduce`).
+        communication: of "ddp", how gradients go between ranks: "flat", "bf16", "powersgd" or "hier"
+            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean.
 
     Raises:
         InputError: the optimizer is not a factory, or a rule or schedule is given without one; an unknown placement.
@@ -52,7 +52,7 @@ class Learner:
         shards: int | None = None,
         units: Sequence[str] = (),
         nonfinite: Literal["stop", "skip", "rollback"] = "stop",
-        hook: Callable[[Any], Any] | None = None,
+        communication: str | Callable[[Any], Any] = "flat",
     ):
         if placement not in PLACEMENTS:
             raise InputError(f"A learner's placement is one of {', '.join(PLACEMENTS)}, not {placement!r}.")
@@ -72,7 +72,7 @@ class Learner:
         self.shards = shards
         self.units = tuple(units)
         self.nonfinite = nonfinite
-        self.hook = hook
+        self.communication = communication
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()

@@ -26,6 +26,7 @@ LEVELS = {
     "cotrain.conformance_ranks": 4,
     "cotrain.exchanges": 2,
     "cotrain": 1,  # the nouns and the machine room
+    "cotrain.allreduce": 0,
     "cotrain.losses": 0,
     "cotrain.gradients": 0,
     "cotrain.nets": 0,

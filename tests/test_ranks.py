@@ -303,6 +303,21 @@ def test_buckets_leave_while_backward_goes_on(two):
         assert before == buckets
 
 
+def trained_by(communication):
+    learners = {n: Learner(two_layer(hidden=64, seed=s), SGD, communication=communication) for s, n in enumerate("ab")}
+    fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 30, device="cpu")
+    return weights(learners)
+
+
+@pytest.mark.parametrize(("communication", "tolerance"), [("hier", 1e-5), ("bf16", 0.03), ("powersgd", 0.5)])
+def test_gradients_may_go_by_other_ways(four, communication, tolerance):
+    wanted = trained_by("flat")
+    found = four.run(trained_by, communication)
+    for one in found:
+        assert_equal(found[0], one, tolerance=0)  # on all ranks the same
+        assert_equal(wanted, one, tolerance)
+
+
 # What ranks tell each other
 
 
