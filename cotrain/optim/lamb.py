@@ -107,9 +107,7 @@ class Lamb(torch.optim.Optimizer):
         return state
 
 
-def _ratios(
-    like: Tensor, weights: list[Tensor], updates: Sequence[Tensor], limits: tuple[float, float] | None
-) -> Tensor:
+def _ratios(like: Any, weights: list[Tensor], updates: Sequence[Tensor], limits: tuple[float, float] | None) -> Tensor:
     """phi(|w|) / |u| of each parameter, 1 where either is zero; [parameters]."""
     exact = torch.promote_types(like.dtype, torch.float32)
     norms = torch.stack(torch._foreach_norm([*weights, *updates], dtype=exact))
