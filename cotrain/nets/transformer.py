@@ -112,16 +112,21 @@ class SerialBlock(nn.Module):
 
 
 class ParallelBlock(nn.Module):
-    """x [N, T, E] -> x + MLP(LN(x)) + Attn(LN(x)), with one norm and one product for both's inputs.
+    """x [N, T, E] -> x + MLP(LN(x)) + Attn(LN(x)): one norm, and both parts' inputs are one layer.
 
-    Arguments as `Decoder`'s. One norm and one large product take the place of two each, and neither part waits for the
-    other; the MLP sees x without what attention adds to it.
+    Neither part waits for the other; the MLP sees x without what attention adds to it.
+
+    Args:
+        fused: take the inputs of both parts by one product. None is yes but on a CPU, where the backward pass would lose
+            more in joining the two gradients than a larger product gains. The result is the same.
+        width, heads, hidden, window: as `Decoder`'s.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, window: int | None = None):
+    def __init__(self, width: int, heads: int, hidden: int, window: int | None = None, fused: bool | None = None):
         super().__init__()
         self.heads = heads
         self.window = window
+        self.fused = fused
         self.sizes = (3 * width, hidden)
         self.norm = nn.LayerNorm(width)
         self.both_in = nn.Linear(width, 3 * width + hidden)
@@ -129,7 +134,12 @@ class ParallelBlock(nn.Module):
         self.mlp_out = nn.Linear(hidden, width)
 
     def forward(self, x_NTE: Tensor) -> Tensor:
-        of_attention, of_mlp = self.both_in(self.norm(x_NTE)).split(self.sizes, dim=-1)
+        normed_NTE = self.norm(x_NTE)
+        if not x_NTE.is_cpu if self.fused is None else self.fused:
+            of_attention, of_mlp = self.both_in(normed_NTE).split(self.sizes, dim=-1)
+        else:
+            rows = zip(self.both_in.weight.split(self.sizes), self.both_in.bias.split(self.sizes), strict=True)
+            of_attention, of_mlp = (F.linear(normed_NTE, weight, bias) for weight, bias in rows)
         seen_NTE = _attend(of_attention, self.heads, self.window)
         return x_NTE + self.attention_out(seen_NTE) + self.mlp_out(F.gelu(of_mlp))
 

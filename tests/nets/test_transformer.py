@@ -42,8 +42,9 @@ def test_serial_block_is_its_formula(window):
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_parallel_block_is_the_sum_of_both_at_one_norm(window):
-    block, x = random(ParallelBlock(E, 2, 12, window)), torch.randn(2, 9, E, dtype=torch.float64)
+@pytest.mark.parametrize("fused", [None, True, False])
+def test_parallel_block_is_the_sum_of_both_at_one_norm(window, fused):
+    block, x = random(ParallelBlock(E, 2, 12, window, fused)), torch.randn(2, 9, E, dtype=torch.float64)
     normed = F.layer_norm(x, (E,), block.norm.weight, block.norm.bias)
     weight, bias = block.both_in.weight, block.both_in.bias
     joined = F.linear(normed, weight[: 3 * E], bias[: 3 * E])
