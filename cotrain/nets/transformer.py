@@ -117,7 +117,7 @@ class ParallelBlock(nn.Module):
     Neither part waits for the other; the MLP sees x without what attention adds to it.
 
     Args:
-        fused: take the inputs of both parts by one product. None is yes but on a CPU, where the backward pass would lose
+        fused: take the inputs of both parts by one product. None is yes but on a CPU, where the backward pass loses
             more in joining the two gradients than a larger product gains. The result is the same.
         width, heads, hidden, window: as `Decoder`'s.
     """
