@@ -17,7 +17,6 @@ from cotrain.crew import Crew, CrewFailed
 from cotrain.errors import CotrainError, InputError
 from cotrain.tree import ELSEWHERE, Like, PerRank
 
-
 SECONDS = 240  # for one call
 
 
