@@ -35,9 +35,14 @@ Part = Literal["loss", "step time"]
 Block = Literal["serial", "parallel"]
 Optimizer = Literal["adamw", "lamb"]
 LENGTH, BATCH, SEQUENCES = 64, 4, 8_000  # characters of a sequence; sequences of a batch, and of a whole run
-# (optimizer, factor of the batch) -> learning rate: the best on the validation text of three or more, each twice the
-# one before, with the serial block and one seed that is none of SEEDS.
-RATES: dict[tuple[str, int], float] = {("adamw", 1): 8e-3, ("adamw", 4): 4e-3, ("lamb", 4): 4e-2}
+# (block, optimizer, factor of the batch) -> learning rate: the best on the validation text of some, each twice the one
+# before, with one seed that is none of SEEDS. At 8e-3 the parallel block with AdamW was 7 % worse than the serial one.
+RATES: dict[tuple[str, str, int], float] = {
+    ("serial", "adamw", 1): 8e-3,
+    ("serial", "adamw", 4): 4e-3,
+    ("serial", "lamb", 4): 4e-2,
+    ("parallel", "adamw", 1): 4e-3,
+}
 
 
 def rows(full: bool = False) -> dict[str, dict]:
@@ -47,16 +52,14 @@ def rows(full: bool = False) -> dict[str, dict]:
         "serial, AdamW, batch x 4": {"block": "serial", "optimizer": "adamw", "growth": 4},
         "serial, LAMB, batch x 4": {"block": "serial", "optimizer": "lamb", "growth": 4},
     }
-    if full:
-        table["parallel, LAMB, batch x 4"] = {"block": "parallel", "optimizer": "lamb", "growth": 4}
     return {**{name: {"part": "loss", **row} for name, row in table.items()}, "step time": {"part": "step time"}}
 
 
 def recipe(
     part: Part = "loss",
     block: Block = "parallel",
-    optimizer: Optimizer = "lamb",
-    growth: int = 4,
+    optimizer: Optimizer = "adamw",
+    growth: int = 1,
     rate: float | None = None,
     text: Literal["validation", "test"] = "test",
     seed: int = 0,
@@ -75,9 +78,9 @@ def recipe(
     if part == "step time":
         return StepTime(seed)
     if rate is None:
-        if (optimizer, growth) not in RATES:
-            raise InputError(f"No learning rate was tuned for {optimizer} with a batch x {growth}: give rate=.")
-        rate = RATES[optimizer, growth]
+        if (block, optimizer, growth) not in RATES:
+            raise InputError(f"No rate was tuned for {block}, {optimizer}, batch x {growth}: give rate=.")
+        rate = RATES[block, optimizer, growth]
     learn, texts = parts()
     steps = SEQUENCES // (growth * BATCH)
     model = Learner(decoder(block, seed), partial(grouped, optimizer, rate), schedule=partial(warm_then_cosine, steps))

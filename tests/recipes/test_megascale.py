@@ -89,7 +89,9 @@ def test_a_rate_that_was_not_tuned_is_asked_for():
 
 @pytest.mark.usefixtures("short")
 def test_a_run_learns_and_is_the_same_again():
-    made = [megascale.recipe(block="parallel", optimizer="lamb", growth=4, seed=2).measure() for _ in range(2)]
+    made = [
+        megascale.recipe(block="parallel", optimizer="lamb", growth=4, rate=0.02, seed=2).measure() for _ in range(2)
+    ]
     assert made[0] == made[1]
     assert made[0]["loss"] < 3.5  # ln 65 is 4.17
 
