@@ -30,6 +30,7 @@ LEVELS = {
     "cotrain.losses": 0,
     "cotrain.gradients": 0,
     "cotrain.nets": 0,
+    "cotrain.optim": 0,
     "cotrain.views": 1,
     "cotrain.data": 1,
     "cotrain.errors": 0,
@@ -94,7 +95,7 @@ def test_the_engine_names_no_method_and_methods_no_engine():
         assert not imports(path) & forbidden, path
 
 
-@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets", "watch"])
+@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets", "optim", "watch"])
 def test_the_parts_work_without_the_engine(folder):
     seen, todo = set(), [f"cotrain.{folder}.{path.stem}" for path in (PACKAGE / folder).glob("*.py")]
     while todo:
