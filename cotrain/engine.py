@@ -33,6 +33,11 @@ from cotrain.stream import Stream
 from cotrain.watch.lookout import Lookout
 from cotrain.watch.nonfinite import Guard
 
+try:  # what every public way into the autograd engine calls
+    from torch.autograd.graph import _engine_run_backward
+except ImportError:
+    _engine_run_backward = None  # type: ignore[assignment]
+
 NOTHING = nullcontext()
 
 
@@ -100,12 +105,22 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 if mean is not None:
                     mean.arm()
-                total_loss.backward(inputs=leaves, retain_graph=left > 0)
+                _run_backward(total_loss, leaves, keep=left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
+
+
+def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
+    """`loss.backward(inputs=leaves, retain_graph=keep)`, whose wrapper costs as much as the graph of a small net."""
+    if _engine_run_backward is None or loss.dim():
+        loss.backward(inputs=leaves, retain_graph=keep)
+        return
+    _engine_run_backward(
+        (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:
