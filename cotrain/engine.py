@@ -5,7 +5,7 @@ checkpoints and the report around it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from math import isfinite
@@ -25,6 +25,7 @@ from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
+from cotrain.stack import How, plan_of, stacked, stacks_of, worthwhile
 from cotrain.stream import Stream
 
 
@@ -54,6 +55,8 @@ def clear(learners: Mapping[str, Learner]) -> None:
     for learner in learners.values():
         for parameter in learner.parameters:
             parameter.grad = None
+    for stack in stacks_of(learners):
+        stack.clear()
 
 
 def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
@@ -65,7 +68,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) 
         apart = False
         for name in _names(owners):
             learner = pending.owners[name] = _owner(learners, name)
-            parameters += learner.parameters
+            parameters += learner.roots()
             apart = apart or learner.apart
         if not isinstance(value, Tensor) and not value:
             raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
@@ -83,6 +86,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) 
                 total_loss.backward(inputs=parameters, retain_graph=left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
+    for stack in stacks_of(learners):
+        stack.backward()
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
@@ -90,24 +95,32 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
     found = iter(gradients)
     for name in _names(owners):
         learner = pending.owners[name]
-        own: GradientSet = [next(found) for _ in learner.parameters]
+        roots = learner.roots()
+        own: GradientSet = [next(found) for _ in roots]
         if learner.apart:
             sets = pending.apart.setdefault(name, {})
             sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
         else:
-            for parameter, gradient in zip(learner.parameters, own, strict=True):
-                (parameter.grad,) = total([[parameter.grad], [gradient]])
+            for root, gradient in zip(roots, own, strict=True):
+                (root.grad,) = total([[root.grad], [gradient]])
 
 
 def step(learners: Mapping[str, Learner], pending: Pending) -> None:
     """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
+    stacks = stacks_of(pending.owners)
+    for stack in stacks:
+        if any(learner.rule is not None for learner in stack.learners):
+            stack.spread()
     for name, learner in pending.owners.items():
         if learner.rule is not None:
             apart = pending.apart.get(name)
             sets = list(apart.values()) if apart else [[p.grad for p in learner.parameters]]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
-        learner.step()
+        if learner.stack is None:
+            learner.step()
+    for stack in stacks:
+        stack.step([learner for learner in pending.owners.values() if learner.stack is stack])
     for name, follower in learners.items():
         if isinstance(follower, Follower) and follower.updates != learners[follower.leader].updates:
             if not follower.started:
@@ -203,6 +216,7 @@ def fit(
     save_every: int | None = None,
     log_every: int = 50,
     title: str | None = None,
+    stack: How = False,
 ) -> Report:
     """Train the learners in place.
 
@@ -221,6 +235,8 @@ def fit(
         save_every: steps between checkpoints; None saves at the end only (if there is an `out`).
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
+        stack: run learners of one architecture as one (`cotrain.stack`): True, or "auto", which measures whether it is
+            faster; False runs them one by one. What is learned is the same but for rounding.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches do not divide a batch, or the method
@@ -242,9 +258,9 @@ def fit(
     own_noise = {name: fold(seed, "learner", name) for name in learners}
     recorder = Recorder()
     standing = _Standing(method, seed, learners, streams, memory, recorder, where)
-    start = 0
+    start, plan = 0, None
     if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
-        start = standing.load(saved, steps, folder)
+        start, plan = standing.load(saved, steps, folder), saved.get("stack")
     report = Report(None if folder is None else folder / "log.jsonl", upto=start)
 
     def judge(done: int) -> None:
@@ -256,7 +272,18 @@ def fit(
             _check_finite(recorder.means(), done)  # weights that went wrong never replace good ones
             checkpoint.save(folder / "checkpoints", done, standing.state(done))
 
-    with _own_randomness(learners, where), listening(recorder), progress(title, total=steps, done=start) as advance:
+    def trial(copies: Mapping[str, Learner]) -> None:
+        scratch = _Memory(place.move(method.memory(Roles("learner", copies)), where), seed)
+        scratch.begin(start)
+        with listening(Recorder()):
+            _train(method, Roles("learner", copies), batch, scratch, microbatches, precision, where, Recorder())
+
+    with (
+        ExitStack() as stacking,
+        _own_randomness(learners, where),
+        listening(recorder),
+        progress(title, total=steps, done=start) as advance,
+    ):
         for number in range(start, steps):
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
@@ -265,6 +292,11 @@ def fit(
             for name, learner in learners.items():
                 learner.noise = address ^ own_noise[name]
             batch = Roles("stream", {name: _next_of(name, stream, where) for name, stream in streams.items()})
+            if number == start and stack:
+                if stack == "auto" and plan is None:
+                    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+                        stack = worthwhile(learners, trial, steps - start)
+                stacking.enter_context(stacked(learners, stack, plan))
             _train(method, roles, batch, memory, microbatches, precision, where, recorder)
             done = number + 1
             last = done == steps
@@ -407,6 +439,7 @@ class _Standing:
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "memory": self.memory.remembered(),
             "noted": self.recorder.state(),
+            "stack": plan_of(self.learners),
         }
 
     def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:

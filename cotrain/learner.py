@@ -48,9 +48,15 @@ class Learner:
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
+        self.stack: Any = None  # the `cotrain.stack.Stack` that it is run in, if it is, and its place there
+        self.seat = 0
         self.noise: int | None = None  # address of the next call's dropout and the like, set at each step by `fit`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.alone(*args, **kwargs) if self.stack is None else self.stack.call(self, args, kwargs)
+
+    def alone(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the net, whether the learner is run in a stack or not."""
         if self.noise is not None:
             seed_torch(self.noise)
             self.noise += 1
@@ -74,14 +80,22 @@ class Learner:
             group.setdefault("initial_lr", group["lr"])
         return self
 
+    def roots(self) -> list[Tensor]:
+        """Where the gradients of the learner's losses are to arrive: its parameters, and its outputs in a stack."""
+        return [*self.parameters] if self.stack is None else [*self.parameters, *self.stack.leaves(self)]
+
     def step(self) -> None:
         """One step of the optimizer, at the learning rate that the schedule says."""
         assert self.optimizer is not None
-        if self.schedule is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.schedule(self.updates)
+        self.set_rate()
         self.optimizer.step()
         self.updates += 1
+
+    def set_rate(self) -> None:
+        """The learning rate that the schedule says for the next step."""
+        if self.schedule is not None and self.optimizer is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.schedule(self.updates)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes: weights, buffers, the optimizer's state and the number of updates; and the
@@ -114,6 +128,8 @@ class Learner:
         except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
             raise InputError(str(error)) from error
         self.updates = state["updates"]
+        if self.stack is not None:
+            self.stack.stale = True
 
     def _made_with(self) -> dict[str, Any]:
         assert self.optimizer is not None
