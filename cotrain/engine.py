@@ -25,7 +25,7 @@ from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
-from cotrain.stack import How, plan_of, stacked, stacks_of, worthwhile
+from cotrain.stack import How, at_once, plan_of, stacked, stacks_of, worthwhile
 from cotrain.stream import Stream
 
 
@@ -61,6 +61,8 @@ def clear(learners: Mapping[str, Learner]) -> None:
 
 def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
     """Add each loss's gradient to its owners' parameters, or to `pending.apart` where the owner's rule wants that."""
+    done, losses = at_once(learners, losses)
+    pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
     for owners, value in losses.items():
         left -= 1

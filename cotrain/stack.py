@@ -1,10 +1,10 @@
 """Learners of one architecture run as one: one forward, one backward and one optimizer step for N of them.
 
 Nothing that a method or a user sees changes. `with stacked(learners):` (or `fit(stack=...)`) makes the nets' parameters
-views of one tensor each, [N, ...]. The first learner that a step calls on an input computes all N outputs, and the others
-take theirs; `each` does the same for inputs of their own. Every learner gets its output cut off the net's graph, so that
-each loss's gradient goes to its owners' outputs alone; what arrived there goes back through the N nets at once. Outputs,
-gradients and optimizer states equal those of learners one by one but for the order of sums.
+views of one tensor each, [N, ...]. The first learner that a step calls on an input computes all N outputs, and the
+others take theirs; `each` does the same for inputs of their own. Every learner gets its output cut off the net's graph,
+so that each loss's gradient goes to its owners' outputs alone; what arrived there goes back through the N nets at once.
+Outputs, gradients and optimizer states equal those of learners one by one but for the order of sums.
 """
 
 import copy
@@ -39,19 +39,14 @@ _COUNTS = ("step", "mu_product")  # entries of an optimizer's state that are one
 class _Call:
     """One call of all members: who asked what, and what each gets."""
 
-    question: tuple[Any, ...]  # arguments, their versions, the modes of torch
+    question: tuple[Any, ...]
+    asked: Any  # its arguments, kept so that nobody else gets their addresses
     wholes: list[Tensor]  # outputs [N, ...] with a graph
     leaves: list[list[Tensor]]  # member -> its parts of them, cut off the graph
     outputs: list[Any]  # member -> what its net returned
     generators: list[torch.Generator] | None
     before: list[Tensor]  # the buffers as they were, if the call may have changed them
     taken: set[int] = field(default_factory=set)
-
-    def answers(self, question: tuple[Any, ...]) -> bool:
-        return len(question) == len(self.question) and all(
-            a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
-            for a, b in zip(question, self.question, strict=True)
-        )
 
 
 class Stack:
@@ -90,7 +85,7 @@ class Stack:
         if call is None and number not in self.alone and self._foreseen(number, args, kwargs):
             noise = [_ahead(other, number - made) for other, made in zip(self.learners, self._made, strict=True)]
             call = self._calls[number] = self._run(args, kwargs, question, noise, shared=True)
-        if call is None or seat in self._strays or not call.answers(question):
+        if call is None or seat in self._strays or call.question != question:
             self._stray(seat)
             self._made[seat] += 1
             return learner.alone(*args, **kwargs)
@@ -113,23 +108,21 @@ class Stack:
         """Whether all members can be computed now for their call of this number."""
         return (
             not self._strays
-            and all(made <= number for made in self._made)
+            and max(self._made) <= number
             and all(earlier in self._calls for earlier in range(min(self._made), number))
-            and not (torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in tree_flatten((args, kwargs))[0]))
+            and not (torch.is_grad_enabled() and _watched(args, kwargs))
             and (not self.nets.random or all(learner.noise is not None for learner in self.learners))
             and self.nets.takes(args, kwargs)
             and self.nets.usual()
         )
 
-    def _run(
-        self, args: Any, kwargs: Any, question: tuple[Any, ...], noise: list[int | None], shared: bool
-    ) -> _Call:
+    def _run(self, args: Any, kwargs: Any, question: tuple[Any, ...], noise: list[int | None], shared: bool) -> _Call:
         before = [buffer.clone() for buffer in self.nets.buffers] if self._changes else []
         generators = None
         if self.nets.random:
             generators = [torch.Generator().manual_seed(address) for address in noise if address is not None]
         flat, form = tree_flatten(self.nets(args, kwargs, shared, generators))
-        call = _Call(question, [], [[] for _ in self.learners], [], generators, before)
+        call = _Call(question, (args, kwargs), [], [[] for _ in self.learners], [], generators, before)
         columns: list[Sequence[Any]] = []
         for value in flat:
             if isinstance(value, Tensor) and value.requires_grad:
@@ -153,16 +146,16 @@ class Stack:
             learner.noise += 1
         return call.outputs[learner.seat]
 
-    @torch.no_grad()
     def _stray(self, seat: int) -> None:
         """The member goes its own way: what was computed ahead for it never happened."""
         ahead = [number for number, call in self._calls.items() if seat not in call.taken]
         if ahead and seat not in self._strays:
             self._strays.add(seat)
-            first = min(ahead)
-            for buffer, before in zip(self.nets.buffers, self._calls[first].before, strict=False):
-                buffer[seat] = before[seat]
             self.alone.update(ahead)
+            if self._changes:
+                for buffer, before in zip(self.nets.buffers, self._calls[min(ahead)].before, strict=True):
+                    # Through `data`: a graph that holds the buffers never reads them again, as they are of training.
+                    buffer.data[seat].copy_(before[seat])
 
     # Backward
 
@@ -251,12 +244,13 @@ class Stack:
             return False
         for parameter, own, lacking in zip(self.trained, columns, lacks, strict=True):
             if not lacking[0]:
-                parameter.grad = torch.stack(own)  # type: ignore[arg-type]
+                parameter.grad = torch.stack(own)
         return True
 
     def _adopt(self) -> None:
         """One optimizer for all, in the state in which the members' own are, if theirs allow it."""
-        self.stale, self._linked, self.optimizer = False, False, None
+        self._part()
+        self.stale, self._linked = False, False
         optimizers = [learner.optimizer for learner in self.learners]
         first = optimizers[0]
         if first is None or any(type(one) is not type(first) for one in optimizers):
@@ -276,7 +270,7 @@ class Stack:
         states = [self._joined(place) for place in range(len(self.trained))]
         if any(state is None for state in states):
             return
-        self.optimizer = type(first)(groups)
+        self.optimizer = type(first)(groups)  # type: ignore[call-arg]
         if not self._even():
             self.optimizer = None
             return
@@ -294,7 +288,9 @@ class Stack:
         for name, value in states[0].items():
             values = [state[name] for state in states]
             if isinstance(value, Tensor) and name not in _COUNTS:
-                if not all(isinstance(v, Tensor) and v.shape == self.learners[0].parameters[place].shape for v in values):
+                if not all(
+                    isinstance(v, Tensor) and v.shape == self.learners[0].parameters[place].shape for v in values
+                ):
                     return None
                 joined[name] = torch.stack(values)
             elif any(v != value for v in values):
@@ -340,9 +336,54 @@ def each(learners: Mapping[str, Learner], inputs: Mapping[str, Tensor]) -> dict[
     return {name: outputs[name] if name in outputs else learners[name](x) for name, x in inputs.items()}
 
 
+def at_once(learners: Mapping[str, Learner], losses: Mapping[Any, Any]) -> tuple[list[str], Mapping[Any, Any]]:
+    """One backward for the losses that reach nothing but what their owners computed in a stack: each one's gradient
+    then arrives at its owner alone, whoever is beside it. Returns the owners and the losses that are left."""
+    found: dict[str, tuple[Tensor, list[Tensor]]] = {}
+    for owner, loss in losses.items():
+        learner = learners.get(owner) if isinstance(owner, str) else None
+        if learner is not None and learner.stack is not None and learner.optimizer is not None:
+            tensors = _reached(loss, learner.stack.leaves(learner)) if isinstance(loss, Tensor) else None
+            if tensors:
+                found[owner] = loss, tensors
+    if len(found) < 2:
+        return [], losses
+    left = {owner: loss for owner, loss in losses.items() if owner not in found}
+    total = torch.stack([loss.reshape(()) for loss, _ in found.values()]).sum()
+    total.backward(retain_graph=bool(left), inputs=[tensor for _, tensors in found.values() for tensor in tensors])
+    return list(found), left
+
+
+def _reached(loss: Tensor, own: Sequence[Tensor], limit: int = 64) -> list[Tensor] | None:
+    """The tensors among `own` that the loss's gradient reaches; None if it reaches others, or by a long way only."""
+    if loss.grad_fn is None or loss.numel() != 1:
+        return None
+    ids = {id(tensor) for tensor in own}
+    found: list[Tensor] = []
+    seen = {loss.grad_fn}
+    todo: list[Any] = [loss.grad_fn]
+    while todo:
+        for node, _ in todo.pop().next_functions:
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            tensor = getattr(node, "variable", None)
+            if tensor is None:
+                todo.append(node)
+            elif id(tensor) in ids:
+                found.append(tensor)
+            else:
+                return None
+        if len(seen) > limit:
+            return None
+    return found
+
+
 def stacks_of(learners: Mapping[str, Learner]) -> list[Stack]:
     """The stacks that some of the learners are in."""
-    return list({id(learner.stack): learner.stack for learner in learners.values() if learner.stack is not None}.values())
+    return list(
+        {id(learner.stack): learner.stack for learner in learners.values() if learner.stack is not None}.values()
+    )
 
 
 def groups(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
@@ -370,7 +411,9 @@ def stacked(learners: Mapping[str, Learner], how: How = True, plan: Plan | None 
     """
     alike = groups(learners) if how else []
     if how is True and not alike:
-        raise InputError(f"No two of the learners {', '.join(map(repr, learners))} are of one architecture to be stacked.")
+        raise InputError(
+            f"No two of the learners {', '.join(map(repr, learners))} are of one architecture to be stacked."
+        )
     stacks: list[Stack] = []
     try:
         for group in alike:
@@ -434,11 +477,20 @@ def _wait(learners: Mapping[str, Learner]) -> None:
 
 
 def _question(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A call's arguments and all that its answer depends on besides the net."""
-    leaves, form = tree_flatten((args, dict(kwargs))) if kwargs or not isinstance(args[0], Tensor) else (args, len(args))
-    versions = [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
+    """What the answer to a call depends on besides the net: which tensors, in which state, and the modes of torch."""
     modes = (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-    return (*leaves, form, versions, modes)
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        return (id(args[0]), args[0]._version, modes)
+    leaves, form = tree_flatten((args, dict(kwargs)))
+    marks = [(id(leaf), leaf._version) if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves]
+    return (*marks, form, modes)
+
+
+def _watched(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a gradient is asked for of an argument; a graph through the net itself has to be there for it."""
+    if kwargs or not all(isinstance(a, Tensor) for a in args):
+        args = tuple(tree_flatten((args, dict(kwargs)))[0])
+    return any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
 def _ahead(learner: Learner, calls: int) -> int | None:
@@ -450,7 +502,9 @@ def _gathered(grads: Sequence[Tensor | None], seats: Sequence[int]) -> Tensor:
     """Gradients as one [N, ...], zero outside the seats."""
     some = grads[seats[0]]
     assert some is not None
-    return torch.stack([g if g is not None and seat in seats else torch.zeros_like(some) for seat, g in enumerate(grads)])
+    return torch.stack(
+        [g if g is not None and seat in seats else torch.zeros_like(some) for seat, g in enumerate(grads)]
+    )
 
 
 def _places(learner: Learner) -> list[list[int]]:

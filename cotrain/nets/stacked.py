@@ -1,7 +1,7 @@
 """N nets of one architecture run as one: one matrix product a layer in the place of N, one grouped convolution of N.
 
-`Nets` takes the nets' weights and buffers into one tensor each, [N, ...], and leaves the nets views of them. Layers that
-are known here run in one of three layouts; nets of other layers run through `torch.func.vmap`, which is slower.
+`Nets` takes the nets' weights and buffers into one tensor each, [N, ...], and leaves the nets views of them. Layers
+that are known here run in one of three layouts; nets of other layers run through `torch.func.vmap`, which is slower.
 Legend: N nets, B examples, C channels, I inputs and O outputs of a layer.
 """
 
@@ -32,7 +32,7 @@ class Laid(NamedTuple):
 class Context(NamedTuple):
     """What a layer needs besides its input."""
 
-    count: int  # N
+    number: int  # N
     generators: Sequence[torch.Generator] | None  # of each net's noise in this call
 
 
@@ -79,7 +79,9 @@ class Nets:
             self._run: Run | None = _twin(nets[0], tensors)
         except Unstackable as reason:
             if self.random:
-                raise Unstackable(f"{reason} Other nets run as one where no noise is drawn in them (dropout).") from None
+                raise Unstackable(
+                    f"{reason} Other nets run as one where no noise is drawn in them (dropout)."
+                ) from None
             self._run = None
         # From here on the nets are views; what is read through one is read through the other.
         for kind, stacked in (("parameters", self.parameters), ("buffers", self.buffers)):
@@ -89,7 +91,7 @@ class Nets:
 
     @property
     def form(self) -> str:
-        """"layers" or "vmap"."""
+        """ "layers" or "vmap"."""
         return "vmap" if self._run is None else "layers"
 
     def release(self) -> None:
@@ -191,7 +193,7 @@ def _modes(modules: list[nn.Module]) -> list[bool]:
 
 
 def _rows(value: Laid, context: Context) -> Laid:
-    x, n = value.x, context.count
+    x, n = value.x, context.number
     if value.layout == SHARED:
         return Laid(x.expand(n, *x.shape), ROWS)
     return Laid(x.unflatten(1, (n, -1)).transpose(0, 1), ROWS) if value.layout == CHANNELS else value
@@ -214,7 +216,7 @@ def _twin(module: nn.Module, tensors: Mapping[int, Tensor]) -> Run:
     """
     kind = type(module)
     if kind is nn.Sequential:
-        return _chain([_twin(child, tensors) for child in module])  # type: ignore[arg-type, attr-defined]
+        return _chain([_twin(child, tensors) for child in module])  # type: ignore[attr-defined]
     if isinstance(module, Headed) and kind.forward is Headed.forward:
         return _headed(_twin(module.body, tensors), _twin(module.head, tensors))
     if getattr(module, "channelwise", False):
@@ -228,7 +230,9 @@ def _twin(module: nn.Module, tensors: Mapping[int, Tensor]) -> Run:
         return lambda value, context: _pooled(pool, value, context)
     for known, make in _MAKERS.items():
         if kind in known:
-            own = {n: None if t is None else tensors[id(t)] for n, t in (*_own(module._parameters), *_own(module._buffers))}
+            own = {
+                n: None if t is None else tensors[id(t)] for n, t in (*_own(module._parameters), *_own(module._buffers))
+            }
             return make(module, own)
     raise Unstackable(f"{kind.__name__} is no layer of which N are known to run as one.")
 
@@ -337,10 +341,14 @@ def _convolution(module: Any, own: Mapping[str, Any]) -> Run:
         shared = value.layout == SHARED and groups == 1
         x = value.x if shared else _channels(value, context).x
         filters = weight.flatten(0, 1)
+        if x.dim() != filters.dim():
+            raise Unstackable(
+                f"{type(module).__name__} runs for N nets on batches only, not on {x.dim() - 1} dimensions."
+            )
         if x.dim() == 4:  # on a CPU grouped convolutions are slow unless the channels are last
             x, filters = (t.contiguous(memory_format=torch.channels_last) for t in (x, filters))
         flat = None if bias is None else bias.flatten()
-        count = 1 if shared else context.count * groups
+        count = 1 if shared else context.number * groups
         return Laid(convolve(x, filters, flat, stride, padding, dilation, count), CHANNELS)
 
     return run
@@ -370,7 +378,7 @@ def _group_norm(module: Any, own: Mapping[str, Any]) -> Run:
     def run(value: Laid, context: Context) -> Laid:
         scale, shift = (None if t is None else t.flatten() for t in (own["weight"], own["bias"]))
         x = _channels(value, context).x
-        return Laid(F.group_norm(x, context.count * module.num_groups, scale, shift, module.eps), CHANNELS)
+        return Laid(F.group_norm(x, context.number * module.num_groups, scale, shift, module.eps), CHANNELS)
 
     return run
 
@@ -398,7 +406,7 @@ def _embedding(module: Any, own: Mapping[str, Any]) -> Run:
 
     def run(value: Laid, context: Context) -> Laid:
         ids = _rows(value, context).x
-        first = torch.arange(0, context.count * size, size, device=ids.device)
+        first = torch.arange(0, context.number * size, size, device=ids.device)
         found = F.embedding(ids + first.view(-1, *[1] * (ids.dim() - 1)), vectors.flatten(0, 1))
         if padding is not None:  # no gradient reaches its row
             found = torch.where((ids == padding).unsqueeze(-1), found.detach(), found)
