@@ -1,4 +1,4 @@
-"""Stacked learners: the weights of learners one by one, whatever is stacked, left out, saved or refused; fewer calls."""
+"""Stacked learners: the weights of learners one by one, whatever is stacked, left out, saved or refused."""
 
 import copy
 import sys
