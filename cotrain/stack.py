@@ -349,7 +349,7 @@ def at_once(learners: Mapping[str, Learner], losses: Mapping[Any, Any]) -> tuple
     if len(found) < 2:
         return [], losses
     left = {owner: loss for owner, loss in losses.items() if owner not in found}
-    total = torch.stack([loss.reshape(()) for loss, _ in found.values()]).sum()
+    total = torch.stack([loss if loss.dim() == 0 else loss.reshape(()) for loss, _ in found.values()]).sum()
     total.backward(retain_graph=bool(left), inputs=[tensor for _, tensors in found.values() for tensor in tensors])
     return list(found), left
 
