@@ -85,7 +85,7 @@ class Stack:
         if call is None and number not in self.alone and self._foreseen(number, args, kwargs):
             noise = [_ahead(other, number - made) for other, made in zip(self.learners, self._made, strict=True)]
             call = self._calls[number] = self._run(args, kwargs, question, noise, shared=True)
-        if call is None or seat in self._strays or call.question != question:
+        if call is None or seat in self._strays or call.question != question or not self.nets.usual(seat):
             self._stray(seat)
             self._made[seat] += 1
             return learner.alone(*args, **kwargs)
@@ -113,7 +113,7 @@ class Stack:
             and not (torch.is_grad_enabled() and _watched(args, kwargs))
             and (not self.nets.random or all(learner.noise is not None for learner in self.learners))
             and self.nets.takes(args, kwargs)
-            and self.nets.usual()
+            and all(map(self.nets.usual, range(len(self.learners))))
         )
 
     def _run(self, args: Any, kwargs: Any, question: tuple[Any, ...], noise: list[int | None], shared: bool) -> _Call:
@@ -446,13 +446,13 @@ def worthwhile(learners: Mapping[str, Learner], step: Callable[[Mapping[str, Lea
     Args:
         step: one training step of such learners.
         steps: how many the run has. The measurement costs up to about 40 steps of the faster way and 5 % of the run;
-            one too short for it stacks what runs by layers, which loses nowhere that is known.
+            one too short for it stacks what runs by layers, if a step bears it.
     """
     if not groups(learners):
         return False
     timed = min(8, steps // 200)
     if timed < 3:
-        return "layers"
+        return "layers" if _bears(learners, step) else False
     plain, joint = (copy.deepcopy(dict(learners)) for _ in range(2))
     times: dict[str, list[float]] = {"plain": [], "joint": []}
     try:
@@ -469,6 +469,17 @@ def worthwhile(learners: Mapping[str, Learner], step: Callable[[Mapping[str, Lea
     except (InputError, RuntimeError):  # a method or a net that does not bear it
         return False
     return "auto" if min(times["joint"][2:]) < min(times["plain"][2:]) else False
+
+
+def _bears(learners: Mapping[str, Learner], step: Callable[[Mapping[str, Learner]], None]) -> bool:
+    """Whether the step runs on stacked copies of the learners."""
+    copies = copy.deepcopy(dict(learners))
+    try:
+        with stacked(copies, "layers"):
+            step(copies)
+    except (InputError, RuntimeError):
+        return False
+    return True
 
 
 def _wait(learners: Mapping[str, Learner]) -> None:

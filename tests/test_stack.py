@@ -407,6 +407,19 @@ class TestSteps:
         headed = lambda: Headed(nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU()), nn.Linear(5, 3))
         same_as_alone(step, build=lambda: learners(headed))
 
+    def test_one_of_them_in_another_mode(self):
+        def step(learners, batch, memory):
+            x, y = batch["rows"]["x"], batch["rows"]["y"]
+            losses = {name: F.cross_entropy(learners[name](x), y) for name in ("l0", "l1", "l2")}
+            learners["l3"].net.eval()
+            with torch.no_grad():
+                says = learners["l3"](x).square().mean()
+            losses["l1"] = losses["l1"] * says
+            learners["l3"].net.train()
+            return losses
+
+        same_as_alone(step, build=lambda: learners(NETS["norms"][0]))
+
     def test_an_input_that_was_changed_in_place_is_another_one(self):
         def step(learners, batch, memory):
             x, y = batch["rows"]["x"].clone(), batch["rows"]["y"]
@@ -543,12 +556,12 @@ class TestCalls:
     """Calls of aten a step: what a learner more costs."""
 
     def test_a_learner_more_costs_its_loss_only(self):
+        """Two calls forward, two backward, the cut from the graph, and the detaching of gradients that came there."""
         four, eight = calls_a_step(True, 4), calls_a_step(True, 8)
-        loss = 4 + 3  # forward: log_softmax, nll_loss; backward: both; and reshape, select, alias around them
-        assert eight - four <= 4 * (loss + 3)
+        assert eight - four <= 4 * 8
 
-    def test_eight_take_a_quarter_of_the_calls(self):
-        assert calls_a_step(True, 8) <= 0.25 * calls_a_step(False, 8)
+    def test_eight_take_an_eighth_of_the_calls(self):
+        assert calls_a_step(True, 8) <= calls_a_step(False, 8) / 8
 
     def test_inputs_are_computed_once_for_all(self):
         made = build_and_prepare(learners)
@@ -660,6 +673,7 @@ class TestAuto:
                 raise RuntimeError
 
         assert worthwhile(made, step, 1000) is False
+        assert worthwhile(made, step, 10) is False
 
     def test_in_a_run(self, tmp_path):
         run = partial(trained, steps=500, stream=lambda: rows(batch=2))

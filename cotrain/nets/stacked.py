@@ -68,6 +68,8 @@ class Nets:
         self.nets = list(nets)
         self.modules = [[*net.modules()] for net in nets]
         self.random = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.training for m in self.modules[0])
+        if self.random and any(p.device.type != "cpu" for p in nets[0].parameters()):
+            raise Unstackable("Each net's own noise (dropout) is drawn for N nets on a CPU only.")
         self._modes = _modes(self.modules[0])
         tensors = {id(t): torch.stack([t.detach() for t in ts]) for t, ts in self._columns("parameters")}
         self.parameters = [
@@ -100,9 +102,9 @@ class Nets:
             for tensor in (*net.parameters(), *net.buffers()):
                 tensor.data = tensor.data.clone()
 
-    def usual(self) -> bool:
-        """Whether all nets are in the modes in which they were taken."""
-        return all(_modes(modules) == self._modes for modules in self.modules)
+    def usual(self, place: int) -> bool:
+        """Whether the net at this place is in the modes in which it was taken."""
+        return _modes(self.modules[place]) == self._modes
 
     def __call__(
         self,
@@ -422,8 +424,8 @@ def _dropout(module: Any, own: Mapping[str, Any]) -> Run:
 
     def run(value: Laid, context: Context) -> Laid:
         x = _rows(value, context).x
-        if context.generators is None or x.device.type != "cpu":
-            raise Unstackable("Dropout draws each net's own noise on a CPU and inside `fit` only.")
+        if context.generators is None:
+            raise Unstackable("Dropout for N nets takes each net's own generator.")
         # As torch's dropout on a CPU draws it from a generator in this state.
         kept = [torch.empty(x.shape[1:], dtype=x.dtype).bernoulli_(1 - p, generator=g) for g in context.generators]
         out = Laid(x * torch.stack(kept) / max(1 - p, 1e-30), ROWS)
