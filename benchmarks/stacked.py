@@ -1,12 +1,13 @@
 """What eight learners of one architecture cost when they run as one (`fit(stack=True)`), against loops by hand.
 
-    python benchmarks/stacked.py [--blocks 9] [--only mlp,convolutions] [--record]
+    python benchmarks/stacked.py [--blocks 9] [--only "mlp, batches of 16"] [--record]
 
 Independent learners are compared with eight that are trained one after another, each with batches of its own drawing,
 and mutual learning with the shortest loop that trains eight together. All programs of a case run in one process on one
 thread, in turn. Beside the times stand the calls of aten in a step, which no noise touches, and the memory of tensors
 at its highest. "layers" is what `fit` does with these nets, "vmap" what it does with nets whose layers it does not
-know. After the timing all nets must have learned the same. --record writes results/benchmarks/stacked.json.
+know. After the timing all nets must have learned the same. --record writes results/benchmarks/stacked.json after
+each case, and keeps what is there of other cases from the same commit.
 """
 
 import argparse
@@ -93,7 +94,6 @@ def large_convolutions() -> nn.Module:
 
 @dataclass(frozen=True)
 class Case:
-    kind: str  # "mlp" or "convolutions"
     net: Callable[[], nn.Module]
     shape: tuple[int, ...]  # of one example
     batch: int
@@ -113,12 +113,12 @@ def wide_resnet() -> nn.Module:
 
 
 CASES = [
-    *(Case("mlp", mlp, (64,), b, Independent(), "AdamW", 100, bar=0.4) for b in (16, 32, 64)),
-    *(Case("mlp", mlp, (64,), b, Independent(), o, 100) for o in ("AdamW fused", "SGD") for b in (16, 64)),
-    *(Case("mlp", mlp, (64,), b, MutualLearning(), "AdamW", 50) for b in (16, 32, 64)),
-    *(Case("convolutions", small_convolutions, (1, 28, 28), b, Independent(), "AdamW", 5) for b in (16, 64)),
-    Case("convolutions", large_convolutions, (3, 32, 32), 32, Independent(), "AdamW", 1),
-    Case("convolutions", wide_resnet, (1, 28, 28), 16, Independent(), "AdamW", 2),
+    *(Case(mlp, (64,), b, Independent(), "AdamW", 100, bar=0.4) for b in (16, 32, 64)),
+    *(Case(mlp, (64,), b, Independent(), o, 100) for o in ("AdamW fused", "SGD") for b in (16, 64)),
+    *(Case(mlp, (64,), b, MutualLearning(), "AdamW", 50) for b in (16, 32, 64)),
+    *(Case(small_convolutions, (1, 28, 28), b, Independent(), "AdamW", 5) for b in (16, 64)),
+    Case(large_convolutions, (3, 32, 32), 32, Independent(), "AdamW", 1),
+    Case(wide_resnet, (1, 28, 28), 16, Independent(), "AdamW", 2),
 ]
 
 
@@ -322,7 +322,7 @@ def measure(case: Case, blocks: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=9)
-    parser.add_argument("--only", default="mlp,convolutions")
+    parser.add_argument("--only", default="", help="cases whose name begins so")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -331,11 +331,12 @@ def main() -> None:
         "commit": recipe.commit(),
         "machine": recipe.machine(),
         "learners": LEARNERS,
-        "blocks": given.blocks,
         "cases": {},
     }
+    if RECORDED.exists() and (before := json.loads(RECORDED.read_text()))["commit"] == result["commit"]:
+        result["cases"] = before["cases"]
     for case in CASES:
-        if case.kind not in given.only.split(","):
+        if not case.name.startswith(given.only):
             continue
         found = measure(case, given.blocks)
         shown = [
@@ -359,10 +360,10 @@ def main() -> None:
             share = found["stacked, layers"]["of by hand, least"], found["stacked, layers"]["of by hand, median"]
             found["bar"] = {"at most": case.bar, "least": share[0], "median": share[1], "held": max(share) <= case.bar}
             show.line(f"At most {case.bar}: {'held' if found['bar']['held'] else 'did not hold'}")
-        result["cases"][case.name] = found
-    if given.record:
-        RECORDED.parent.mkdir(parents=True, exist_ok=True)
-        RECORDED.write_text(json.dumps(result, indent=1) + "\n")
+        result["cases"][case.name] = {"blocks": given.blocks, **found}
+        if given.record:
+            RECORDED.parent.mkdir(parents=True, exist_ok=True)
+            RECORDED.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
