@@ -461,11 +461,9 @@ def worthwhile(learners: Mapping[str, Learner], step: Callable[[Mapping[str, Lea
                 return False
             for _ in range(timed + 2):  # the first two make the optimizers' states and find the calls that are shared
                 for name, copies in (("plain", plain), ("joint", joint)):
-                    _wait(copies)
-                    start = time.perf_counter()
+                    start = _clock(copies)
                     step(copies)
-                    _wait(copies)
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(_clock(copies) - start)
     except (InputError, RuntimeError):  # a method or a net that does not bear it
         return False
     return "auto" if min(times["joint"][2:]) < min(times["plain"][2:]) else False
@@ -482,9 +480,14 @@ def _bears(learners: Mapping[str, Learner], step: Callable[[Mapping[str, Learner
     return True
 
 
-def _wait(learners: Mapping[str, Learner]) -> None:
+def _clock(learners: Mapping[str, Learner]) -> float:
+    """Seconds: of the processor where one thread does all the work, which other programs do not disturb; else by the
+    clock on the wall, when the device has done what it was given."""
     if any(p.is_cuda for learner in learners.values() for p in learner.parameters[:1]):
         torch.cuda.synchronize()
+    elif torch.get_num_threads() == 1:
+        return time.process_time()
+    return time.perf_counter()
 
 
 def _question(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

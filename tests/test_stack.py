@@ -645,9 +645,9 @@ class TestWhatIsStacked:
 
 class TestAuto:
     def test_the_faster_way_by_the_clock(self, monkeypatch):
-        """A clock that says what the test wants: one second a step of the stacked learners, or of the others."""
+        """A clock that says what the test wants: one second a step the one way, two the other."""
         now = [0.0]
-        monkeypatch.setattr("cotrain.stack.time.perf_counter", lambda: now[0])
+        monkeypatch.setattr("cotrain.stack._clock", lambda learners: now[0])
         made = build_and_prepare(learners)
         before = weights(made)
 
