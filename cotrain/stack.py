@@ -165,8 +165,9 @@ class Stack:
 
     def backward(self) -> None:
         """Take what arrived at the members' outputs back through the nets; ends the step's calls."""
-        for seat in range(len(self.learners)):
-            self._stray(seat)
+        if any(len(call.taken) < len(self.learners) for call in self._calls.values()):
+            for seat in range(len(self.learners)):
+                self._stray(seat)
         wholes = [whole for call in self._calls.values() for whole in call.wholes]
         grads = [[leaf.grad for leaf in self.leaves(learner)] for learner in self.learners]
         self._forget()
@@ -209,11 +210,14 @@ class Stack:
         """Step the owners' optimizers, as one if that is the same."""
         if self.stale:
             self._adopt()
-        if any(p.grad is not None for learner in self.learners for p in learner.parameters):
+        apart = any(p.grad is not None for learner in self.learners for p in learner.parameters)
+        if apart:
             self.spread()
         for learner in owners:
             learner.set_rate()
-        if self.optimizer is not None and len(owners) == len(self.learners) and self._even() and self._collect():
+        joint = self.optimizer is not None and len(owners) == len(self.learners) and self._even()
+        if joint and (not apart or self._collect()):
+            assert self.optimizer is not None
             self.optimizer.step()
             if not self._linked:
                 self._link()
