@@ -80,12 +80,15 @@ class Stack:
     def call(self, learner: Learner, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The member's output."""
         seat, number = learner.seat, self._made[learner.seat]
+        if not self.nets.usual(seat):  # evaluation, between steps too, which is no call of the step
+            self._stray(seat)
+            return learner.alone(*args, **kwargs)
         question = _question(args, kwargs)
         call = self._calls.get(number)
         if call is None and number not in self.alone and self._foreseen(number, args, kwargs):
             noise = [_ahead(other, number - made) for other, made in zip(self.learners, self._made, strict=True)]
             call = self._calls[number] = self._run(args, kwargs, question, noise, shared=True)
-        if call is None or seat in self._strays or call.question != question or not self.nets.usual(seat):
+        if call is None or seat in self._strays or call.question != question:
             self._stray(seat)
             self._made[seat] += 1
             return learner.alone(*args, **kwargs)

@@ -16,6 +16,7 @@ from cotrain.engine import clear, fit, prepare, update
 from cotrain.errors import InputError
 from cotrain.gradients.clip import Clip
 from cotrain.gradients.pcgrad import PCGrad
+from cotrain.judge import accuracy
 from cotrain.learner import Learner, follow
 from cotrain.method import Method
 from cotrain.methods.peers.mutual_learning import MutualLearning
@@ -23,7 +24,7 @@ from cotrain.nets.headed import Headed
 from cotrain.nets.stacked import Nets, Unstackable
 from cotrain.nets.wide_resnet import WideResNet
 from cotrain.stack import each, groups, plan_of, stacked, worthwhile
-from cotrain.stream import Rows
+from cotrain.stream import Once, Rows
 
 SGD = partial(optim.SGD, lr=0.1)
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -464,6 +465,14 @@ class TestState:
             for name, state in weights(straight).items():
                 assert all(torch.equal(state[k], v) for k, v in weights(resumed)[name].items())
         torch.testing.assert_close(weights(resumed), weights(straight), **CLOSE)
+
+    def test_a_judge_between_two_steps_changes_no_bit(self, tmp_path):
+        judges = [(accuracy("l1"), Once({"x": torch.randn(6, 6), "y": torch.zeros(6, dtype=torch.int64)}, batch=2))]
+        build = lambda: learners(NETS["norms"][0], partial(optim.AdamW, lr=0.01))
+        straight = trained(True, build=build, steps=12)
+        for steps in (5, 12):
+            judged = trained(True, build=build, steps=steps, judges=judges, judge_every=3, out=tmp_path)
+        torch.testing.assert_close(weights(judged), weights(straight), rtol=0, atol=0)
 
     def test_keys_and_shapes(self):
         made, joint = (build_and_prepare(lambda: learners(optimizer=partial(optim.AdamW, lr=0.01))) for _ in range(2))
