@@ -27,6 +27,7 @@ from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
+from cotrain.stack import How, at_once, stacked, stacks_of, worthwhile
 from cotrain.standing import RunMemory, Standing, plain
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
@@ -68,6 +69,8 @@ def clear(learners: Mapping[str, Learner]) -> None:
     for learner in learners.values():
         for parameter in learner.parameters:
             parameter.grad = None
+    for stack in stacks_of(learners):
+        stack.clear()
 
 
 def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, last: bool = True) -> None:
@@ -76,6 +79,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
     Args:
         last: no other microbatch comes before the step: the gradients go to the other ranks.
     """
+    done, losses = at_once(learners, losses)
+    pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
     final = {name: owners for owners in losses for name in _names(owners)}  # the last loss of each owner
     for owners, value in losses.items():
@@ -84,7 +89,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         apart = averaged = False
         for name in _names(owners):
             learner = pending.owners[name] = _owner(learners, name)
-            leaves += learner.leaves
+            leaves += learner.roots()
             apart = apart or learner.apart
             averaged = averaged or learner.averaged
         if not isinstance(value, Tensor) and not value:
@@ -111,6 +116,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
+    for stack in stacks_of(learners):
+        stack.backward()
 
 
 def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
@@ -142,13 +149,14 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
     found = iter(gradients)
     for name in _names(owners):
         learner = pending.owners[name]
-        own: GradientSet = [next(found) for _ in learner.parameters]
+        roots = learner.roots()
+        own: GradientSet = [next(found) for _ in roots]
         if learner.apart:
             sets = pending.apart.setdefault(name, {})
             sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
         else:
-            for parameter, gradient in zip(learner.parameters, own, strict=True):
-                (parameter.grad,) = total([[parameter.grad], [gradient]])
+            for root, gradient in zip(roots, own, strict=True):
+                (root.grad,) = total([[root.grad], [gradient]])
 
 
 def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:
@@ -162,6 +170,10 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
     for learner in learners.values():
         if learner.is_sharded:
             learner.free()  # what a forward pass left gathered would outlive the step and be stale
+    stacks = stacks_of(pending.owners)
+    for stack in stacks:
+        if guard is not None or any(learner.rule is not None for learner in stack.learners):
+            stack.spread()
     for name, learner in pending.owners.items():
         if learner.rule is not None:
             apart = pending.apart.get(name)
@@ -171,9 +183,12 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
     refused = guard.refused(pending.owners) if guard is not None else ()
-    for name, learner in pending.owners.items():
-        if name not in refused:
+    stepping = {name: learner for name, learner in pending.owners.items() if name not in refused}
+    for learner in stepping.values():
+        if learner.stack is None:
             learner.step()
+    for stack in stacks:
+        stack.step([learner for learner in stepping.values() if learner.stack is stack])
     if guard is not None:
         guard.keep()
     for name, follower in learners.items():
@@ -261,7 +276,10 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
     for name, learner in learners.items():
         if name not in absent and learner.optimizer is None:
             try:
-                learner.build()
+                if isinstance(learner, Follower):
+                    learner.spread()  # and stays in the mode of its leader
+                else:
+                    learner.build()
             except InputError as error:
                 raise InputError(f"Learner {name!r} {error}" if str(error)[0].islower() else str(error)) from error
 
@@ -301,6 +319,7 @@ def fit(
     partial: Collection[str] | None = None,
     log_every: int = 50,
     title: str | None = None,
+    stack: How = False,
 ) -> Report:
     """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
     set RANK and WORLD_SIZE), with the same result.
@@ -327,6 +346,8 @@ def fit(
         partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
+        stack: run learners of one architecture as one (`cotrain.stack`): True, or "auto", which measures whether it is
+            faster; False runs them one by one. What is learned is the same but for rounding.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
@@ -343,9 +364,13 @@ def fit(
     _check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
     place.start(where)
-    with ExitStack() as stack:
-        stack.enter_context(place.standing(place.grid(where, groups)))
+    with ExitStack() as scope:
+        scope.enter_context(place.standing(place.grid(where, groups)))
         here = place.here()
+        if stack and here.mesh is not None:
+            if stack is True:
+                raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+            stack = False
         homes = _deal_learners(method, learners, here.groups)
         place.check_same(_description(method, learners, streams, steps, seed, microbatches, precision))
         absent = {name for name, home in homes.items() if home != here.group}
@@ -364,10 +389,11 @@ def fit(
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
         standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
-        start = 0
+        start, plan = 0, None
         if folder is not None:
             saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
-            start = 0 if saved is None else standing.load(saved, steps, folder)
+            if saved is not None:
+                start, plan = standing.load(saved, steps, folder), saved.get("stack")
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
@@ -396,15 +422,23 @@ def fit(
                 score = report.last.get(best) if best is not None else None
                 checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 
-        stack.enter_context(_saved_at_the_end())
-        stack.enter_context(_own_randomness(learners, where))
-        stack.enter_context(listening(recorder))
-        advance = stack.enter_context(progress(title if place.first() else None, total=steps, done=start))
-        told_to_stop = stack.enter_context(stopping(folder is not None))
+        scope.enter_context(_saved_at_the_end())
+        scope.enter_context(_own_randomness(learners, where))
+        scope.enter_context(listening(recorder))
+        advance = scope.enter_context(progress(title if place.first() else None, total=steps, done=start))
+        told_to_stop = scope.enter_context(stopping(folder is not None))
         nets = {name: learner.net for name, learner in present.items() if learner.optimizer is not None}
         lookout = Lookout(nets, where, mfu, folder) if mfu or here.mesh is not None else None
         if lookout is not None:
-            stack.enter_context(lookout.watching())
+            scope.enter_context(lookout.watching())
+
+        def trial(copies: Mapping[str, Learner]) -> None:
+            scratch = RunMemory(place.move(method.memory(Roles("learner", copies)), where), seed)
+            scratch.begin(start)
+            with listening(Recorder()):
+                copied = Roles("learner", copies)
+                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, None)
+
         for number in range(start, steps):
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
@@ -414,6 +448,11 @@ def fit(
                 learner.noise = address ^ own_noise[name]
             with lookout.step(number) if lookout is not None else NOTHING:
                 batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
+                if number == start and stack:
+                    if stack == "auto" and plan is None:
+                        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+                            stack = worthwhile(present, trial, steps - start)
+                    scope.enter_context(stacked(present, stack, plan))
                 _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
             if compile and number == start:  # after the first step, whose operations may have been counted
                 for learner in present.values():

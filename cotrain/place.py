@@ -109,6 +109,7 @@ def timeout() -> float:
 
 
 _control: dict[Any, dist.ProcessGroup] = {}
+_meshes: dict[Any, DeviceMesh] = {}
 
 
 def control() -> dist.ProcessGroup | None:
@@ -144,7 +145,10 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
     if not dist.is_initialized():
         return Ranks()
     size = world // groups
-    mesh = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+    key = dist.group.WORLD, device.type, groups
+    if key not in _meshes:  # its process groups serve every run of this process
+        _meshes[key] = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+    mesh = _meshes[key]
     rank = dist.get_rank()
     return Ranks(rank % size, size, rank // size, groups, mesh)
 

@@ -14,6 +14,7 @@ from cotrain.learner import Learner
 from cotrain.method import Memory, Method
 from cotrain.randomness import at, fold
 from cotrain.report import Recorder
+from cotrain.stack import plan_of
 from cotrain.stream import Stream
 from cotrain.tree import ELSEWHERE, Like, PerRank, common
 
@@ -69,6 +70,7 @@ class Standing:
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "memory": self.memory.remembered(),
             "noted": PerRank(self.recorder.state()),
+            "stack": plan_of(self.learners),
         }
 
     def _learner(self, learner: Learner) -> Any:

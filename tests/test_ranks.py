@@ -249,6 +249,25 @@ def test_learners_on_different_ranks_are_one_process(four, groups, count):
         assert_equal(alone, found, tolerance=1e-6)
 
 
+def two_rounds(placement):
+    method, learners, streams = a_case("teacher", placement)
+    learners["frozen"] = Learner(two_layer(seed=9).double(), placement=placement)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for seed in (1, 2):
+            fit(method, learners, streams, 5, device="cpu", seed=seed)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_rounds_on_the_same_learners(two, placement):
+    alone = two_rounds(placement)
+    for found in two.run(two_rounds, placement):
+        assert_equal(alone, found)
+
+
 # Against torch's own
 
 
