@@ -202,10 +202,10 @@ def no_agreement() -> Iterator[None]:
 
 @contextmanager
 def other_candidates(change: Callable[[Any, list[Any]], list[Any]]) -> Iterator[None]:
-    from cotrain.auto import fit
+    from cotrain.auto import evidence
 
-    default = fit.candidates
-    with mock.patch.object(fit, "candidates", lambda views: change(views, default(views))):
+    default = evidence.candidates
+    with mock.patch.object(evidence, "candidates", lambda views: change(views, default(views))):
         yield
 
 

@@ -15,6 +15,7 @@ from cotrain.auto.trial import Trial
 SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
 VERY_SURE = 0.97  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
+WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
 MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
 
 
