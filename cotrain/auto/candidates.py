@@ -17,7 +17,9 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import SVC
 
 from cotrain.auto.views import Views
+from cotrain.estimators.co_em import CoEM
 from cotrain.estimators.co_training import CoTraining
+from cotrain.estimators.em_gaussian import EMGaussian
 from cotrain.estimators.em_naive_bayes import EMNaiveBayes
 from cotrain.estimators.graph import GraphSpreading
 from cotrain.estimators.self_training import SelfTraining
@@ -108,6 +110,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), words),
         Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), words),
         Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), characters),
+        Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), topics),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), topics),
     ]
@@ -128,11 +131,12 @@ def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
         Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
         Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name),
+        Candidate(f"Gaussians, {name}", (reduced,), False, lambda _: EMGaussian(weight=0.0), name),
+        Candidate(f"EM Gaussians, {name}", (reduced,), True, lambda _: EMGaussian(), name),
         Candidate(f"graph, {name}", (reduced,), True, graph, name),
         Candidate(f"kernel machine taught by graph, {name}", (reduced,), True, taught(Margin(10.0)), name),
-        Candidate(f"extra trees taught by graph, {name}", (reduced,), True, taught(trees(200)), name),
         Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name),
-        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(Margin(10.0)), name),
+        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(logistic(1.0)), name),
     ]
 
 

@@ -12,6 +12,8 @@ from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
+WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
+
 
 @dataclass(frozen=True)
 class Views:
@@ -67,7 +69,7 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         joint.append(f"{next(iter(found))}{of}")
     for name in columns.audio:
         of = "" if len(columns.audio) == 1 else f" of {name!r}"
-        found = _audio_views(name, folder)
+        found = _audio_views(frame, name, folder)
         views |= {f"{what}{of}": view for what, view in found.items()}
         dense += [f"{what}{of}" for what in found]
         joint.append(f"{next(iter(found))}{of}")
@@ -76,7 +78,8 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         views[name] = view
         dense.append(name)
         joint.append(name)
-    reduced = {name: f"{name}, reduced" for name in dense if name != "table"}
+    narrow = len(columns.numbers) + len(columns.category) <= WIDE
+    reduced = {name: f"{name}, reduced" for name in dense if name != "table" or not narrow}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
     return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else ())
@@ -94,7 +97,8 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
     }
 
 
-def _audio_views(name: str, folder: Path) -> dict[str, View]:
-    from cotrain.views.audio import MfccView
+def _audio_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
+    from cotrain.views.audio import MfccView, common_rate
 
-    return {"sound": MfccView((name,), folder=str(folder))}
+    rate = common_rate(frame[name].tolist(), str(folder), name)  # of the table at hand, for all tables to come
+    return {"sound": MfccView((name,), folder=str(folder), rate=rate)}
