@@ -32,8 +32,9 @@ class Candidate:
     """One thing to try.
 
     `make(prior)` gives, from the classes' shares, an estimator for the features of `views`, joined (or as a pair, where
-    it wants them `apart`). `kind` says what it looks at (words, characters, table ...): candidates of different
-    kinds err independently enough for their agreement to count as evidence.
+    it wants them `apart`). `kind` says what it looks at (words, characters, table ...), `route` how it comes from labels
+    to other rows (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err
+    independently enough for their agreement to count as evidence.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Candidate:
     make: Callable[[np.ndarray], Any]
     kind: str = ""
     apart: bool = False
+    route: str = ""
 
 
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
@@ -130,13 +132,13 @@ def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
         Candidate(f"logistic regression (stiff), {name}", (name,), False, lambda _: logistic(0.1), name),
         Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
-        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name),
+        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name, route="trees"),
         Candidate(f"Gaussians, {name}", (reduced,), False, lambda _: EMGaussian(weight=0.0), name),
-        Candidate(f"EM Gaussians, {name}", (reduced,), True, lambda _: EMGaussian(), name),
-        Candidate(f"graph, {name}", (reduced,), True, graph, name),
-        Candidate(f"kernel machine taught by graph, {name}", (reduced,), True, taught(Margin(10.0)), name),
-        Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name),
-        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(logistic(1.0)), name),
+        Candidate(f"EM Gaussians, {name}", (reduced,), True, lambda _: EMGaussian(), name, route="clouds"),
+        Candidate(f"graph, {name}", (reduced,), True, graph, name, route="graph"),
+        Candidate(f"kernel machine taught by graph, {name}", (reduced,), True, taught(Margin(10.0)), name, route="graph"),
+        Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name, route="guesses"),
+        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(logistic(1.0)), name, route="guesses"),
     ]
 
 

@@ -87,7 +87,7 @@ class Board:
             return (right & held).sum(0) / held.sum(0)
 
     def _agreement(self) -> np.ndarray:
-        """How far each candidate and those of its kind on other views say the same of the unlabelled rows, [M].
+        """How far each candidate and its fellows on other views, or by other routes, agree on the unlabelled rows, [M].
 
         Cohen's kappa, so that a learner that always says one thing agrees with nobody; the mean over the others, 0 if
         there is none. Learners on views with independent errors that agree are right: their disagreement bounds the
@@ -103,7 +103,7 @@ class Board:
             kappas = [
                 _kappa(said, theirs, len(self.decision))
                 for _, other, theirs in heard
-                if other.unlabelled == own.unlabelled and other.kind != own.kind
+                if other.unlabelled == own.unlabelled and (other.kind, other.route) != (own.kind, own.route)
             ]
             found[m] = max(kappas, default=np.nan)
         return found
@@ -155,6 +155,7 @@ class Board:
         base = self.right(without)
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         good: list[int] = []
+        spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
         usual = float(np.nanmax([0.0, *self.agreement[supervised]]))
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
@@ -166,7 +167,8 @@ class Board:
             reasons[m] += ", the unlabelled rows speak for it" if backed else ""
             if accepted[m]:
                 good.append(m)
-        members = self.committee([*good, *without], times) if good else without
+                spoken_for |= backed
+        members = self.committee(good if spoken_for else [*good, *without], times) if good else without
         used = any(m in good for m in members)
         for m in supervised:
             accepted[m] = m in without
