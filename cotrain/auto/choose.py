@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 from scipy.stats import beta
+from scipy.stats import t as student_t
 
 from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.trial import Trial
@@ -127,6 +129,24 @@ class Board:
         variance = float((parts**2).sum()) + 1.0 / (count + 1) ** 2
         return mean, float(np.sqrt(variance))
 
+    def _probability(self, errors: float) -> float:
+        """That a gain of so many standard errors is one: Student's t, for there may be few units."""
+        return float(stdtr(max(int(self.unit.max()), 1), errors))
+
+    def worth(self, correct: np.ndarray) -> float:
+        """What a row counts in an interval: WORTH, or less where the rows of a unit (a speaker) are right or wrong
+        together, so that there are hardly more pieces of evidence than units."""
+        weight = self.value * ~np.isnan(correct)
+        weight = weight / max(weight.sum(), 1e-12)
+        mean = float((weight * np.nan_to_num(correct)).sum())
+        parts = np.bincount(self.unit, weight * (np.nan_to_num(correct) - mean))
+        units = len(np.unique(self.unit[weight > 0]))
+        apart = mean * (1 - mean) * float((weight**2).sum())
+        if units < 2 or not apart > 0:
+            return WORTH
+        together = float((parts**2).sum()) * units / (units - 1) * (student_t.ppf(0.95, units - 1) / 1.645) ** 2
+        return min(WORTH, apart / max(together, 1e-12))
+
     def _backed(self, m: int, usual: float, times: np.ndarray | None) -> bool:
         """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, clearly more than
         supervised learners on different views do, and the labels do not contradict what this agreement promises."""
@@ -159,7 +179,7 @@ class Board:
         usual = float(np.nanmax([0.0, *self.agreement[supervised]]))
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
-            sure = _normal_cdf(mean / error)
+            sure = self._probability(mean / error)
             backed = self._backed(m, usual, times) and mean > -0.5 * error
             needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
             accepted[m] = bool((mean > 0 and sure >= needed) or backed)
@@ -179,7 +199,7 @@ class Board:
     def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
         """The probability that one committee is better than the other."""
         mean, error = self.gain(self.right(one), self.right(other), times)
-        return _normal_cdf(mean / error)
+        return self._probability(mean / error)
 
 
 def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:
@@ -217,9 +237,3 @@ def _kappa(one: np.ndarray, two: np.ndarray, classes: int) -> float:
     joint = np.bincount(one * classes + two, minlength=classes**2).reshape(classes, classes) / len(one)
     chance = joint.sum(0) @ joint.sum(1)
     return float((np.trace(joint) - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-def _normal_cdf(x: float) -> float:
-    from scipy.special import ndtr
-
-    return float(ndtr(x))

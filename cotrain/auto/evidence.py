@@ -12,7 +12,7 @@ import numpy as np
 from cotrain.auto import prior as priors
 from cotrain.auto.calibrate import soften
 from cotrain.auto.candidates import Candidate, candidates, named
-from cotrain.auto.choose import WORTH, Board, Choice, interval
+from cotrain.auto.choose import Board, Choice, interval
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.problem import Problem
@@ -57,7 +57,7 @@ def gather(
         InputError: nothing can be held out, or no learner could be trained.
     """
     counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
-    folds = make_folds(problem.y, features.unlabelled, problem.unit, bool(problem.columns.group), seed)
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.grouped, seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
     trials = search(
@@ -164,8 +164,9 @@ def only(board: Board, choice: Choice, names: set[str]) -> Choice:
 
 
 def already_good(board: Board, choice: Choice) -> bool:
-    score = board.score(board.right(choice.supervised))
-    return bool(score >= 0.98 and interval(score, board.value, worth=WORTH).low >= 0.95)
+    right = board.right(choice.supervised)
+    score = board.score(right)
+    return bool(score >= 0.98 and interval(score, board.value, worth=board.worth(right)).low >= 0.95)
 
 
 def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:

@@ -28,6 +28,7 @@ class Problem:
     frame: pd.DataFrame
     y: np.ndarray
     unit: np.ndarray
+    grouped: bool  # the units are groups (speakers, patients) that the user named or that the files' names show
 
     @property
     def labelled(self) -> np.ndarray:
@@ -66,7 +67,35 @@ def load(
     unit = looked.cluster
     if columns.group:
         unit = frame.groupby(list(columns.group), dropna=False).ngroup().to_numpy()
-    return Problem(source, columns, looked, rows, frame.iloc[rows].reset_index(drop=True), looked.y[rows], unit[rows])
+    shown = None if columns.group else _groups_by_name(frame, columns, looked, rows)
+    if shown is not None:
+        unit = shown
+    frame, y = frame.iloc[rows].reset_index(drop=True), looked.y[rows]
+    return Problem(source, columns, looked, rows, frame, y, unit[rows], bool(columns.group) or shown is not None)
+
+
+def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: np.ndarray) -> np.ndarray | None:
+    """The group of each row (a speaker, a session) as the names of sound files show it; None where they show none, or
+    where fewer than three groups have labels. Sounds of one speaker are so alike that a score on speakers who were
+    learnt from says nothing of others."""
+    if not columns.audio:
+        return None
+    from cotrain.views.audio import shared_prefix_groups
+
+    names = frame[columns.audio[0]].iloc[rows].astype(str).tolist()
+    labels = [looked.classes[code] if code >= 0 else None for code in looked.y[rows]]
+    groups = shared_prefix_groups(names, labels)
+    if groups is None or len({group for group, label in zip(groups, labels, strict=True) if label is not None}) < 3:
+        return None
+    values, number = np.unique(groups, return_inverse=True)
+    looked.warnings.append(
+        f"The names in {columns.audio[0]!r} share a part with {len(values):,} values (such as "
+        f"{', '.join(values[:3])}); "
+        "taken for speakers or sessions, each is held out as a whole; --group says it better."
+    )
+    unit = np.full(len(frame), -1)
+    unit[rows] = number
+    return unit
 
 
 @dataclass(frozen=True)

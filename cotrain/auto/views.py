@@ -98,7 +98,10 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
 
 
 def _audio_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
-    from cotrain.views.audio import MfccView, common_rate
+    from cotrain.views.audio import LogMelPatchView, MfccView, common_rate
 
     rate = common_rate(frame[name].tolist(), str(folder), name)  # of the table at hand, for all tables to come
-    return {"sound": MfccView((name,), folder=str(folder), rate=rate)}
+    return {
+        "sound": MfccView((name,), folder=str(folder), rate=rate),
+        "patches of sound": LogMelPatchView((name,), folder=str(folder), rate=rate),
+    }
