@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cotrain.auto.advice import excerpt
-from cotrain.auto.choose import Board, Choice, interval
+from cotrain.auto.choose import Board, Choice
 from cotrain.auto.model import Model
 from cotrain.auto.problem import Problem, Test
 from cotrain.auto.student import Student
@@ -39,7 +39,7 @@ def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[st
             nothing = dict.fromkeys(("estimate", "low", "high"))
             row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or "not run"}
         else:
-            row |= asdict(interval(board.score(board.correct[m]), board.value, worth=board.worth(board.correct[m])))
+            row |= asdict(board.interval(board.score(board.correct[m]), board.correct[m]))
             row |= {"accepted": choice.accepted[m], "member": m in choice.members, "reason": choice.reasons[m]}
         rows.append(row)
     return sorted(rows, key=lambda row: -(row["estimate"] or 0))

@@ -18,6 +18,7 @@ SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is a
 VERY_SURE = 0.97  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
+PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
 
 
@@ -69,6 +70,7 @@ class Board:
         )
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.agreement = self._agreement()
+        self.growth = self._growth()
 
     def _temperature(self, trial: Trial) -> float:
         said = ~np.isnan(trial.probability[..., 0])
@@ -128,6 +130,18 @@ class Board:
         count = max((weight > 0).sum(), 1)
         variance = float((parts**2).sum()) + 1.0 / (count + 1) ** 2
         return mean, float(np.sqrt(variance))
+
+    def _growth(self) -> float:
+        """What the error may become with all labels, as a share of that in folds, where a fifth of each class (and a
+        half of a class of two) is held out. It widens intervals upwards; scores stay as they were found."""
+        units = [len(np.unique(self.unit[self.y == label])) for label in range(len(self.decision))]
+        left = np.array([1 - np.ceil(count / 5) / count if count > 1 else 1.0 for count in units])
+        weight = self.value * self.evaluated
+        return float((weight * left[self.y] ** PACE).sum() / max(weight.sum(), 1e-12))
+
+    def interval(self, score: float, correct: np.ndarray) -> Estimate:
+        """The score of learners that are right as `correct` says, with what it may be on other rows."""
+        return interval(score, self.value, worth=self.worth(correct), growth=self.growth)
 
     def _probability(self, errors: float) -> float:
         """That a gain of so many standard errors is one: Student's t, for there may be few units."""
@@ -225,10 +239,13 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
     return float(chosen), float(supervised)
 
 
-def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0) -> Estimate:
-    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together."""
+def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0, growth: float = 1.0) -> Estimate:
+    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together. The
+    upper end is that of an error `growth` times as large."""
     count = worth / (value**2).sum()
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
+    low = beta.ppf((1 - level) / 2, score * count + 0.5, (1 - score) * count + 0.5)
+    best = 1 - growth * (1 - score)
+    high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)
     return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from cotrain.auto import prior as priors
 from cotrain.auto.calibrate import soften
 from cotrain.auto.candidates import Candidate, candidates, named
-from cotrain.auto.choose import Board, Choice, interval
+from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.problem import Problem
@@ -166,7 +166,7 @@ def only(board: Board, choice: Choice, names: set[str]) -> Choice:
 def already_good(board: Board, choice: Choice) -> bool:
     right = board.right(choice.supervised)
     score = board.score(right)
-    return bool(score >= 0.98 and interval(score, board.value, worth=board.worth(right)).low >= 0.95)
+    return bool(score >= 0.98 and board.interval(score, right).low >= 0.95)
 
 
 def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:

@@ -20,7 +20,7 @@ from cotrain import __version__
 from cotrain.auto.account import command, confusion, name_of, score_test, slices, suspicious, table
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
-from cotrain.auto.choose import Board, bootstrap, interval
+from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import already_good, check_words, gather, may_ask, only, out_of_fold, pick, warn_first
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.model import Member, Model
@@ -159,13 +159,11 @@ def _fit(
         },
         "classes": classes,
         "metric": measure,
-        "supervised": asdict(
-            interval(supervised_score, board.value, worth=board.worth(board.right(choice.supervised)))
-        ),
+        "supervised": asdict(board.interval(supervised_score, board.right(choice.supervised))),
         "chosen": {
             "name": name_of(board, choice),
             "members": [board.trials[m].candidate.name for m in choice.members],
-            **asdict(interval(chosen_score, board.value, worth=board.worth(board.right(choice.members)))),
+            **asdict(board.interval(chosen_score, board.right(choice.members))),
         },
         "p_helped": choice.p_helped,
         "used_unlabelled": choice.used_unlabelled,

@@ -235,3 +235,14 @@ def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     assert "the unlabelled rows speak for it" in found.reasons[2]
     same = [on_table("graph", truth, "graph", True), on_table("taught by graph", truth, "graph", True)]
     assert board([*supervised, *same], Y).choose().members == [0, 1]  # one route cannot speak for itself
+
+
+def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():
+    even = np.full(40, 1 / 40)
+    plain, wider = interval(0.6, even), interval(0.6, even, growth=0.5)
+    assert (wider.estimate, wider.low) == (plain.estimate, plain.low)
+    assert wider.high == pytest.approx(interval(0.8, even).high)
+    two = np.array([0, 0, 1, 1, 1, 1, 1])
+    # Of the class of two one is left, of the class of five four.
+    expected = (2 * 0.5**0.5 + 5 * 0.8**0.5) / 7
+    assert board([trial(np.ones(7), two)], two).growth == pytest.approx(expected)
