@@ -183,7 +183,7 @@ def as_it_is() -> Iterator[None]:
 def best_member_only() -> Iterator[None]:
     from cotrain.auto.choose import Board
 
-    def best(self: Any, among: Sequence[int], times: Any = None) -> list[int]:
+    def best(self: Any, among: Sequence[int], times: Any = None, reach: float = 1.0) -> list[int]:
         return [max(among, key=lambda m: self.score(self.correct[m], times))]
 
     with mock.patch.object(Board, "committee", best):

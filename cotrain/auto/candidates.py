@@ -91,7 +91,9 @@ def candidates(views: Views) -> list[Candidate]:
     for words, characters, topics in views.text:
         found += _text(words, characters, topics)
     for name in views.dense:
-        found += _dense(name, views.trees.get(name, name), views.reduced.get(name, name))
+        reduced = views.reduced.get(name, name)
+        made = _dense(name, views.trees.get(name, name), reduced)
+        found += [c for c in made if not c.unlabelled] if name in views.costly else made
     if len(views.joint) > 1:
         found += _joint(views.joint)
     return found

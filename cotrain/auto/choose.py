@@ -18,6 +18,7 @@ SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is a
 VERY_SURE = 0.97  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
+REACH = 2.0  # standard errors behind the best that a learner on unlabelled rows may be, once it is accepted
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
 
@@ -170,14 +171,14 @@ class Board:
         promised = (1 + agreement) / 2
         return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
 
-    def committee(self, among: Sequence[int], times: np.ndarray | None = None) -> list[int]:
-        """The best of these and all that are within one standard error of it."""
+    def committee(self, among: Sequence[int], times: np.ndarray | None = None, reach: float = 1.0) -> list[int]:
+        """The best of these and all that are within so many standard errors of it."""
         scores = [self.score(self.correct[m], times) for m in among]
         best = among[int(np.argmax(scores))]
         kept = []
         for member in among:
             mean, error = self.gain(self.correct[best], self.correct[member], times)
-            if member == best or mean <= error:
+            if member == best or mean <= reach * error:
                 kept.append(member)
         return kept
 
@@ -202,7 +203,11 @@ class Board:
             if accepted[m]:
                 good.append(m)
                 spoken_for |= backed
-        members = self.committee(good if spoken_for else [*good, *without], times) if good else without
+        members = without
+        if good:
+            members = self.committee(good, times, REACH)
+            if not spoken_for:
+                members = sorted({*members, *self.committee([*good, *without], times)})
         used = any(m in good for m in members)
         for m in supervised:
             accepted[m] = m in without

@@ -6,7 +6,6 @@ Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -23,6 +22,7 @@ from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import already_good, check_words, gather, may_ask, only, out_of_fold, pick, warn_first
 from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import Problem, Test, load, read_test
 from cotrain.auto.result import Report, Result, check_folder
@@ -183,7 +183,7 @@ def _fit(
         "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
         "settings": {"budget": clock.budget, "jobs": jobs, "folds": seen.folds, "method": method},
-        "machine": {"python": platform.python_version(), "system": platform.system()},
+        "machine": machine(),
         "test": None,
         "warnings": warnings,
     }

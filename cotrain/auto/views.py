@@ -22,6 +22,7 @@ class Views:
     text: (words, characters, topics) of each text column, and of all together where there are several.
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
+    costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
     joint: one view of each sort of columns, for learners on all of them; empty if there is one sort only.
     """
 
@@ -31,6 +32,7 @@ class Views:
     trees: dict[str, str] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
     joint: tuple[str, ...] = ()
+    costly: tuple[str, ...] = ()
 
 
 def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Sequence[View] = ()) -> Views:
@@ -79,10 +81,11 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         dense.append(name)
         joint.append(name)
     narrow = len(columns.numbers) + len(columns.category) <= WIDE
-    reduced = {name: f"{name}, reduced" for name in dense if name != "table" or not narrow}
+    costly = tuple(name for name in dense if name.startswith("patches of sound"))
+    reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
-    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else ())
+    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else (), costly)
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
