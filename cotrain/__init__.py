@@ -26,13 +26,12 @@ _HOMES = {
     "follow": "learner",
     "note": "report",
     "post": "exchange",
-    "update": "engine",
+    "update": "ownership",
     "without": "exchange",
 }
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from cotrain.engine import update as update
     from cotrain.exchange import Exchange as Exchange
     from cotrain.exchange import post as post
     from cotrain.exchange import without as without
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from cotrain.learner import follow as follow
     from cotrain.method import Losses as Losses
     from cotrain.method import Method as Method
+    from cotrain.ownership import update as update
     from cotrain.report import note as note
     from cotrain.run import Run as Run
     from cotrain.stream import Rows as Rows

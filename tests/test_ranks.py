@@ -506,7 +506,7 @@ def refused(case, rank, monkeypatch):
     elif case == "setting":
         method = MutualLearning(weight=1.0 + rank)
     elif case == "version":
-        monkeypatch.setattr("cotrain.engine.__version__", f"0.{rank}")
+        monkeypatch.setattr("cotrain.preparation.__version__", f"0.{rank}")
     elif case == "batch":
         streams = {"labelled": labelled_rows(batch=7)}
     elif case == "wrapped":

@@ -1,0 +1,223 @@
+"""One step: each loss's gradient to the learners that its key names and to nobody else, then their optimizers.
+
+`update` is the whole of it and works in any loop; the engine calls its parts, with ranks and microbatches between.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from cotrain.average import GradientMean, average_set, communication
+from cotrain.errors import InputError
+from cotrain.gradients.rule import GradientSet, total
+from cotrain.learner import Follower, Learner
+from cotrain.method import Losses, Owners
+from cotrain.stack import at_once, stacks_of
+from cotrain.watch.nonfinite import Guard
+
+try:  # what every public way into the autograd engine calls
+    from torch.autograd.graph import _engine_run_backward
+except ImportError:
+    _engine_run_backward = None  # type: ignore[assignment]
+
+
+@dataclass
+class Pending:
+    """What `backward` leaves for `step`."""
+
+    owners: dict[str, Learner] = field(default_factory=dict)
+    # Gradients kept apart for the rules that ask for it: learner -> (owners, place in their list) -> gradients.
+    apart: dict[str, dict[tuple[Owners, int], GradientSet]] = field(default_factory=dict)
+    sent: list[GradientMean] = field(default_factory=list)  # gradients on their way between ranks
+
+
+def update(learners: Mapping[str, Learner], losses: Losses) -> None:
+    """One step: every loss's gradient goes to the owners in its key, then every owner's optimizer steps once.
+
+    Raises:
+        InputError: an owner is unknown or has no optimizer, or a loss is no scalar with a gradient.
+    """
+    pending = Pending()
+    clear(learners)
+    backward(learners, losses, pending)
+    step(learners, pending)
+
+
+def clear(learners: Mapping[str, Learner]) -> None:
+    """Forget all gradients."""
+    for learner in learners.values():
+        for parameter in learner.parameters:
+            parameter.grad = None
+    for stack in stacks_of(learners):
+        stack.clear()
+
+
+def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, last: bool = True) -> None:
+    """Add each loss's gradient to its owners' parameters, or to `pending.apart` where the owner's rule wants that.
+
+    Args:
+        last: no other microbatch comes before the step: the gradients go to the other ranks.
+    """
+    done, losses = at_once(learners, losses)
+    pending.owners |= {name: learners[name] for name in done}
+    left = len(losses)
+    final = {name: owners for owners in losses for name in _names(owners)}  # the last loss of each owner
+    for owners, value in losses.items():
+        left -= 1
+        leaves: list[Tensor] = []
+        apart = averaged = False
+        for name in _names(owners):
+            learner = pending.owners[name] = _owner(learners, name)
+            leaves += learner.roots()
+            apart = apart or learner.apart
+            averaged = averaged or learner.averaged
+        if not isinstance(value, Tensor) and not value:
+            raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
+        mean = _mean_of(learners, tuple(n for n in _names(owners) if final[n] == owners)) if averaged and last else None
+        try:
+            if apart:
+                terms = listed(value)
+                for index, loss in enumerate(terms):
+                    keep = left > 0 or index < len(terms) - 1
+                    gradients = torch.autograd.grad(loss, leaves, retain_graph=keep, allow_unused=True)
+                    _deal_out(gradients, owners, index, pending)
+                if mean is not None:
+                    mean.arm()
+            else:
+                # Ownership is real: the graph may lead through other learners, but only these get a gradient.
+                # A later loss may share this one's graph. A list is summed, which saves backward passes.
+                total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
+                if mean is not None:
+                    mean.arm()
+                _run_backward(total_loss, leaves, keep=left > 0)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            _explain(owners, value, error)
+        if mean is not None:
+            mean.send()
+            pending.sent.append(mean)
+    for stack in stacks_of(learners):
+        stack.backward()
+
+
+def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
+    """`loss.backward(inputs=leaves, retain_graph=keep)`, whose wrapper costs as much as the graph of a small net."""
+    if _engine_run_backward is None or loss.dim():
+        loss.backward(inputs=leaves, retain_graph=keep)
+        return
+    _engine_run_backward(
+        (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
+    )
+
+
+def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:
+    """What averages over the ranks the gradients of these learners, which share their last backward pass."""
+    found = [learners[name] for name in names if learners[name].averaged and not learners[name].apart]
+    if not found:
+        return None
+    if names not in found[0].means:
+        how = found[0].communication
+        if any(learner.communication != how for learner in found):
+            raise InputError(f"{', '.join(names)} own a loss together and differ in their communication.")
+        parameters = [p for learner in found for p in learner.parameters]
+        found[0].means[names] = GradientMean(parameters, communication(how))
+    return found[0].means[names]
+
+
+def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
+    """One loss's gradients to its owners, apart or added up as each wants it."""
+    found = iter(gradients)
+    for name in _names(owners):
+        learner = pending.owners[name]
+        roots = learner.roots()
+        own: GradientSet = [next(found) for _ in roots]
+        if learner.apart:
+            sets = pending.apart.setdefault(name, {})
+            sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
+        else:
+            for root, gradient in zip(roots, own, strict=True):
+                (root.grad,) = total([[root.grad], [gradient]])
+
+
+def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:
+    """Pass the owners' gradients through their rules and step their optimizers; then followers move.
+
+    Args:
+        guard: keeps learners with a gradient that is not finite from stepping.
+    """
+    for mean in pending.sent:
+        mean.wait()
+    for learner in learners.values():
+        if learner.is_sharded:
+            learner.free()  # what a forward pass left gathered would outlive the step and be stale
+    stacks = stacks_of(pending.owners)
+    for stack in stacks:
+        if guard is not None or any(learner.rule is not None for learner in stack.learners):
+            stack.spread()
+    for name, learner in pending.owners.items():
+        if learner.rule is not None:
+            apart = pending.apart.get(name)
+            sets = list(apart.values()) if apart else [[p.grad for p in learner.parameters]]
+            if apart and learner.averaged:
+                sets = [average_set(gradients, learner.parameters) for gradients in sets]
+            for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
+                parameter.grad = gradient
+    refused = guard.refused(pending.owners) if guard is not None else ()
+    stepping = {name: learner for name, learner in pending.owners.items() if name not in refused}
+    for learner in stepping.values():
+        if learner.stack is None:
+            learner.step()
+    for stack in stacks:
+        stack.step([learner for learner in stepping.values() if learner.stack is stack])
+    if guard is not None:
+        guard.keep()
+    for name, follower in learners.items():
+        if isinstance(follower, Follower) and follower.updates != learners[follower.leader].updates:
+            if not follower.started:
+                raise InputError(f"{name!r} follows {follower.leader!r} from no start: call engine.prepare first.")
+            follower.move(learners[follower.leader])
+
+
+def listed(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
+
+
+def _names(owners: Owners) -> tuple[str, ...]:
+    return (owners,) if isinstance(owners, str) else owners
+
+
+def _owner(learners: Mapping[str, Learner], name: str) -> Learner:
+    learner = learners.get(name)
+    if learner is None:
+        raise InputError(f"The method gave a loss to {name!r}; the learners are {', '.join(map(repr, learners))}.")
+    if learner.optimizer is None:
+        raise InputError(
+            f"The method gave a loss to {name!r}, which has no optimizer (frozen, or build() was not called)."
+        )
+    return learner
+
+
+def _explain(owners: Owners, value: Any, error: Exception) -> NoReturn:
+    """A loss that cannot be differentiated, by name; any other error as it is."""
+    whose = f"The loss of {_shown(owners)}"
+    for loss in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(loss, Tensor):
+            raise InputError(f"{whose} is a {type(loss).__name__}, not a tensor.") from error
+        if loss.numel() != 1:
+            shape = tuple(loss.shape)
+            raise InputError(f"{whose} has shape {shape}, not a scalar: take its mean or its sum.") from error
+        if not loss.requires_grad:
+            raise InputError(f"{whose} depends on no parameter: was it detached?") from error
+    raise error
+
+
+def _shown(owners: Owners) -> str:
+    return "+".join(_names(owners))
+
+
+@cache
+def label(owners: Owners) -> str:
+    return f"loss {_shown(owners)}"

@@ -1,0 +1,135 @@
+"""Before the first step: nets on their devices and ranks, optimizers built, what cannot go well said by name."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cotrain import __version__
+from cotrain.errors import InputError
+from cotrain.learner import Follower, Learner
+from cotrain.method import Method
+from cotrain.precision import Precision
+from cotrain.randomness import fold
+from cotrain.standing import plain
+from cotrain.stream import Stream
+
+
+def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu", absent: Collection[str] = ()) -> None:
+    """Move the nets to the device, make followers' copies, place the nets over the ranks, build the optimizers.
+
+    Args:
+        absent: learners that are trained on other ranks; they stay as they are.
+
+    Raises:
+        InputError: a parameter stands in two learners; a follower's leader is unknown or itself a follower; a net is
+            wrapped or sharded already, or cannot be placed as its learner says.
+    """
+    holders: dict[int, str] = {}
+    for name, learner in learners.items():
+        if isinstance(learner, Follower):
+            continue
+        _check_bare(name, learner)
+        for parameter in learner.net.parameters():
+            other = holders.setdefault(id(parameter), name)
+            if other != name:
+                raise InputError(
+                    f"Learners {other!r} and {name!r} share a parameter; a shared part is a learner of its own, "
+                    "or both are one learner with two heads."
+                )
+    for name, learner in learners.items():
+        if name not in absent and not isinstance(learner, Follower):
+            learner.net.to(device)
+    for name, follower in learners.items():
+        if isinstance(follower, Follower):
+            leader = learners.get(follower.leader)
+            if leader is None or isinstance(leader, Follower):
+                which = "is not among the learners" if leader is None else "is a follower itself"
+                raise InputError(f"{name!r} follows {follower.leader!r}, which {which}.")
+            follower.start(leader)  # before its leader is sharded: a sharded net cannot be copied
+            follower.net.to(device)
+    for name, learner in learners.items():
+        if name not in absent and learner.optimizer is None:
+            try:
+                if isinstance(learner, Follower):
+                    learner.spread()  # and stays in the mode of its leader
+                else:
+                    learner.build()
+            except InputError as error:
+                raise InputError(f"Learner {name!r} {error}" if str(error)[0].islower() else str(error)) from error
+
+
+def _check_bare(name: str, learner: Learner) -> None:
+    if isinstance(learner.net, nn.parallel.DistributedDataParallel):
+        raise InputError(
+            f"Learner {name!r} is wrapped in DistributedDataParallel; give the bare net, each learner is placed by "
+            "itself (placement='ddp'). One wrapper around several learners cannot work: they do not step together."
+        )
+    if learner.is_sharded and learner.optimizer is not None and not learner.leaves_are_gathered:
+        raise InputError(
+            f"Learner {name!r} has an optimizer that was built before sharding and would step parameters that are "
+            "gone; do not call build(), the engine builds it from the sharded net."
+        )
+
+
+def deal_learners(method: Method, learners: Mapping[str, Learner], groups: int) -> dict[str, int]:
+    """Which group of ranks each learner that learns lives on, and its followers with it; empty: all are everywhere.
+
+    Raises:
+        InputError: the method's learners cannot be apart, or there are fewer of them than groups.
+    """
+    if groups == 1:
+        return {}
+    if not method.spreads:
+        raise InputError(
+            f"{type(method).__name__} needs its learners together: what one learns flows through others, or it asks "
+            "for them by name. Leave groups at 1; all ranks then share the rows."
+        )
+    trained = [name for name, learner in learners.items() if learner.factory is not None]
+    if cut := [name for name in trained if learners[name].placement in ("fsdp", "hsdp")]:
+        raise InputError(f"Learner {cut[0]!r} cannot be sharded where learners are dealt out to groups; use 'ddp'.")
+    if len(trained) < groups:
+        raise InputError(f"{len(trained)} learners cannot be dealt out to {groups} groups of ranks.")
+    homes = {name: number * groups // len(trained) for number, name in enumerate(trained)}
+    followers = {name: f.leader for name, f in learners.items() if isinstance(f, Follower)}
+    return homes | {name: homes[leader] for name, leader in followers.items() if leader in homes}
+
+
+def description(
+    method: Method,
+    learners: Mapping[str, Learner],
+    streams: Mapping[str, Stream],
+    steps: int,
+    seed: int,
+    microbatches: int,
+    precision: Precision,
+) -> dict[str, Any]:
+    """What must be the same on every rank, or they would go different ways."""
+    shapes = {
+        f"the net of {name!r}": fold(*(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in learner.net.named_parameters()))
+        for name, learner in learners.items()
+        if not isinstance(learner, Follower)
+    }
+    return {
+        "cotrain's version": __version__,
+        "torch's version": torch.__version__,
+        "the method": f"{type(method).__name__} {plain(method)}",
+        "the list of learners": list(learners),
+        "the learners' placements": {name: learner.placement for name, learner in learners.items()},
+        "the list of streams": list(streams),
+        "the number of steps": steps,
+        "the seed": seed,
+        "the number of microbatches": microbatches,
+        "the precision": precision,
+        **shapes,
+    }
+
+
+def check_streams(streams: Mapping[str, Any], saved: bool) -> None:
+    for name, stream in streams.items():
+        kind = type(stream).__name__
+        if not hasattr(stream, "__next__"):
+            raise InputError(f"Stream {name!r} is a {kind}, which has no next batch; wrap it (cotrain.stream).")
+        if saved and not (hasattr(stream, "state") and hasattr(stream, "load")):
+            raise InputError(f"Stream {name!r}, a {kind}, cannot be saved: it has no state() and load(state).")
