@@ -218,9 +218,13 @@ def test_what_a_higher_limit_would_change_is_not_finished():
     assert not main_job.finished(unvalidated, main_job.Limits(60, 2))
 
 
-def test_an_unfinished_table_is_not_recorded():
-    with pytest.raises(SystemExit, match="are missing"):
+def test_only_seeds_that_every_set_has_are_recorded():
+    with pytest.raises(SystemExit, match="no seed of which every set"):
         main_job.record({}, two_cells())
+    needed = (summary.OURS, summary.LOGISTIC, summary.FORESTS)
+    cells = [peer(place, seed, method, 0.9, 0.9) for place in CELLS for seed in (0, 3) for method in needed]
+    assert main_job.whole_seeds(cells) == [0, 3]
+    assert main_job.whole_seeds(cells[:-1]) == [0]
 
 
 def test_arguments():
