@@ -1,7 +1,7 @@
 """What the engine costs: mutual learning of two nets by `engine.fit`, by the shortest correct loop written by hand, and by
 the same loop on Lightning Fabric, in a LightningModule with manual optimization and on Accelerate, where they are installed.
 
-    python benchmarks/engine.py [--blocks 15] [--sizes sheet,small,large] [--record]
+    python benchmarks/engine.py [--blocks 15] [--sizes tiny,small,large] [--record]
 
 All programs run in one process on one thread and are timed in turn (`_timing`). Every loop takes its batches from a
 `Rows` stream of its own, so that fetching a batch is in all of them. `fit` keeps the losses and writes a row of its report
@@ -54,10 +54,10 @@ class Size:
     bar: float | None  # None: shown, not judged
 
 
-# The bars are given at steps of about 1.2 ms and 20 ms. "sheet" is the net that took 1.2 ms where the bars were set; it
+# The bars are given at steps of about 1.2 ms and 20 ms. "tiny" is the net that took 1.2 ms where the bars were set; it
 # is faster on newer machines, where "small" is the net that takes 1.2 ms.
 SIZES = {
-    "sheet": Size(hidden=128, batch=64, steps=200, bar=None),
+    "tiny": Size(hidden=128, batch=64, steps=200, bar=None),
     "small": Size(hidden=256, batch=128, steps=200, bar=0.05),
     "large": Size(hidden=2048, batch=512, steps=15, bar=0.01),
 }

@@ -286,7 +286,7 @@ def _train(
         if microbatches > 1:
             for learner in learners.values():
                 learner.hold(part is not parts[-1])
-        with autocast(precision, device):
+        with NOTHING if precision == "fp32" else autocast(precision, device):
             losses = method.step(learners, part, memory)
         if lookout is not None and part is parts[-1]:
             lookout.done("forward")

@@ -62,10 +62,11 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
     Args:
         last: no other microbatch comes before the step: the gradients go to the other ranks.
     """
-    done, losses = at_once(learners, losses)
-    pending.owners |= {name: learners[name] for name in done}
+    stacks = stacks_of(learners)
+    if stacks:
+        done, losses = at_once(learners, losses)
+        pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
-    final = {name: owners for owners in losses for name in _names(owners)}  # the last loss of each owner
     for owners, value in losses.items():
         left -= 1
         leaves: list[Tensor] = []
@@ -77,7 +78,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
             averaged = averaged or learner.averaged
         if not isinstance(value, Tensor) and not value:
             raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
-        mean = _mean_of(learners, tuple(n for n in _names(owners) if final[n] == owners)) if averaged and last else None
+        mean = _mean_of(learners, _last_of(owners, losses)) if averaged and last else None
         try:
             if apart:
                 terms = listed(value)
@@ -99,7 +100,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
-    for stack in stacks_of(learners):
+    for stack in stacks:
         stack.backward()
 
 
@@ -111,6 +112,12 @@ def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
     _engine_run_backward(
         (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
     )
+
+
+def _last_of(owners: Owners, losses: Losses) -> tuple[str, ...]:
+    """Those of the owners to whom no later loss is given."""
+    final = {name: each for each in losses for name in _names(each)}
+    return tuple(name for name in _names(owners) if final[name] == owners)
 
 
 def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:

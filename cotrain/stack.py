@@ -388,9 +388,8 @@ def _reached(loss: Tensor, own: Sequence[Tensor], limit: int = 64) -> list[Tenso
 
 def stacks_of(learners: Mapping[str, Learner]) -> list[Stack]:
     """The stacks that some of the learners are in."""
-    return list(
-        {id(learner.stack): learner.stack for learner in learners.values() if learner.stack is not None}.values()
-    )
+    found = [learner.stack for learner in learners.values() if learner.stack is not None]
+    return list({id(stack): stack for stack in found}.values()) if found else found
 
 
 def groups(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
