@@ -23,6 +23,7 @@ LEVELS = {
     "cotrain.estimators": 3,
     "cotrain.conformance": 4,  # looks at all methods
     "cotrain.exchanges": 2,
+    "cotrain.instruments": 2,
     "cotrain": 1,  # the nouns and the machine room
     "cotrain.losses": 0,
     "cotrain.gradients": 0,
@@ -32,6 +33,7 @@ LEVELS = {
     "cotrain.errors": 0,
     "cotrain.randomness": 0,
     "cotrain.place": 0,
+    "cotrain.units": 0,
 }
 
 
