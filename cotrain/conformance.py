@@ -1,6 +1,6 @@
 """The conformance suite: what every method promises, whoever wrote it. `cotrain.check(MyMethod)` runs it.
 
-The checks that compare several ranks with one belong here too and come with the distributed engine.
+The checks that compare several ranks with one stand in `conformance_ranks`.
 """
 
 import importlib
@@ -41,22 +41,38 @@ class CheckFailed(CotrainError, AssertionError):
     """A method breaks a promise; the message names the method and the promise."""
 
 
-def check(method: type[Method]) -> None:
+def check(method: type[Method], ranks: bool = True) -> None:
     """Run every check on a method class that has an `example()`.
+
+    Args:
+        ranks: also on two processes on this machine, which import the class by its name: it stands on the top level of
+            a module, and a script that checks it does so under `if __name__ == "__main__"`.
 
     Raises:
         CheckFailed: lists every check that failed, with its reason.
     """
+    from cotrain.conformance_ranks import RANK_CHECKS, RANKS
+    from cotrain.crew import Crew
+
     failures = []
-    for one in CHECKS:
+
+    def run(one: Callable[..., None], *args: Any) -> None:
         try:
-            one(method)
+            one(method, *args)
         except CheckFailed as failure:
             failures.append(f"{one.__name__.removeprefix('check_')}: {failure}")
         except Exception as error:  # whatever a method does wrong, the other checks are run too
             failures.append(f"{one.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
+
+    for one in CHECKS:
+        run(one)
+    if ranks:
+        for each in RANK_CHECKS:
+            with Crew(RANKS) as crew:
+                run(each, crew)
     if failures:
-        raise CheckFailed(f"{method.__name__} fails {len(failures)} of {len(CHECKS)} checks:\n" + "\n".join(failures))
+        total = len(CHECKS) + (len(RANK_CHECKS) if ranks else 0)
+        raise CheckFailed(f"{method.__name__} fails {len(failures)} of {total} checks:\n" + "\n".join(failures))
 
 
 def methods() -> list[type[Method]]:
@@ -111,7 +127,7 @@ def check_ownership(method: type[Method]) -> None:
 
 def check_same_seed(method: type[Method]) -> None:
     """The same seed gives the same weights, bit for bit."""
-    _require(_equal(_train(method), _train(method)), "two runs with one seed differ")
+    _require(_equal(train(method), train(method)), "two runs with one seed differ")
 
 
 def check_order_free(method: type[Method]) -> None:
@@ -128,17 +144,17 @@ def check_order_free(method: type[Method]) -> None:
     def learners(example: Example) -> Example:
         return replace(example, learners=dict(reversed(example.learners.items())))
 
-    plain = _train(method)
-    _require(_close(plain, _train(method, change=losses)), "the order of the losses changes the weights")
-    _require(_close(plain, _train(method, change=learners)), "the order of the learners changes the weights")
+    plain = train(method)
+    _require(close(plain, train(method, change=losses)), "the order of the losses changes the weights")
+    _require(close(plain, train(method, change=learners)), "the order of the learners changes the weights")
 
 
 def check_resume(method: type[Method]) -> None:
     """Stopped half-way and resumed equals an unbroken run, bit for bit: weights, optimizers, memory, streams."""
-    straight = _train(method)
+    straight = train(method)
     with tempfile.TemporaryDirectory() as folder:
-        _train(method, steps=STEPS // 2, out=folder)
-        resumed = _train(method, out=folder)
+        train(method, steps=STEPS // 2, out=folder)
+        resumed = train(method, out=folder)
     _require(_equal(straight, resumed), "a resumed run differs from an unbroken one")
 
 
@@ -146,22 +162,22 @@ def check_microbatches(method: type[Method]) -> None:
     """Two microbatches equal one batch, or the class says `whole_batch`."""
     if method.example().method.whole_batch:
         try:
-            _train(method, microbatches=2)
+            train(method, microbatches=2)
         except InputError:
             return
         raise CheckFailed("whole_batch is set, but microbatches were not refused")
-    _require(_close(_train(method), _train(method, microbatches=2)), "two microbatches differ from one batch")
+    _require(close(train(method), train(method, microbatches=2)), "two microbatches differ from one batch")
 
 
 def check_bfloat16(method: type[Method]) -> None:
     """Under bf16 autocast the weights stay finite."""
-    for name, weights in _train(method, precision="bf16").items():
+    for name, weights in train(method, precision="bf16").items():
         _require(all(bool(w.isfinite().all()) for w in weights), f"{name!r} has weights that are not finite in bf16")
 
 
 def check_fields(method: type[Method]) -> None:
     """Every field acts: some other value of it changes the weights."""
-    plain = _train(method)
+    plain = train(method)
     hints = get_type_hints(method)
     for field in fields(method):
         value = getattr(method.example().method, field.name)
@@ -180,7 +196,7 @@ def _acts(method: type[Method], name: str, value: Any, plain: Mapping[str, list[
         return replace(example, method=replace(example.method, **{name: value}))
 
     try:
-        return not _equal(plain, _train(method, change=change))
+        return not _equal(plain, train(method, change=change))
     except InputError:
         return False  # a value that the method refuses by name; another one may do
     except CotrainError:
@@ -219,7 +235,7 @@ def _with(settings: Any, name: str, value: Any) -> Any:
         return None
 
 
-def _train(
+def train(
     method: type[Method],
     steps: int = STEPS,
     change: Callable[[Example], Example] = lambda example: example,
@@ -263,7 +279,7 @@ def _equal(one: Any, two: Any) -> bool:
     return torch.equal(one, two)
 
 
-def _close(one: Mapping[str, list[Tensor]], two: Mapping[str, list[Tensor]], tolerance: float = 1e-5) -> bool:
+def close(one: Mapping[str, list[Tensor]], two: Mapping[str, list[Tensor]], tolerance: float = 1e-5) -> bool:
     return all(
         torch.allclose(a, b, rtol=tolerance, atol=tolerance)
         for name in one

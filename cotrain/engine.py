@@ -4,18 +4,20 @@
 checkpoints and the report around it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cotrain import checkpoint, place
+from cotrain import __version__, checkpoint, place
+from cotrain.average import GradientMean, average_set
 from cotrain.errors import CotrainError, InputError
 from cotrain.gradients.rule import GradientSet, total
 from cotrain.judge import Judgement, judged
@@ -25,6 +27,8 @@ from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
+from cotrain.standing import RunMemory, Standing, plain
+from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 
 
@@ -35,6 +39,7 @@ class Pending:
     owners: dict[str, Learner] = field(default_factory=dict)
     # Gradients kept apart for the rules that ask for it: learner -> (owners, place in their list) -> gradients.
     apart: dict[str, dict[tuple[Owners, int], GradientSet]] = field(default_factory=dict)
+    sent: list[GradientMean] = field(default_factory=list)  # gradients on their way between ranks
 
 
 def update(learners: Mapping[str, Learner], losses: Losses) -> None:
@@ -56,33 +61,60 @@ def clear(learners: Mapping[str, Learner]) -> None:
             parameter.grad = None
 
 
-def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
-    """Add each loss's gradient to its owners' parameters, or to `pending.apart` where the owner's rule wants that."""
+def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, last: bool = True) -> None:
+    """Add each loss's gradient to its owners' parameters, or to `pending.apart` where the owner's rule wants that.
+
+    Args:
+        last: no other microbatch comes before the step: the gradients go to the other ranks.
+    """
     left = len(losses)
+    final = {name: owners for owners in losses for name in _names(owners)}  # the last loss of each owner
     for owners, value in losses.items():
         left -= 1
-        parameters: list[Tensor] = []
-        apart = False
+        leaves: list[Tensor] = []
+        apart = averaged = False
         for name in _names(owners):
             learner = pending.owners[name] = _owner(learners, name)
-            parameters += learner.parameters
+            leaves += learner.leaves
             apart = apart or learner.apart
+            averaged = averaged or learner.averaged
         if not isinstance(value, Tensor) and not value:
             raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
+        mean = _mean_of(learners, tuple(n for n in _names(owners) if final[n] == owners)) if averaged and last else None
         try:
             if apart:
                 terms = _listed(value)
                 for index, loss in enumerate(terms):
                     keep = left > 0 or index < len(terms) - 1
-                    gradients = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+                    gradients = torch.autograd.grad(loss, leaves, retain_graph=keep, allow_unused=True)
                     _deal_out(gradients, owners, index, pending)
+                if mean is not None:
+                    mean.arm()
             else:
                 # Ownership is real: the graph may lead through other learners, but only these get a gradient.
                 # A later loss may share this one's graph. A list is summed, which saves backward passes.
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
-                total_loss.backward(inputs=parameters, retain_graph=left > 0)
+                if mean is not None:
+                    mean.arm()
+                total_loss.backward(inputs=leaves, retain_graph=left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
+        if mean is not None:
+            mean.send()
+            pending.sent.append(mean)
+
+
+def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:
+    """What averages over the ranks the gradients of these learners, which share their last backward pass."""
+    found = [learners[name] for name in names if learners[name].averaged and not learners[name].apart]
+    if not found:
+        return None
+    if names not in found[0].means:
+        hooks = list({id(learner.hook): learner.hook for learner in found}.values())
+        if len(hooks) > 1:
+            raise InputError(f"{', '.join(names)} own a loss together and have different hooks.")
+        found[0].means[names] = GradientMean([p for learner in found for p in learner.parameters], hooks[0])
+    return found[0].means[names]
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
@@ -101,10 +133,17 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
 
 def step(learners: Mapping[str, Learner], pending: Pending) -> None:
     """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
+    for mean in pending.sent:
+        mean.wait()
+    for learner in learners.values():
+        if learner.is_sharded:
+            learner.free()  # what a forward pass left gathered would outlive the step and be stale
     for name, learner in pending.owners.items():
         if learner.rule is not None:
             apart = pending.apart.get(name)
             sets = list(apart.values()) if apart else [[p.grad for p in learner.parameters]]
+            if apart and learner.averaged:
+                sets = [average_set(gradients, learner.parameters) for gradients in sets]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
         learner.step()
@@ -157,16 +196,21 @@ def _label(owners: Owners) -> str:
     return f"loss {_shown(owners)}"
 
 
-def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu") -> None:
-    """Move the nets to the device, build the optimizers, make followers' copies.
+def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu", absent: Collection[str] = ()) -> None:
+    """Move the nets to the device, make followers' copies, place the nets over the ranks, build the optimizers.
+
+    Args:
+        absent: learners that are trained on other ranks; they stay as they are.
 
     Raises:
-        InputError: a parameter stands in two learners, or a follower's leader is unknown or itself a follower.
+        InputError: a parameter stands in two learners; a follower's leader is unknown or itself a follower; a net is
+            wrapped or sharded already, or cannot be placed as its learner says.
     """
     holders: dict[int, str] = {}
     for name, learner in learners.items():
         if isinstance(learner, Follower):
             continue
+        _check_bare(name, learner)
         for parameter in learner.net.parameters():
             other = holders.setdefault(id(parameter), name)
             if other != name:
@@ -174,17 +218,36 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu")
                     f"Learners {other!r} and {name!r} share a parameter; a shared part is a learner of its own, "
                     "or both are one learner with two heads."
                 )
-        learner.net.to(device)
-        if learner.optimizer is None:
-            learner.build()
+    for name, learner in learners.items():
+        if name not in absent and not isinstance(learner, Follower):
+            learner.net.to(device)
     for name, follower in learners.items():
         if isinstance(follower, Follower):
             leader = learners.get(follower.leader)
             if leader is None or isinstance(leader, Follower):
                 which = "is not among the learners" if leader is None else "is a follower itself"
                 raise InputError(f"{name!r} follows {follower.leader!r}, which {which}.")
-            follower.start(leader)
+            follower.start(leader)  # before its leader is sharded: a sharded net cannot be copied
             follower.net.to(device)
+    for name, learner in learners.items():
+        if name not in absent and learner.optimizer is None:
+            try:
+                learner.build()
+            except InputError as error:
+                raise InputError(f"Learner {name!r} {error}" if str(error)[0].islower() else str(error)) from error
+
+
+def _check_bare(name: str, learner: Learner) -> None:
+    if isinstance(learner.net, nn.parallel.DistributedDataParallel):
+        raise InputError(
+            f"Learner {name!r} is wrapped in DistributedDataParallel; give the bare net, each learner is placed by "
+            "itself (placement='ddp'). One wrapper around several learners cannot work: they do not step together."
+        )
+    if learner.is_sharded and learner.optimizer is not None and not learner.leaves_are_gathered:
+        raise InputError(
+            f"Learner {name!r} has an optimizer that was built before sharding and would step parameters that are "
+            "gone; do not call build(), the engine builds it from the sharded net."
+        )
 
 
 def fit(
@@ -199,17 +262,20 @@ def fit(
     precision: Precision = "fp32",
     microbatches: int = 1,
     device: str = "auto",
+    groups: int = 1,
+    compile: bool = False,
     out: Path | str | None = None,
     save_every: int | None = None,
     log_every: int = 50,
     title: str | None = None,
 ) -> Report:
-    """Train the learners in place.
+    """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
+    set RANK and WORLD_SIZE), with the same result.
 
     Args:
         method: says the losses.
         learners: by the roles that the method asks for.
-        streams: by the names that the method asks for.
+        streams: by the names that the method asks for. A stream's batch is the whole run's; each rank takes its rows.
         steps: calls of `method.step` in all, those before a resume included.
         seed: of the noise in the nets and in the method; streams have their own. Rounds of `fit` on the same learners
             take different seeds, or they draw the same noise.
@@ -217,15 +283,18 @@ def fit(
         precision: "fp32" or "bf16".
         microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all.
         device: "auto", "cpu", "cuda", ...
+        groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
+        compile: pass the nets through `torch.compile`.
         out: folder for `log.jsonl` and checkpoints; a checkpoint found there is resumed.
         save_every: steps between checkpoints; None saves at the end only (if there is an `out`).
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
 
     Raises:
-        InputError: a role or stream that the method needs is missing; microbatches do not divide a batch, or the method
-            needs the whole batch; the checkpoint in `out` is of another run.
+        InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
+            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two.
         CotrainError: a loss is not finite; the message names the learner.
+        Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
     for name, value in (("steps", steps), ("microbatches", microbatches), ("log_every", log_every)):
         if value < 1:
@@ -235,49 +304,145 @@ def fit(
     folder = None if out is None else Path(out)
     _check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
-    prepare(learners, where)
-    roles = Roles("learner", learners)
-    memory = _Memory(place.move(method.memory(roles), where), seed)
-    noise = fold(seed, "step")
-    own_noise = {name: fold(seed, "learner", name) for name in learners}
-    recorder = Recorder()
-    standing = _Standing(method, seed, learners, streams, memory, recorder, where)
-    start = 0
-    if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
-        start = standing.load(saved, steps, folder)
-    report = Report(None if folder is None else folder / "log.jsonl", upto=start)
+    place.start(where)
+    with ExitStack() as stack:
+        stack.enter_context(place.standing(place.grid(where, groups)))
+        here = place.here()
+        homes = _deal_learners(method, learners, here.groups)
+        place.check_same(_description(method, learners, streams, steps, seed, microbatches, precision))
+        absent = {name for name, home in homes.items() if home != here.group}
+        prepare(learners, where, absent)
+        present = {name: learner for name, learner in learners.items() if name not in absent}
+        if compile:
+            for learner in present.values():
+                learner.net.compile()
+        if here.ranks > 1:
+            for stream in streams.values():
+                if hasattr(stream, "split"):
+                    stream.split(here.rank, here.ranks)
+        roles = Roles("learner", present)
+        memory = RunMemory(place.move(method.memory(roles), where), seed)
+        noise = fold(seed, "step")
+        # Ranks draw different noise for their rows of a batch; what a method draws itself is the same on all.
+        own = fold("rank", here.rank) if here.rank else 0
+        own_noise = {name: fold(seed, "learner", name) ^ own for name in present}
+        recorder = Recorder()
+        standing = Standing(method, seed, present, streams, memory, recorder, where)
+        start = 0
+        if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
+            start = standing.load(saved, steps, folder)
+        writes = folder is not None and place.first()
+        report = Report(folder / "log.jsonl" if folder is not None and writes else None, upto=start)
 
-    def judge(done: int) -> None:
-        if judges:
-            report.add({"step": done, **judged(learners, judges, where)})
+        def settle() -> None:
+            """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
+            for name, home in homes.items():
+                place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
+            for learner in present.values():
+                if learner.averaged:
+                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
 
-    def save(done: int) -> None:
-        if folder is not None:
-            _check_finite(recorder.means(), done)  # weights that went wrong never replace good ones
-            checkpoint.save(folder / "checkpoints", done, standing.state(done))
+        def judge(done: int) -> None:
+            if judges:
+                report.add({"step": done, **judged(learners, judges, where)})
 
-    with _own_randomness(learners, where), listening(recorder), progress(title, total=steps, done=start) as advance:
+        def save(done: int) -> None:
+            if folder is not None:
+                _check_finite(_merged(recorder.means()), done)  # weights that went wrong never replace good ones
+                checkpoint.save(folder / "checkpoints", done, standing.state(done))
+
+        stack.enter_context(_own_randomness(learners, where))
+        stack.enter_context(listening(recorder))
+        advance = stack.enter_context(progress(title if place.first() else None, total=steps, done=start))
+        told_to_stop = stack.enter_context(stopping(folder is not None))
         for number in range(start, steps):
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
-            seed_torch(address)
+            seed_torch(address ^ own)
             memory.begin(number)
-            for name, learner in learners.items():
+            for name, learner in present.items():
                 learner.noise = address ^ own_noise[name]
-            batch = Roles("stream", {name: _next_of(name, stream, where) for name, stream in streams.items()})
+            batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
             _train(method, roles, batch, memory, microbatches, precision, where, recorder)
             done = number + 1
             last = done == steps
+            stop = not last and told_to_stop()
             if last or done % log_every == 0:
-                row = recorder.flush()
+                row = _merged(recorder.flush())
                 _check_finite(row, done)
                 report.add({"step": done, **row})
-            if last or (judge_every and done % judge_every == 0):
+            judging = last or (judge_every and done % judge_every == 0)
+            saving = last or stop or (save_every and done % save_every == 0)
+            if (judging or saving) and here.mesh is not None:
+                settle()
+            if judging:
                 judge(done)
-            if last or (save_every and done % save_every == 0):
+            if saving:
                 save(done)
+            if stop:
+                raise Stopped(done, folder)
             advance()
     return report
+
+
+def _deal_learners(method: Method, learners: Mapping[str, Learner], groups: int) -> dict[str, int]:
+    """Which group of ranks each learner that learns lives on, and its followers with it; empty: all are everywhere.
+
+    Raises:
+        InputError: the method's learners cannot be apart, or there are fewer of them than groups.
+    """
+    if groups == 1:
+        return {}
+    if not method.spreads:
+        raise InputError(
+            f"{type(method).__name__} needs its learners together: what one learns flows through others, or it asks "
+            "for them by name. Leave groups at 1; all ranks then share the rows."
+        )
+    trained = [name for name, learner in learners.items() if learner.factory is not None]
+    if len(trained) < groups:
+        raise InputError(f"{len(trained)} learners cannot be dealt out to {groups} groups of ranks.")
+    homes = {name: number * groups // len(trained) for number, name in enumerate(trained)}
+    followers = {name: f.leader for name, f in learners.items() if isinstance(f, Follower)}
+    return homes | {name: homes[leader] for name, leader in followers.items() if leader in homes}
+
+
+def _description(
+    method: Method,
+    learners: Mapping[str, Learner],
+    streams: Mapping[str, Stream],
+    steps: int,
+    seed: int,
+    microbatches: int,
+    precision: Precision,
+) -> dict[str, Any]:
+    """What must be the same on every rank, or they would go different ways."""
+    shapes = {
+        f"the net of {name!r}": fold(*(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in learner.net.named_parameters()))
+        for name, learner in learners.items()
+        if not isinstance(learner, Follower)
+    }
+    return {
+        "cotrain's version": __version__,
+        "torch's version": torch.__version__,
+        "the method": f"{type(method).__name__} {plain(method)}",
+        "the list of learners": list(learners),
+        "the learners' placements": {name: learner.placement for name, learner in learners.items()},
+        "the list of streams": list(streams),
+        "the number of steps": steps,
+        "the seed": seed,
+        "the number of microbatches": microbatches,
+        "the precision": precision,
+        **shapes,
+    }
+
+
+def _merged(row: Mapping[str, float]) -> dict[str, float]:
+    """Means over the ranks of what each noted."""
+    told = place.everywhere(dict(row))
+    if len(told) == 1:
+        return told[0]
+    names = dict.fromkeys(name for one in told for name in one)
+    return {name: fmean(one[name] for one in told if name in one) for name in names}
 
 
 def _check_streams(streams: Mapping[str, Any], saved: bool) -> None:
@@ -300,38 +465,17 @@ def _own_randomness(learners: Mapping[str, Learner], device: torch.device) -> It
                 learner.noise = None
 
 
-class _Memory(Memory):
-    """What a method declared, and two things that the engine gives at each step: its number and a generator, which is
-    made where it is asked for, because most methods never do."""
-
-    def __init__(self, declared: Mapping[str, Any], seed: int):
-        super().__init__(declared)
-        self.declared = frozenset(declared)
-        self._address = fold(seed, "method")
-        self._generator = torch.Generator()
-
-    def begin(self, number: int) -> None:
-        self.pop("generator", None)
-        self["step"] = number
-
-    def __missing__(self, name: str) -> Any:
-        if name != "generator":
-            raise InputError(f"The method's memory() declares no {name!r}; it declares: {sorted(self.declared)}.")
-        self[name] = self._generator.manual_seed(at(self._address, self["step"]))
-        return self[name]
-
-    def remembered(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        kept = {name: value for name, value in self.items() if name not in ("step", "generator")}
-        if undeclared := sorted(set(kept) - self.declared):
-            raise InputError(f"The method remembers {', '.join(undeclared)}, which its memory() does not declare.")
-        return kept
-
-
-def _next_of(name: str, stream: Stream, device: torch.device) -> Roles:
+def _next_of(name: str, stream: Stream, device: torch.device, here: place.Ranks) -> Roles:
     batch = next(stream)
     if not isinstance(batch, Mapping):
         raise InputError(f"Stream {name!r} gave a {type(batch).__name__}; a batch is a dict of tensors.")
+    if here.ranks > 1 and not hasattr(stream, "split"):
+        for field, values in batch.items():
+            if len(values) % here.ranks:
+                raise InputError(
+                    f"{here.ranks} ranks do not divide the {len(values)} rows of {name!r}, field {field!r}."
+                )
+        batch = {field: place.share(values) for field, values in batch.items()}
     return Roles(f"field of stream {name!r}", place.move(batch, device))
 
 
@@ -348,10 +492,15 @@ def _train(
     """One step in as many parts as asked."""
     pending = Pending()
     clear(learners)
-    for part in [batch] if microbatches == 1 else _parts(batch, microbatches):
+    parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
+    for part in parts:
+        if microbatches > 1:
+            for learner in learners.values():
+                learner.hold(part is not parts[-1])
         with autocast(precision, device):
             losses = method.step(learners, part, memory)
-        backward(learners, losses if microbatches == 1 else _shares(losses, microbatches), pending)
+        shares = losses if microbatches == 1 else _shares(losses, microbatches)
+        backward(learners, shares, pending, last=part is parts[-1])
         for owners, value in losses.items():
             if isinstance(value, Tensor):
                 recorder.keep(_label(owners), value.detach())
@@ -385,66 +534,3 @@ def _check_finite(row: Mapping[str, Any], step: int) -> None:
     for name, value in row.items():
         if name.startswith("loss ") and not isfinite(value):
             raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """Where a run stands: what a checkpoint holds."""
-
-    method: Method
-    seed: int
-    learners: Mapping[str, Learner]
-    streams: Mapping[str, Stream]
-    memory: _Memory
-    recorder: Recorder
-    device: torch.device
-
-    def state(self, step: int) -> dict[str, Any]:
-        return {
-            "step": step,
-            "run": self._identity(),
-            "learners": {name: learner.state() for name, learner in self.learners.items()},
-            "streams": {name: stream.state() for name, stream in self.streams.items()},
-            "memory": self.memory.remembered(),
-            "noted": self.recorder.state(),
-        }
-
-    def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:
-        """Go to where the checkpoint stood; returns its step."""
-        other = f"The checkpoint in {folder} is of another run"
-        mend = "Choose another folder, or remove it to start anew."
-        if saved["step"] > steps:
-            raise InputError(f"{other}: it stands at step {saved['step']}, beyond the {steps} asked for. {mend}")
-        for name, value in self._identity().items():
-            if saved["run"].get(name) != value:
-                raise InputError(f"{other}: {name} was {saved['run'].get(name)!r}, now {value!r}. {mend}")
-        for part, now in (("learners", self.learners), ("streams", self.streams), ("memory", self.memory.declared)):
-            missing, new = set(saved[part]) - set(now), set(now) - set(saved[part])
-            if missing or new:
-                lists = f"only in the checkpoint: {sorted(missing)}, only in this run: {sorted(new)}"
-                raise InputError(f"{other}: {part} {lists}. {mend}")
-        for part, loaded in (("learners", self.learners), ("streams", self.streams)):
-            for name, one in loaded.items():
-                try:
-                    one.load(saved[part][name])
-                except InputError as error:
-                    raise InputError(f"{other}, by its {part.rstrip('s')} {name!r}. {error} {mend}") from error
-        self.memory.update(place.move(saved["memory"], self.device))
-        self.recorder.load(saved["noted"])
-        return saved["step"]
-
-    def _identity(self) -> dict[str, Any]:
-        """What makes it this run, as far as it can be written down."""
-        return {"seed": self.seed, "method": type(self.method).__name__, **_plain(self.method)}
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are numbers, words or dataclasses of such, by dotted name."""
-    found: dict[str, Any] = {}
-    for name in (entry.name for entry in fields(settings)):
-        value = getattr(settings, name)
-        if value is None or isinstance(value, bool | int | float | str):
-            found[name] = value
-        elif is_dataclass(value):
-            found |= {f"{name}.{inner}": setting for inner, setting in _plain(value).items()}
-    return found

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cotrain import place
+
 Mail = dict[str, Any]  # the messages, by the sender's role
 
 
@@ -22,8 +24,11 @@ class Exchange(ABC):
 
 
 def post(messages: Mapping[str, Any]) -> Mail:
-    """Deliver the messages of the learners that live here to all learners; in one process everybody is here."""
-    return dict(messages)
+    """Deliver the messages of the learners that live here to all learners; in one process everybody is here.
+
+    Where the learners are dealt out to groups of ranks, the mail holds everybody's messages, in the learners' order.
+    """
+    return place.exchange(messages)
 
 
 def without(mail: Mapping[str, Any], name: str) -> Mail:

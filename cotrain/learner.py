@@ -1,15 +1,19 @@
 """A learner: a net, the optimizer that trains it, and the rule its gradients pass through."""
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from cotrain import place
 from cotrain.errors import InputError
 from cotrain.gradients.rule import GradientRule
 from cotrain.randomness import seed_torch
+
+Placement = Literal["auto", "ddp", "fsdp", "hsdp", "local"]
+PLACEMENTS = ("auto", "ddp", "fsdp", "hsdp", "local")
 
 
 class Learner:
@@ -21,9 +25,17 @@ class Learner:
             freezes the learner. A factory, because moving or sharding a net replaces its parameters.
         rule: what happens to the gradients before the optimizer sees them (`cotrain.gradients`).
         schedule: factor of the learning rate as a function of the learner's own number of updates so far, >= 0.
+        placement: where it lives when a run has several ranks, which share the rows of each batch; on one process it is
+            just there. "ddp": whole on every rank, gradients averaged. "fsdp": every rank keeps a part of each
+            parameter. "hsdp": the same within groups of `shards` ranks, which are replicas of each other. "local":
+            whole on every rank and never averaged, each rank's own. "auto" is "ddp".
+        shards: ranks in a group of "hsdp"; the ranks of a machine if not given.
+        units: names of the net's modules that "fsdp" and "hsdp" gather and free as one; the net as a whole if empty.
+        hook: of "ddp", what is sent instead of a plain mean: bucket -> future, as torch's communication hooks are
+            (`cotrain.allreduce`).
 
     Raises:
-        InputError: the optimizer is not a factory, or a rule or schedule is given without one.
+        InputError: the optimizer is not a factory, or a rule or schedule is given without one; an unknown placement.
     """
 
     def __init__(
@@ -32,7 +44,13 @@ class Learner:
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
         rule: GradientRule | None = None,
         schedule: Callable[[int], float] | None = None,
+        placement: Placement = "auto",
+        shards: int | None = None,
+        units: Sequence[str] = (),
+        hook: Callable[[Any], Any] | None = None,
     ):
+        if placement not in PLACEMENTS:
+            raise InputError(f"A learner's placement is one of {', '.join(PLACEMENTS)}, not {placement!r}.")
         if isinstance(optimizer, torch.optim.Optimizer):
             raise InputError(
                 "The optimizer of a Learner is a factory, not an optimizer that was built already: "
@@ -45,9 +63,16 @@ class Learner:
         self.rule = rule
         self.apart = rule is not None and rule.per_loss  # the rule wants the losses' gradients apart
         self.schedule = schedule
+        self.placement = placement
+        self.shards = shards
+        self.units = tuple(units)
+        self.hook = hook
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
+        self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
+        self.averaged = False  # whether the engine averages its gradients over ranks
+        self.means: dict[Any, Any] = {}  # by the owners that share a backward pass: their cotrain.average.GradientMean
         self.noise: int | None = None  # address of the next call's dropout and the like, set at each step by `fit`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,10 +85,15 @@ class Learner:
         """Make the optimizer from the net's parameters as they are now; `fit` does it, in your own loop you do.
 
         A net that comes in evaluation mode, as pretrained ones do, goes into training mode; a frozen one the other way.
+        With several ranks the net is first placed as `placement` says, every rank starting from rank 0's weights.
         """
+        if place.ranks() > 1:
+            self._place()
         if self.factory is None:
             self.net.requires_grad_(False).eval()
             return self
+        if not self.leaves:
+            self.leaves = [p for p in self.net.parameters() if p.requires_grad]
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
@@ -73,6 +103,51 @@ class Learner:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         return self
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.placement in ("fsdp", "hsdp") and place.ranks() > 1
+
+    def hold(self, held: bool) -> None:
+        """Keep a sharded net's gradients on this rank, or let the backward passes to come send them."""
+        if self.is_sharded:
+            self.net.set_requires_gradient_sync(not held)  # type: ignore[operator]
+
+    def free(self) -> None:
+        """Let go of the gathered parameters of a sharded net."""
+        from cotrain import shard
+
+        shard.free(self.net)
+
+    @property
+    def leaves_are_gathered(self) -> bool:
+        """Whether the net was sharded before the optimizer was made."""
+        return any(leaf is not parameter for leaf, parameter in zip(self.leaves, self.parameters, strict=True))
+
+    def _place(self) -> None:
+        if self.placement != "local":
+            place.copy_from([*self.net.parameters(), *self.net.buffers()], group=place.here().along("data"))
+        self.averaged = self.placement in ("auto", "ddp") and self.factory is not None
+        if not self.is_sharded:
+            return
+        from cotrain import shard
+
+        if self.apart:
+            raise InputError(
+                f"has a rule that wants losses apart, which needs placement 'ddp', not {self.placement!r}."
+            )
+        modules = dict(self.net.named_modules())
+        unknown = [name for name in self.units if name not in modules]
+        if unknown:
+            raise InputError(
+                f"has no module {unknown[0]!r} to shard as a unit; it has {', '.join(filter(None, modules))}."
+            )
+        device = next(self.net.parameters()).device.type
+        hybrid = (self.shards or place.ranks_on_this_machine()) if self.placement == "hsdp" else None
+        shard.shard(self.net, device, hybrid, [modules[name] for name in self.units])
+        if self.factory is not None:
+            wanted = [p.requires_grad for p in self.net.parameters()]
+            self.leaves = [leaf for leaf, trained in zip(shard.leaves(self.net), wanted, strict=True) if trained]
 
     def step(self) -> None:
         """One step of the optimizer, at the learning rate that the schedule says."""
@@ -106,11 +181,20 @@ class Learner:
             if was != now:
                 changed = [f"{k}={was.get(k)}, now {now.get(k)}" for k in {**was, **now} if was.get(k) != now.get(k)]
                 raise InputError(f"Its optimizer was made with {'; '.join(changed)}.")
+        net = state["net"]
+        # A copy: torch would go on to use the saved tensors, which may be another learner's.
+        moments: dict[str, Any] = {} if saved is None else copy.deepcopy(saved["state"])
+        if self.is_sharded:
+            from cotrain.shard import like
+
+            now = self.net.state_dict()
+            net = {name: like(value, now[name]) if name in now else value for name, value in net.items()}
+            for number, values in moments.get("state", {}).items():
+                moments["state"][number] = {k: like(v, self.parameters[number]) for k, v in values.items()}
         try:
-            self.net.load_state_dict(state["net"])
+            self.net.load_state_dict(net)
             if self.optimizer is not None:
-                # A copy: torch would go on to use the saved tensors, which may be another learner's.
-                self.optimizer.load_state_dict(copy.deepcopy(saved["state"]))
+                self.optimizer.load_state_dict(moments)
         except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
             raise InputError(str(error)) from error
         self.updates = state["updates"]
@@ -136,10 +220,12 @@ class Follower(Learner):
         self.started = False
 
     def start(self, leader: Learner) -> None:
-        """Become a copy of the leader as it is now, once."""
+        """Become a copy of the leader as it is now, once; the engine does it before the leader is sharded, and then
+        shards the copy alike."""
         if not self.started:
             self.net = copy.deepcopy(leader.net).requires_grad_(False)
             self.updates = leader.updates
+            self.placement, self.shards, self.units = leader.placement, leader.shards, leader.units
             self.started = True
 
     @torch.no_grad()
@@ -147,7 +233,10 @@ class Follower(Learner):
         """weights <- decay * weights + (1 - decay) * leader's; buffers likewise, whole numbers are copied."""
         decay = min(self.decay, 1 - 1 / (leader.updates + 1)) if self.warm else self.decay
         # Asked for each time, because a net may put a new buffer in the place of an old one.
-        pairs = list(zip(_weights(self.net), _weights(leader.net), strict=True))
+        weights = _weights
+        if self.is_sharded:
+            from cotrain.shard import parts as weights
+        pairs = list(zip(weights(self.net), weights(leader.net), strict=True))
         floats = [(own, its) for own, its in pairs if own.is_floating_point()]
         torch._foreach_lerp_([own for own, _ in floats], [its for _, its in floats], 1 - decay)
         for own, its in pairs:

@@ -1,18 +1,152 @@
-"""Where things live: the device of a run, and the means that are the same on one process and on many."""
+"""Where things live: this process among the run's processes, its device, and the sums and means that are the same on
+one process and on many.
 
-from collections.abc import Mapping
-from typing import Any
+A run's ranks stand in a grid: along `data` each rank has other rows of the batch, along `learners` other learners. A
+single process is a grid of one and pays for no collective.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from cotrain.errors import InputError
+
+TIMEOUT = 60.0  # seconds after which a rank that waits for another gives up; COTRAIN_TIMEOUT sets another
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the run's processes.
+
+    rank, ranks: along the data. group, groups: along the learners. mesh: the grid, with the axes "learners" and "data";
+    None on one process.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    group: int = 0
+    groups: int = 1
+    mesh: DeviceMesh | None = None
+
+    def along(self, axis: Literal["data", "learners"]) -> dist.ProcessGroup | None:
+        """The process group of this rank's row of the grid; None is every process there is."""
+        return None if self.mesh is None else self.mesh.get_group(axis)
+
+
+_here: ContextVar[Ranks | None] = ContextVar("cotrain_ranks", default=None)
+
+
+def here() -> Ranks:
+    """Where this process stands; outside a run every process there is has other rows."""
+    ranks = _here.get()
+    if ranks is not None:
+        return ranks
+    if dist.is_available() and dist.is_initialized():
+        return Ranks(dist.get_rank(), dist.get_world_size())
+    return Ranks()
+
+
+@contextmanager
+def standing(ranks: Ranks) -> Iterator[None]:
+    token = _here.set(ranks)
+    try:
+        yield
+    finally:
+        _here.reset(token)
+
+
+# Processes and devices
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one, else the CPU."""
+    """`auto` is this process's GPU if there is one, else the CPU."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(name)
+
+
+def start(device: torch.device) -> None:
+    """Join the other processes where a launcher set RANK and WORLD_SIZE, once; alone there is nothing to join.
+
+    Raises:
+        InputError: the environment is incomplete, or the others did not come in time.
+    """
+    if dist.is_initialized() or "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        return
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(f"RANK and WORLD_SIZE are set, and {' and '.join(missing)} are not; torchrun sets all four.")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout()))
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}: {error}"
+        ) from error
+
+
+def timeout() -> float:
+    """Seconds; see TIMEOUT."""
+    said = os.environ.get("COTRAIN_TIMEOUT", str(TIMEOUT))
+    try:
+        return float(said)
+    except ValueError:
+        raise InputError(f"COTRAIN_TIMEOUT is a number of seconds, not {said!r}.") from None
+
+
+_control: dict[Any, dist.ProcessGroup] = {}
+
+
+def control() -> dist.ProcessGroup | None:
+    """A group of all processes for small messages between hosts, apart from the gradients; None on one process."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return None
+    world = dist.group.WORLD
+    if world not in _control:
+        _control.clear()
+        _control[world] = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout()))
+    return _control[world]
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and shows."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def grid(device: torch.device, groups: int = 1) -> Ranks:
+    """This process's place in a grid of `groups` groups of ranks; each group has other learners.
+
+    Raises:
+        InputError: the groups do not divide the ranks.
+    """
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    if groups < 1 or world % groups:
+        raise InputError(f"{groups} groups of learners do not divide {world} ranks evenly.")
+    if not dist.is_initialized():
+        return Ranks()
+    size = world // groups
+    mesh = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+    rank = dist.get_rank()
+    return Ranks(rank % size, size, rank // size, groups, mesh)
+
+
+def ranks_on_this_machine() -> int:
+    """How many ranks the launcher started here."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size() if dist.is_initialized() else 1))
 
 
 def move(tree: Any, device: torch.device) -> Any:
@@ -25,8 +159,21 @@ def move(tree: Any, device: torch.device) -> Any:
     return tree
 
 
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+# What ranks tell each other along the data
+
+
+def ranks() -> int:
+    """How many processes share the rows of a batch."""
+    return here().ranks
+
+
+def average(tensor: Tensor) -> Tensor:
+    """Mean over the ranks, in place, without gradient."""
+    place = here()
+    if place.ranks > 1:
+        dist.all_reduce(tensor, group=place.along("data"))
+        tensor /= place.ranks
+    return tensor
 
 
 def global_mean(values: Tensor, dim: int = 0) -> Tensor:
@@ -34,11 +181,7 @@ def global_mean(values: Tensor, dim: int = 0) -> Tensor:
 
     In fp32 at least, as the memory is, whatever the precision of the run.
     """
-    mean = values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(dim)
-    if world_size() > 1:
-        dist.all_reduce(mean)
-        mean = mean / world_size()
-    return mean
+    return average(values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(dim))
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -47,8 +190,134 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     A mean over the local count would weigh ranks with few masked values too much. The count is the batch's, so a method
     that divides by it is not the mean of its microbatches: it says `whole_batch = True`.
     """
-    count = mask.detach().float().sum()
-    if world_size() > 1:
-        dist.all_reduce(count)
-        count = count / world_size()
-    return (values * mask).sum() / count.clamp(min=1.0)
+    count = average(mask.detach().float().sum())
+    return (values * mask).sum() / count.clamp(min=1.0 / here().ranks)
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of the whole batch [ranks * N, ...]; gradients go back to the rows' ranks.
+
+    Every rank has as many rows. For methods that look across the batch: what each rank then says of the whole batch is
+    averaged over the ranks like any loss.
+    """
+    return values if here().ranks == 1 else _Gather.apply(values)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.place = place = here()
+        pieces = [torch.empty_like(values) for _ in range(place.ranks)]
+        dist.all_gather(pieces, values.contiguous(), group=place.along("data"))
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient, group=ctx.place.along("data"))  # every rank's loss may look at these rows
+        return gradient.chunk(ctx.place.ranks)[ctx.place.rank]
+
+
+def share(values: Tensor) -> Tensor:
+    """This rank's rows of a batch [ranks * N, ...]; the way back from `gather`."""
+    place = here()
+    return values if place.ranks == 1 else values.chunk(place.ranks)[place.rank]
+
+
+def over_batch(function: Callable[..., Any], *fields: Any) -> Any:
+    """This rank's rows of `function(*fields)`, which sees the rows of all ranks: how examples of a batch are mixed.
+
+    Args:
+        fields: tensors [N, ...], or lists and tuples of some. What the function returns has such a form too.
+    """
+    if here().ranks == 1:
+        return function(*fields)
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(share, function(*pytree.tree_map(gather, fields)))
+
+
+def agree(flag: bool, how: Literal["any", "all"] = "any") -> bool:
+    """One answer for all ranks; what a branch that depends on data must ask, or ranks wait for each other for ever."""
+    place = here()
+    if place.ranks == 1 and place.groups == 1:
+        return flag
+    said = torch.tensor(int(flag if how == "any" else not flag))
+    dist.all_reduce(said, group=control())
+    return bool(said.item()) if how == "any" else not said.item()
+
+
+def everywhere(value: Any) -> list[Any]:
+    """What each process says (any plain value), in the order of their ranks."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    said: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(said, value, group=control())
+    return said
+
+
+def along_data(value: Any) -> list[Any]:
+    """As `everywhere`, of the ranks that share the rows of a batch."""
+    place = here()
+    if place.ranks == 1:
+        return [value]
+    said: list[Any] = [None] * place.ranks
+    dist.all_gather_object(said, value, group=place.along("data"))
+    return said
+
+
+def copy_from(tensors: Sequence[Tensor], rank: int = 0, group: dist.ProcessGroup | None = None) -> None:
+    """Every process of a group (of the run, if none is given) gets the tensors of its `rank`-th, in place."""
+    if dist.is_initialized() and dist.get_world_size(group) > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), group=group, group_src=rank)
+
+
+def check_same(what: Mapping[str, Any]) -> None:
+    """Ranks that would not do the same things in turn would wait for each other for ever: better to end here.
+
+    Args:
+        what: plain values by name, which must be the same on every rank.
+
+    Raises:
+        InputError: on every rank, with what differs and where.
+    """
+    told = everywhere(dict(what))
+    for name in dict.fromkeys(name for one in told for name in one):
+        values = [one.get(name) for one in told]
+        if odd := next((rank for rank, value in enumerate(values) if value != values[0]), 0):
+            raise InputError(
+                f"The ranks are not in the same run: {name} is {values[0]!r} on rank 0, {values[odd]!r} on rank {odd}."
+            )
+
+
+# What learners on different ranks tell each other
+
+
+def exchange(messages: Mapping[str, Any]) -> dict[str, Any]:
+    """The messages (tensors, or dicts, lists and tuples of some) of the learners of all groups, on every rank, by the
+    learners' names in the order of their groups; each from the rank with the same rows."""
+    place = here()
+    if place.groups == 1:
+        return dict(messages)
+    from torch.utils import _pytree as pytree
+
+    group = place.along("learners")
+    leaves, spec = pytree.tree_flatten(dict(messages))
+    if not leaves:
+        raise InputError("This group of ranks has no learner that posts a message; give fewer groups.")
+    shapes = [(tuple(leaf.shape), leaf.dtype) for leaf in leaves]
+    told: list[Any] = [None] * place.groups
+    dist.all_gather_object(told, (spec, shapes), group=group)
+    delivered: dict[str, Any] = {}
+    device = leaves[0].device
+    for number, (their_spec, their_shapes) in enumerate(told):
+        mine = number == place.group
+        own = iter(leaves)
+        theirs = []
+        for shape, dtype in their_shapes:
+            tensor = next(own).detach().contiguous() if mine else torch.empty(shape, dtype=dtype, device=device)
+            dist.broadcast(tensor, group=group, group_src=number)
+            theirs.append(tensor)
+        delivered |= pytree.tree_unflatten(theirs, their_spec)
+    return delivered

@@ -35,6 +35,9 @@ class Stream(ABC):
     def load(self, state: dict[str, Any]) -> None:
         """Go to where a stream of the same data and seed stood."""
 
+    # A stream may have `split(rank, ranks)`: from then on it gives this rank's rows of each batch, batch / ranks of
+    # them, and its state stays that of the whole. Without it, every rank makes the whole batch and takes its rows.
+
 
 class Rows(Stream):
     """Shuffled batches of the rows of some tensors, epoch after epoch.
@@ -73,8 +76,19 @@ class Rows(Stream):
         self.name = name
         self.view = view
         self.shuffle = shuffle
-        self.position = 0  # rows given so far, over all epochs
+        self.position = 0  # rows given so far, over all epochs and ranks
+        self.rank, self.ranks = 0, 1
         self._order: tuple[int, Tensor] | None = None  # of one epoch
+
+    def split(self, rank: int, ranks: int) -> None:
+        """Give the rank's rows of each batch only; the batches of all ranks together are those of one process.
+
+        Raises:
+            InputError: the ranks do not divide the batch.
+        """
+        if self.batch % ranks:
+            raise InputError(f"{ranks} ranks do not divide the batch of {self.batch} rows of the stream {self.name!r}.")
+        self.rank, self.ranks = rank, ranks
 
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or (self.shuffle and self._order[0] != epoch):
@@ -91,10 +105,12 @@ class Rows(Stream):
             self.position += len(pieces[-1][1])
             left -= len(pieces[-1][1])
         index_B = pieces[0][1] if len(pieces) == 1 else torch.cat([rows for _, rows in pieces])
+        own = slice(self.rank * self.batch // self.ranks, (self.rank + 1) * self.batch // self.ranks)
+        index_B = index_B[own]
         batch = {field: values[index_B] for field, values in self.data.items()}
         if self.view is None:
             return batch
-        epoch_B = torch.cat([torch.full_like(rows, epoch) for epoch, rows in pieces])
+        epoch_B = torch.cat([torch.full_like(rows, epoch) for epoch, rows in pieces])[own]
         return self.view(batch, Draws(index_B, epoch_B, self.seed, self.name))
 
     def state(self) -> dict[str, Any]:

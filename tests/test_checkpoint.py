@@ -148,5 +148,5 @@ class TestDamage:
 
 def test_nothing_is_unpickled(tmp_path):
     path = checkpoint.save(tmp_path, 1, {"x": torch.zeros(2)})
-    assert json.loads((path / checkpoint.STATE).read_text()) == {"dict": [["x", {"tensor": "0"}]]}
+    assert json.loads((path / checkpoint.STATE).read_text()) == {"dict": [["x", {"tensor": '["x"]'}]]}
     assert sorted(p.suffix for p in path.iterdir()) == [".json", ".json", ".safetensors"]

@@ -6,6 +6,8 @@ import pytest
 
 import cotrain
 from cotrain.conformance import CHECKS, check_card, methods
+from cotrain.conformance_ranks import RANK_CHECKS, RANKS
+from cotrain.crew import Crew
 
 CARDS = sorted(Path(cotrain.__file__).parent.glob("*/**/*.md"))
 CARDS = [card for card in CARDS if card.with_suffix(".py").exists()]
@@ -15,6 +17,27 @@ CARDS = [card for card in CARDS if card.with_suffix(".py").exists()]
 @pytest.mark.parametrize("method", methods(), ids=lambda method: method.__name__)
 def test_method(method, check):
     check(method)
+
+
+@pytest.fixture(scope="module")
+def crew():
+    crews = []
+
+    def at_work() -> Crew:
+        """One crew for all tests; a new one after a failure, which ends the old one."""
+        if not crews or not crews[-1].alive:
+            crews.append(Crew(RANKS))
+        return crews[-1]
+
+    yield at_work
+    for one in crews:
+        one.close()
+
+
+@pytest.mark.parametrize("check", RANK_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("method", methods(), ids=lambda method: method.__name__)
+def test_method_on_ranks(method, check, crew):
+    check(method, crew())
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cotrain import place
+from cotrain.errors import InputError
 from cotrain.learner import Learner
 from cotrain.losses.returns import discounted_returns
-from cotrain.randomness import fold, generator
+from cotrain.randomness import Draws, fold
 from cotrain.stream import Batch, Stream
 
 
@@ -47,33 +49,63 @@ class Rollouts(Stream):
         discount: float = 0.99,
         seed: int = 0,
     ):
-        self.environments = [make() for _ in range(environments)]
+        self.make = make
+        self.numbers = list(range(environments))  # of the environments that are played here
+        self.environments = [make() for _ in self.numbers]
         self.actor = actor
         self.critic = critic
         self.horizon = horizon
         self.discount = discount
         self.seed = seed
         self.batches = 0
-        self.finished: list[float] = []  # rewards of the last 100 episodes, newest last
-        self._episode = [0] * environments
-        self._actions: list[list[int]] = [[] for _ in range(environments)]
-        self._reward = [0.0] * environments
+        self._finished: list[tuple[int, float]] = []  # (environment, reward) of the last 100 episodes, newest last
+        self._all: int | None = None  # environments of all ranks, once they are split
+        self._forget()
+
+    @property
+    def finished(self) -> list[float]:
+        """Rewards of the last (at most 100) episodes that ended here, newest last."""
+        return [reward for _, reward in self._finished]
+
+    def split(self, rank: int, ranks: int) -> None:
+        """Play the rank's share of the environments only; each goes on as it would on one process.
+
+        Raises:
+            InputError: the ranks do not divide the environments.
+        """
+        count = len(self._episode) if self._all is None else self._all
+        if count % ranks:
+            raise InputError(f"{ranks} ranks do not divide {count} environments.")
+        if self._observation is not None:
+            raise InputError("Rollouts that have begun to play cannot be split over ranks.")
+        self._all = count
+        self.numbers = list(range(rank * count // ranks, (rank + 1) * count // ranks))
+        self.environments = [self.make() for _ in self.numbers]
+        self._forget()
+
+    def _forget(self) -> None:
+        """No environment has played yet."""
+        self._episode = [0] * len(self.numbers)
+        self._actions: list[list[int]] = [[] for _ in self.numbers]
+        self._reward = [0.0] * len(self.numbers)
         self._observation: list[np.ndarray] | None = None
 
-    def _start(self, number: int) -> np.ndarray:
-        seed = fold(self.seed, "episode", number, self._episode[number]) % 2**31
-        return self.environments[number].reset(seed=seed)[0]
+    def _start(self, here: int) -> np.ndarray:
+        seed = fold(self.seed, "episode", self.numbers[here], self._episode[here]) % 2**31
+        return self.environments[here].reset(seed=seed)[0]
 
     @torch.no_grad()
     def __next__(self) -> Batch:
         if self._observation is None:
             self._observation = [self._start(number) for number in range(len(self.environments))]
-        rng = generator(self.seed, "action", self.batches)
+        draws = Draws(torch.tensor(self.numbers), torch.full((len(self.numbers),), self.batches), self.seed, "action")
         observations, actions, rewards, ends = [], [], [], []
         for _ in range(self.horizon):
             now = self._observe()
             policy = self.actor.net(now).softmax(-1).cpu()
-            action_E = torch.multinomial(policy, 1, generator=rng).squeeze(-1)
+            # An environment's draws are its own, wherever it is played: the first action whose share reaches the draw.
+            action_E = (policy.cumsum(-1) < draws.uniform()[:, None] * policy.sum(-1, keepdim=True)).sum(-1)
+            action_E = action_E.clamp(max=policy.shape[-1] - 1)
             reward, end = self._play(action_E.tolist())
             observations.append(now)
             actions.append(action_E)
@@ -110,7 +142,7 @@ class Rollouts(Stream):
                 rewards[number] += self.discount * self._value(observation)
             if terminated or truncated:
                 ends[number] = 1.0
-                self.finished = [*self.finished[-99:], self._reward[number]]
+                self._finished = [*self._finished[-99:], (self.numbers[number], self._reward[number])]
                 self._episode[number] += 1
                 self._actions[number], self._reward[number] = [], 0.0
                 observation = self._start(number)
@@ -118,29 +150,32 @@ class Rollouts(Stream):
         return rewards, ends
 
     def state(self) -> dict[str, Any]:
+        """Of the environments of all ranks; every rank asks for it at the same time."""
+        own: dict[str, list[Any]] = {
+            "episode": list(self._episode),
+            "actions": [list(actions) for actions in self._actions],
+            "finished": [list(ended) for ended in self._finished],
+        }
+        told = [own] if self._all is None else place.along_data(own)
         return {
             "batches": self.batches,
             "started": self._observation is not None,
-            "episode": list(self._episode),
-            "actions": [list(actions) for actions in self._actions],
-            "finished": list(self.finished),
+            **{name: [value for one in told for value in one[name]] for name in own},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.batches = state["batches"]
-        self.finished = list(state["finished"])
-        self._episode = list(state["episode"])
-        self._actions = [[] for _ in self.environments]
-        self._reward = [0.0] * len(self.environments)
-        self._observation = None
+        self._finished = [(number, reward) for number, reward in state["finished"] if number in self.numbers]
+        self._forget()
         if not state["started"]:
             return
-        self._observation = [self._start(number) for number in range(len(self.environments))]
-        for number, actions in enumerate(state["actions"]):
-            for action in actions:
-                self._observation[number], reward, *_ = self.environments[number].step(action)
-                self._reward[number] += float(reward)
-            self._actions[number] = list(actions)
+        self._episode = [state["episode"][number] for number in self.numbers]
+        self._observation = [self._start(here) for here in range(len(self.numbers))]
+        for here, number in enumerate(self.numbers):
+            for action in state["actions"][number]:
+                self._observation[here], reward, *_ = self.environments[here].step(action)
+                self._reward[here] += float(reward)
+            self._actions[here] = list(state["actions"][number])
 
 
 def mean_episode_reward(stream: Rollouts) -> float:

@@ -27,6 +27,6 @@ class Clip(GradientRule):
         present = [g for g in gradients if g is not None]
         if not present:
             return [gradients]
-        size = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)))
+        size = torch.nn.utils.get_total_norm(present)  # of a sharded learner's gradient too, over all ranks
         torch._foreach_mul_(present, (self.norm / (size + 1e-6)).clamp(max=1.0))
         return [gradients]

@@ -48,6 +48,13 @@ def mixup(alpha: float, generator: torch.Generator, *fields: Tensor) -> tuple[Te
     return tuple(mix(field, field[order_N], weight_N) for field in fields)
 
 
+def mixup_all(alpha: float, generator: torch.Generator, *fields: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
+    """Several batches mixed as one: each field is a list of tensors [N, ...], one a batch, and comes back as one."""
+    sizes = [len(part) for part in fields[0]]
+    mixed = mixup(alpha, generator, *(torch.cat(list(field)) for field in fields))
+    return tuple(list(field.split(sizes)) for field in mixed)
+
+
 def mixup_across(
     alpha: float, generator: torch.Generator, ones: Sequence[Tensor], twos: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:

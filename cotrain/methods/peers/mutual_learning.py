@@ -29,6 +29,8 @@ class MutualLearning(Method):
     The paper updates the learners in turn within one batch; here all losses are taken at the same weights.
     """
 
+    spreads = True
+
     weight: float = 1.0  # of the exchange per cross-entropy, >= 0; paper: 1
     temperature: float = 1.0  # of what they tell each other, > 0; paper: 1
 

@@ -34,15 +34,17 @@ class TriTraining(Method):
         InputError: not three learners.
     """
 
+    spreads = True
+
     weight: float = 1.0  # of the taught labels per labelled cross-entropy, >= 0
     disagreement: bool = False  # teach only where the learner itself says otherwise
 
     def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
-        if len(learners) != 3:
-            raise InputError(f"Tri-training takes three learners, not {len(learners)}: {', '.join(learners)}.")
         x = batch["unlabelled"]["weak"]
         logits = {name: learner(x) for name, learner in learners.items()}
         label = post({name: logits_UC.detach().argmax(-1) for name, logits_UC in logits.items()})
+        if len(label) != 3:
+            raise InputError(f"Tri-training takes three learners, not {len(label)}: {', '.join(label)}.")
         losses = {}
         for name, learner in learners.items():
             one_U, two_U = without(label, name).values()

@@ -20,6 +20,7 @@ from cotrain.losses.mixing import mixup
 from cotrain.losses.perturbation import fast_gradient_sign, watched
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
+from cotrain.place import gather, over_batch, share
 from cotrain.report import note
 
 
@@ -54,7 +55,7 @@ class DeepCoTraining(Method):
     ) -> Losses:
         unlabelled = batch["unlabelled"]["weak"]
         if self.mixup:
-            (unlabelled,) = mixup(self.mixup, memory["generator"], unlabelled)
+            (unlabelled,) = over_batch(partial(mixup, self.mixup, memory["generator"]), unlabelled)
         one, two = learners["one"], learners["two"]
         loss_one, logits_one_NC, attack_one = self._learn(one, batch["labelled"], unlabelled, memory)
         loss_two, logits_two_NC, attack_two = self._learn(two, batch["labelled_two"], unlabelled, memory)
@@ -73,13 +74,14 @@ class DeepCoTraining(Method):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The net's supervised loss, its logits [N, C] on labelled and unlabelled rows, these rows moved against it."""
         x, y = rows["x"], rows["y"]
-        share_LL = torch.eye(len(x), device=x.device)  # of each labelled example in each row
+        whole = len(gather(y))
+        share_LL = share(torch.eye(whole, device=x.device))  # of each labelled example of the batch in each row
         if self.mixup:
-            x, share_LL = mixup(self.mixup, memory["generator"], x, share_LL)
+            x, share_LL = over_batch(partial(mixup, self.mixup, memory["generator"]), x, share_LL)
         inputs = watched(torch.cat([x, unlabelled]))
         logits_NC = net(inputs)
         logits_LC, logits_UC = logits_NC.split([len(x), len(unlabelled)])
-        loss = F.cross_entropy(logits_LC, share_LL @ F.one_hot(y, logits_LC.shape[-1]).float())
+        loss = F.cross_entropy(logits_LC, share_LL @ F.one_hot(gather(y), logits_LC.shape[-1]).float())
         attack = fast_gradient_sign(inputs, logits_NC, torch.cat([y, logits_UC.argmax(-1)]), self.epsilon)
         return loss, logits_NC, attack
 

@@ -18,6 +18,7 @@ from cotrain.losses.consistency import confident_label
 from cotrain.losses.mixing import mixup_across
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
+from cotrain.place import over_batch
 from cotrain.report import note
 
 
@@ -58,9 +59,8 @@ class FixMatch(Method):
         target_LC, target_UC = (F.one_hot(label, logits_UC.shape[-1]).float() for label in (y, label_U))
 
         if self.mixup:
-            (x, mixed_LC), (strong, mixed_UC) = mixup_across(
-                self.mixup, memory["generator"], (x, target_LC), (strong, target_UC)
-            )
+            mixing = partial(mixup_across, self.mixup, memory["generator"])
+            (x, mixed_LC), (strong, mixed_UC) = over_batch(mixing, (x, target_LC), (strong, target_UC))
             if self.mixed_labels:
                 target_LC, target_UC = mixed_LC, mixed_UC
 

@@ -18,6 +18,7 @@ from cotrain.losses import ramps
 from cotrain.losses.mixing import mixup_across
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
+from cotrain.place import over_batch
 from cotrain.report import note
 from cotrain.views.copies import Copies, jitter
 
@@ -57,9 +58,8 @@ class MeanTeacher(Method):
             target_UC = learners["teacher"](weak2).softmax(-1)
         target_LC = F.one_hot(y, target_UC.shape[-1]).float()
         if self.mixup:
-            (x, target_LC), (weak, target_UC) = mixup_across(
-                self.mixup, memory["generator"], (x, target_LC), (weak, target_UC)
-            )
+            mixing = partial(mixup_across, self.mixup, memory["generator"])
+            (x, target_LC), (weak, target_UC) = over_batch(mixing, (x, target_LC), (weak, target_UC))
 
         logits_LC, logits_UC = learners["model"](torch.cat([x, weak])).split([len(x), len(weak)])
         agreement = F.mse_loss(logits_UC.softmax(-1), target_UC)  # mean over examples and classes

@@ -16,10 +16,11 @@ from torch import Tensor, optim
 from cotrain.learner import Learner
 from cotrain.losses import ramps
 from cotrain.losses.consistency import sharpen
-from cotrain.losses.mixing import interleaved, mixup
+from cotrain.losses.mixing import interleaved, mixup_all
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.nets.batch_statistics import statistics_kept
+from cotrain.place import over_batch
 from cotrain.report import note
 from cotrain.views.copies import Copies, copies, jitter
 
@@ -60,12 +61,12 @@ class MixMatch(Method):
             target_UC = sharpen(guess_UC, self.temperature)
         note("confidence", target_UC.amax(-1).mean())
 
-        inputs = torch.cat([x, *weak])
-        target_NC = torch.cat([F.one_hot(y, guess_UC.shape[-1]).to(target_UC), *[target_UC] * len(weak)])
+        inputs, targets = [x, *weak], [F.one_hot(y, guess_UC.shape[-1]).to(target_UC), *[target_UC] * len(weak)]
         if self.mixup:
-            inputs, target_NC = mixup(self.mixup, memory["generator"], inputs, target_NC)
+            inputs, targets = over_batch(partial(mixup_all, self.mixup, memory["generator"]), inputs, targets)
+        inputs_N, target_NC = torch.cat(inputs), torch.cat(targets)
 
-        logits_NC = interleaved(model, inputs, batches=len(weak) + 1)
+        logits_NC = interleaved(model, inputs_N, batches=len(weak) + 1)
         supervised = F.cross_entropy(logits_NC[: len(x)], target_NC[: len(x)])
         logits_VC, target_VC = logits_NC[len(x) :], target_NC[len(x) :]
         if self.divergence == "squared error":  # bounded, and blind to a constant added to all logits

@@ -17,12 +17,12 @@ from cotrain.learner import Learner
 from cotrain.losses import ramps
 from cotrain.losses.alignment import align, remember, uniform
 from cotrain.losses.consistency import sharpen
-from cotrain.losses.mixing import interleaved, mixup
+from cotrain.losses.mixing import interleaved, mixup_all
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.nets.batch_statistics import statistics_kept
 from cotrain.nets.headed import Headed
-from cotrain.place import global_mean
+from cotrain.place import global_mean, over_batch
 from cotrain.randomness import Draws
 from cotrain.views.copies import Copies, copies, jitter
 
@@ -79,10 +79,11 @@ class ReMixMatch(Method):
         remember(memory["labelled"], global_mean(label_LC), memory["step"])
 
         anchored = [*strong, weak]
-        inputs, target_NC = torch.cat([x, *anchored]), torch.cat([label_LC, *[target_UC] * len(anchored)])
+        inputs, targets = [x, *anchored], [label_LC, *[target_UC] * len(anchored)]
         if self.mixup:
-            inputs, target_NC = mixup(self.mixup, memory["generator"], inputs, target_NC)
-        logits_NC = interleaved(model, inputs, batches=len(anchored) + 1)
+            inputs, targets = over_batch(partial(mixup_all, self.mixup, memory["generator"]), inputs, targets)
+        inputs_N, target_NC = torch.cat(inputs), torch.cat(targets)
+        logits_NC = interleaved(model, inputs_N, batches=len(anchored) + 1)
         supervised = F.cross_entropy(logits_NC[: len(x)], target_NC[: len(x)])
         mixed = F.cross_entropy(logits_NC[len(x) :], target_NC[len(x) :])
 

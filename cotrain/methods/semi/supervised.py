@@ -16,6 +16,7 @@ from cotrain.learner import Learner
 from cotrain.losses.mixing import mixup
 from cotrain.method import Example, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer
+from cotrain.place import gather, over_batch, share
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class Supervised(Method):
         self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
     ) -> Losses:
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
-        share_LL = torch.eye(len(x), device=x.device)  # of each example in each row
-        if self.mixup:
-            x, share_LL = mixup(self.mixup, memory["generator"], x, share_LL)
+        if not self.mixup:
+            return {"model": F.cross_entropy(learners["model"](x), y)}
+        y = gather(y)
+        share_LL = share(torch.eye(len(y), device=x.device))  # of each example of the batch in each row
+        x, share_LL = over_batch(partial(mixup, self.mixup, memory["generator"]), x, share_LL)
         logits_LC = learners["model"](x)
-        target_LC = share_LL @ F.one_hot(y, logits_LC.shape[-1]).float()
-        return {"model": F.cross_entropy(logits_LC, target_LC)}
+        return {"model": F.cross_entropy(logits_LC, share_LL @ F.one_hot(y, logits_LC.shape[-1]).float())}
 
     @classmethod
     def example(cls) -> Example:

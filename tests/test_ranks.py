@@ -1,0 +1,428 @@
+"""Runs on several ranks: the same weights as on one process, the same batches, and no silent wrong turn."""
+
+import re
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn, optim
+
+from cotrain import place
+from cotrain.average import GradientMean
+from cotrain.crew import Crew
+from cotrain.engine import fit
+from cotrain.errors import InputError
+from cotrain.exchange import post, without
+from cotrain.gradients.clip import Clip
+from cotrain.gradients.pcgrad import PCGrad
+from cotrain.gradients.rule import chain
+from cotrain.learner import Learner, follow
+from cotrain.method import Method
+from cotrain.methods.adversarial.cyclegan import CycleGAN
+from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
+from cotrain.methods.peers.mutual_learning import MutualLearning
+from cotrain.methods.semi.mean_teacher import MeanTeacher
+from cotrain.stream import Rows
+
+ADAM = partial(optim.AdamW, lr=1e-2)
+SGD = partial(optim.SGD, lr=0.1)
+
+
+@pytest.fixture(scope="module")
+def two():
+    with Crew(2, timeout=100) as crew:
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def four():
+    with Crew(4, timeout=100) as crew:
+        yield crew
+
+
+# The methods of the matrix
+
+
+@dataclass(frozen=True)
+class PseudoLabels(Method):
+    """Divides by the number of guesses that are sure, which differs between ranks."""
+
+    whole_batch = True
+    threshold: float = 0.5
+
+    def step(self, learners, batch, memory):
+        model = learners["model"]
+        guess = model(batch["unlabelled"]["weak"]).detach().softmax(-1)
+        confidence, label = guess.max(-1)
+        taught = F.cross_entropy(model(batch["unlabelled"]["strong"]), label, reduction="none")
+        labelled = F.cross_entropy(model(batch["labelled"]["x"]), batch["labelled"]["y"])
+        return {"model": labelled + place.masked_mean(taught, confidence > self.threshold)}
+
+
+@dataclass(frozen=True)
+class SureOnFirstRows(Method):
+    """Only rows that stand in the first half of the batch are ever taught: on two ranks, the second has none."""
+
+    whole_batch = True
+
+    def step(self, learners, batch, memory):
+        logits = learners["model"](batch["unlabelled"]["weak"])
+        first = place.share(torch.arange(8) < 4)
+        return {
+            "model": place.masked_mean(F.cross_entropy(logits, logits.detach().argmax(-1), reduction="none"), first)
+        }
+
+
+@dataclass(frozen=True)
+class Queue(Method):
+    """Pulls embeddings together and away from a queue of the last ones, kept in memory over all ranks."""
+
+    whole_batch = True
+
+    def memory(self, learners):
+        return {"queue": torch.zeros(16, 3, dtype=torch.get_default_dtype())}
+
+    def step(self, learners, batch, memory):
+        one = F.normalize(learners["model"](batch["unlabelled"]["weak"]), dim=-1)
+        two = F.normalize(learners["model"](batch["unlabelled"]["strong"]), dim=-1)
+        every = place.gather(two)
+        logits = torch.cat([one @ every.T, one @ memory["queue"].T], 1) / 0.5
+        own = place.share(torch.arange(len(every)))
+        memory["queue"] = torch.cat([every.detach(), memory["queue"]])[:16]
+        return {"model": F.cross_entropy(logits, own)}
+
+
+@dataclass(frozen=True)
+class TwoLosses(Method):
+    """One learner with losses under two keys and a parameter that no loss reaches; the other every second step."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        one, two = learners["one"], learners["two"]
+        losses = {"one": [F.cross_entropy(one(x), y), one(2 * x).square().mean()]}
+        losses["one", "two"] = F.mse_loss(one(x), two(x))
+        if memory["step"] % 2:
+            losses["two"] = F.cross_entropy(two(x), y)
+        return losses
+
+
+def two_learners(**settings):
+    one, two = two_layer(seed=1), two_layer(seed=2)
+    one.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    return {"one": Learner(one, ADAM, **settings), "two": Learner(two, SGD, **settings)}
+
+
+def a_case(name, placement="auto"):
+    """(method, learners, streams); doubles, so that only mistakes show."""
+    model = {"model": Learner(two_layer(), ADAM, placement=placement)}
+    streams = {"labelled": labelled_rows(), "unlabelled": unlabelled_rows()}
+    if name == "mutual":
+        learners = {n: Learner(two_layer(seed=s), ADAM, placement=placement) for s, n in enumerate("ab")}
+        method = MutualLearning(temperature=2.0)
+    elif name == "pseudo-labels":
+        method, learners = PseudoLabels(), model
+    elif name == "one rank has none":
+        method, learners = SureOnFirstRows(), model
+    elif name == "adversaries":
+        example = CycleGAN.example()
+        for learner in example.learners.values():
+            learner.placement = placement
+        method, learners, streams = example.method, example.learners, example.streams
+    elif name == "teacher":
+        example = MeanTeacher.example()
+        example.learners["model"].placement = placement
+        method, learners, streams = example.method, example.learners, example.streams
+    elif name == "queue":
+        method, learners = Queue(), model
+    elif name == "two losses":
+        method, learners = TwoLosses(), two_learners(placement=placement)
+    elif name == "clipped":
+        method = TwoLosses()
+        learners = two_learners(rule=Clip(0.05), placement=placement)
+    elif name == "projected":
+        method = TwoLosses()
+        learners = two_learners(rule=chain(PCGrad(), Clip(0.5)), placement=placement)
+    else:
+        raise KeyError(name)
+    for learner in learners.values():
+        learner.net.double()
+    for stream in streams.values():
+        stream.data = {k: v.double() if v.is_floating_point() else v for k, v in stream.data.items()}
+    return method, learners, streams
+
+
+CASES = ["mutual", "pseudo-labels", "one rank has none", "adversaries", "teacher", "queue", "two losses", "clipped"]
+
+
+def weights(learners):
+    from cotrain.shard import whole
+
+    return {
+        f"{n}.{k}": whole(v).detach().clone() for n, one in learners.items() for k, v in one.net.state_dict().items()
+    }
+
+
+def run_case(name, placement="auto", steps=20, **settings):
+    torch.set_default_dtype(torch.float64)
+    try:
+        method, learners, streams = a_case(name, placement)
+        report = fit(method, learners, streams, steps, device="cpu", log_every=steps, **settings)
+        return weights(learners), report.last
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def assert_equal(one, other, tolerance=1e-12):
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", [*CASES, "projected"])
+def test_two_ranks_are_one_process(two, name):
+    alone, said = run_case(name)
+    for found, noted in two.run(run_case, name):
+        assert_equal(alone, found)
+        assert noted == pytest.approx(said)  # the log is of all rows
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shards_are_one_process(two, name):
+    alone, _ = run_case(name)
+    for found, _ in two.run(run_case, name, "fsdp"):
+        assert_equal(alone, found)
+
+
+@pytest.mark.parametrize("name", ["mutual", "adversaries", "teacher", "clipped"])
+@pytest.mark.parametrize("placement", ["auto", "fsdp", "hsdp"])
+def test_four_ranks_are_one_process(four, name, placement):
+    alone, _ = run_case(name)
+    for found, _ in four.run(run_hybrid, name, placement):
+        assert_equal(alone, found)
+
+
+def run_hybrid(name, placement):
+    import os
+
+    os.environ["LOCAL_WORLD_SIZE"] = "2"  # as two machines with two ranks each
+    return run_case(name, placement)
+
+
+def test_a_group_of_one_is_one_process():
+    with Crew(1) as crew:
+        ((found, _),) = crew.run(run_case, "mutual")
+    assert_equal(run_case("mutual")[0], found, tolerance=0)
+
+
+@dataclass(frozen=True)
+class Ring(Method):
+    """Any number of learners that are taught by each other's guesses, told as a dict of tensors; "mean" follows."""
+
+    spreads = True
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        out = {name: learner(x) for name, learner in learners.items() if name != "mean"}
+        mail = post({name: {"guess": o.detach().softmax(-1), "sure": o.detach().amax(-1)} for name, o in out.items()})
+        losses = {}
+        for name, logits in out.items():
+            others = without(mail, name).values()
+            losses[name] = F.cross_entropy(logits, y) + sum(F.cross_entropy(logits, other["guess"]) for other in others)
+        return losses
+
+
+def run_spread(groups, count):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(count)}
+    learners["mean"] = follow("n1", 0.9)
+    fit(Ring(), learners, {"labelled": labelled_rows()}, 10, device="cpu", groups=groups)
+    return weights(learners)
+
+
+@pytest.mark.parametrize(("groups", "count"), [(2, 2), (2, 3), (4, 4), (4, 5)])
+def test_learners_on_different_ranks_are_one_process(four, groups, count):
+    alone = run_spread(1, count)
+    for found in four.run(run_spread, groups, count):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+# Against torch's own
+
+
+def averaged_by_torch():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)).double()
+    x, y = torch.randn(32, 5, dtype=torch.float64), torch.randint(3, (32,))
+    own = {"x": x, "y": y}
+    mine = {k: v.chunk(dist.get_world_size())[dist.get_rank()] for k, v in own.items()}
+    theirs = nn.parallel.DistributedDataParallel(net)
+    F.cross_entropy(theirs(mine["x"]), mine["y"]).backward()
+    wanted = [p.grad.clone() for p in net.parameters()]
+    for p in net.parameters():
+        p.grad = None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("cotrain.average.BUCKET", 2048)  # several buckets
+        mean = GradientMean(list(net.parameters()))
+    mean.arm()
+    F.cross_entropy(net(mine["x"]), mine["y"]).backward()
+    mean.send()
+    mean.wait()
+    return len(mean.buckets), max(
+        float((p.grad - w).abs().max()) for p, w in zip(net.parameters(), wanted, strict=True)
+    )
+
+
+def test_gradients_are_those_of_distributed_data_parallel(two):
+    for buckets, apart in two.run(averaged_by_torch):
+        assert buckets > 3
+        assert apart < 1e-15
+
+
+def buckets_left_before_the_end():
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("cotrain.average.BUCKET", 300)
+        mean = GradientMean(list(net.parameters()))
+    left = []
+    net[1].weight.register_post_accumulate_grad_hook(lambda p: left.append(mean.next))
+    mean.arm()
+    net(torch.randn(4, 8)).sum().backward()
+    before = mean.next
+    mean.send()
+    mean.wait()
+    return left, before, len(mean.buckets)
+
+
+def test_buckets_leave_while_backward_goes_on(two):
+    for left, before, buckets in two.run(buckets_left_before_the_end):
+        assert 0 < left[0] < buckets  # some were under way when the second layer's gradient came
+        assert before == buckets
+
+
+# What ranks tell each other
+
+
+def collectives():
+    rank = dist.get_rank()
+    x = torch.tensor([[1.0 + rank], [2.0 + rank]], requires_grad=True)
+    every = place.gather(x)
+    (every.square().sum() * (rank + 1)).backward()
+    return {
+        "gathered": every.flatten().tolist(),
+        "gradient": x.grad.flatten().tolist(),
+        "shared": place.share(torch.arange(4)).tolist(),
+        "mean": place.global_mean(torch.tensor([[float(rank)], [2.0]])).item(),
+        "masked": place.masked_mean(torch.tensor([1.0 + rank, 5.0]), torch.tensor([True, rank == 1])).item(),
+        "any": place.agree(rank == 1),
+        "all": place.agree(rank == 1, "all"),
+        "all true": place.agree(True, "all"),
+        "told": place.everywhere(f"rank {rank}"),
+        "turned": place.over_batch(lambda a, b: [a.flip(0), b], torch.tensor([rank * 2, rank * 2 + 1]), torch.ones(2))[
+            0
+        ],
+    }
+
+
+def test_collectives_by_hand(two):
+    first, second = two.run(collectives)
+    assert first["gathered"] == second["gathered"] == [1, 2, 2, 3]
+    # each rank's loss looks at all rows: (1 + 2) * 2 x
+    assert first["gradient"] == [6, 12]
+    assert second["gradient"] == [12, 18]
+    assert (first["shared"], second["shared"]) == ([0, 1], [2, 3])
+    assert first["mean"] == second["mean"] == 1.25
+    # one masked row on rank 0 and two on rank 1: sums over the mean count 1.5; their mean over ranks is (1 + 7) / 3
+    assert (first["masked"] + second["masked"]) / 2 == pytest.approx(8 / 3)
+    assert (first["any"], first["all"], first["all true"]) == (True, False, True)
+    assert first["told"] == ["rank 0", "rank 1"]
+    assert torch.cat([first["turned"], second["turned"]]).tolist() == [3, 2, 1, 0]
+
+
+# Batches
+
+
+def batches(steps):
+    here = place.here()
+    stream = Rows({"i": torch.arange(23)}, batch=12, seed=3)
+    stream.split(here.rank, here.ranks)
+    given = [next(stream)["i"] for _ in range(steps)]
+    return given, stream.state()
+
+
+def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
+    alone, state = batches(5)
+    for crew in (two, four):
+        told = crew.run(batches, 5)
+        for step in range(5):
+            assert torch.equal(torch.cat([given[step] for given, _ in told]), alone[step])
+        assert all(saved == state for _, saved in told)
+
+
+# What must be refused
+
+
+def refuse(case):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return refused(case, dist.get_rank(), monkeypatch)
+
+
+def refused(case, rank, monkeypatch):
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    streams = {"labelled": labelled_rows()}
+    method = MutualLearning()
+    if case == "order":
+        learners = dict(reversed(learners.items())) if rank else learners
+    elif case == "shape":
+        learners["b"] = Learner(two_layer(hidden=8 + rank), SGD)
+    elif case == "setting":
+        method = MutualLearning(weight=1.0 + rank)
+    elif case == "version":
+        monkeypatch.setattr("cotrain.engine.__version__", f"0.{rank}")
+    elif case == "batch":
+        streams = {"labelled": labelled_rows(batch=7)}
+    elif case == "wrapped":
+        both = nn.parallel.DistributedDataParallel(nn.ModuleList([one.net for one in learners.values()]))
+        learners = {"both": Learner(both, SGD)}
+    elif case == "built":
+        learners["a"] = Learner(two_layer(), SGD, placement="fsdp")
+        with place.standing(place.Ranks()):
+            learners["a"].build()
+    elif case == "apart":
+        learners["a"] = Learner(two_layer(), SGD, PCGrad(), placement="fsdp")
+    elif case == "unit":
+        learners["a"] = Learner(two_layer(), SGD, placement="fsdp", units=["7"])
+    groups = {"groups": 3, "together": 2, "few": 2}.get(case, 1)
+    if case == "together":
+        example = CycleGAN.example()
+        method, learners, streams = example.method, example.learners, example.streams
+    elif case == "few":
+        learners = {"a": learners["a"]}
+    try:
+        fit(method, learners, streams, 1, device="cpu", groups=groups)
+    except InputError as error:
+        return str(error)
+    return "not refused"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("order", "list of learners is .*'a', 'b'.* on rank 0, .*'b', 'a'.* on rank 1"),
+        ("shape", "the net of 'b' is"),
+        ("setting", "the method is"),
+        ("version", "cotrain's version is '0.0' on rank 0, '0.1' on rank 1"),
+        ("batch", "2 ranks do not divide the batch of 7 rows"),
+        ("wrapped", "'both' is wrapped in DistributedDataParallel"),
+        ("built", "'a' has an optimizer that was built before sharding"),
+        ("apart", "'a' has a rule that wants losses apart"),
+        ("unit", "'a' has no module '7'"),
+        ("groups", "3 groups of learners do not divide 2 ranks"),
+        ("together", "CycleGAN needs its learners together"),
+        ("few", "1 learners cannot be dealt out to 2 groups"),
+    ],
+)
+def test_refused_at_the_start_and_not_in_a_hang(two, case, message):
+    for said in two.run(refuse, case):  # on every rank
+        assert re.search(message, said)
