@@ -4,7 +4,8 @@ for a moment.
 Source: Zhao et al. 2023, "PyTorch FSDP", arXiv:2304.11277, section 3.2, for units; the bounds are this project's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from torch import nn
 
@@ -16,6 +17,21 @@ Unit = list[nn.Module]
 # their parts without calling them.
 UNCALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 WHOLE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+
+def units_of(net: nn.Module, wanted: Sequence[str] | Literal["auto"]) -> list[Unit]:
+    """The units that a learner asks for: by the names of modules, or those of `auto_units`.
+
+    Raises:
+        InputError: the net has no such module.
+    """
+    if wanted == "auto":
+        return auto_units(net)
+    modules = dict(net.named_modules())
+    for name in wanted:
+        if name not in modules:
+            raise InputError(f"has no module {name!r} to shard as a unit; it has {', '.join(filter(None, modules))}.")
+    return [[modules[name]] for name in wanted]
 
 
 def auto_units(net: nn.Module, least: float = 0.01, most: float = 0.1) -> list[Unit]:

@@ -18,10 +18,12 @@ LEVELS = {
     "recipes": 5,
     "benchmarks": 5,
     "cotrain.cli": 5,
+    "cotrain.__main__": 5,
     "cotrain.auto": 4,
     "cotrain.methods": 3,
     "cotrain.estimators": 3,
     "cotrain.conformance": 4,  # looks at all methods
+    "cotrain.conformance_ranks": 4,
     "cotrain.exchanges": 2,
     "cotrain.instruments": 2,
     "cotrain": 1,  # the nouns and the machine room

@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from cotrain.errors import InputError
 from cotrain.learner import Learner
-from cotrain.units import auto_units, managed
+from cotrain.units import Unit, managed
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Bytes:
 
 
 def whole(name: str, net: nn.Module, factory: Any, ranks: int) -> Bytes:
+    """A learner that every rank has a copy of."""
     trained = _trained(net, factory)
     gradients = sum(map(_size, trained))
     return Bytes(
@@ -48,8 +49,10 @@ def whole(name: str, net: nn.Module, factory: Any, ranks: int) -> Bytes:
     )
 
 
-def sharded(name: str, net: nn.Module, factory: Any, group: int, copies: int, rank: int) -> Bytes:
-    units = auto_units(net)
+def sharded(
+    name: str, net: nn.Module, factory: Any, units: list[Unit], group: int, copies: int = 1, rank: int = 0
+) -> Bytes:
+    """A learner of which `group` ranks keep a copy together, and `copies` such groups one each."""
     padded = [sum(_padded(p, group) for p in managed(unit, units)) for unit in units]
     root = sum(_padded(p, group) for p in managed([net], units))
     trained = _trained(net, factory)
@@ -95,6 +98,9 @@ def activation_bytes(step: Callable[[], Any], learners: Mapping[str, Learner]) -
 def state_bytes(learner: Learner) -> dict[str, int]:
     """Bytes that a learner has on this rank now: its parameters with buffers, gradients, optimizer state; of a sharded
     one its own shards, padding left out."""
+    from cotrain import shard
+
+    shard.free(learner.net)
     parameters = list(learner.net.parameters())
     optimizer = [] if learner.optimizer is None else list(_tensors(learner.optimizer.state))
     return {
@@ -151,5 +157,6 @@ def _padded(parameter: nn.Parameter, ranks: int) -> int:
 
 
 def _local(tensor: Tensor) -> int:
-    shard: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return _size(shard)
+    from cotrain.shard import local
+
+    return _size(local(tensor))

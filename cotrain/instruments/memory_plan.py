@@ -8,7 +8,7 @@ Legend: W ranks, F ranks that hold one copy of the parameters together (a shard 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -16,8 +16,10 @@ from cotrain import show
 from cotrain.errors import InputError
 from cotrain.instruments.memory import Bytes, activation_bytes, sharded, whole
 from cotrain.learner import Follower, Learner
+from cotrain.units import units_of
 
 Placement = Literal["none", "ddp", "hsdp", "fsdp"]
+PLAIN_FIRST = get_args(Placement)
 MIB = 2**20
 EVERY_WAY = 8  # learners up to which every combination of placements is tried, 3^8 of them
 
@@ -26,8 +28,8 @@ EVERY_WAY = 8  # learners up to which every combination of placements is tried, 
 class MemoryPlan:
     """Bytes by learner and placement on the rank that was planned for.
 
-    `chosen` is the placement of each learner that fits the budget with the least traffic; None if no placement fits.
-    Without a budget it is the one with the least traffic.
+    `chosen` is the placement of each learner that fits the budget with the least traffic, the plainest where that is
+    equal; None if nothing fits.
     """
 
     ranks: int
@@ -103,7 +105,8 @@ def memory_plan(
     """Plan the memory of a rank for learners as they are, built or not. Nothing is allocated or moved.
 
     Args:
-        learners: by role. A follower takes what its leader's parameters take, and is placed as its leader is.
+        learners: by role; each is sharded by its `units`. A follower takes what its leader's parameters take, and is
+            placed as its leader is.
         ranks: W; with one there is the placement "none" only.
         shard_group: F, ranks that hold one copy together under "hsdp", in most cases those of a machine; divides
             `ranks`. None leaves "hsdp" out. A net with a parameter of no dimension cannot be sharded.
@@ -115,31 +118,32 @@ def memory_plan(
         InputError: a number out of its range, a follower without a leader, or an optimizer whose state cannot be told.
     """
     _check(ranks, shard_group, budget, rank)
+    leaders = {name: each.leader for name, each in learners.items() if isinstance(each, Follower)}
     planned = {}
     for name, learner in learners.items():
         net, factory = _followed(name, learner, learners)
         ways: dict[Placement, Bytes] = {"none" if ranks == 1 else "ddp": whole(name, net, factory, ranks)}
         if ranks > 1 and all(parameter.dim() for parameter in net.parameters()):
+            units = units_of(net, learners[leaders.get(name, name)].units)
             if shard_group is not None:
-                ways["hsdp"] = sharded(name, net, factory, shard_group, ranks // shard_group, rank % shard_group)
-            ways["fsdp"] = sharded(name, net, factory, ranks, 1, rank)
+                copies = ranks // shard_group
+                ways["hsdp"] = sharded(name, net, factory, units, shard_group, copies, rank % shard_group)
+            ways["fsdp"] = sharded(name, net, factory, units, ranks, 1, rank)
         planned[name] = ways
     activations = None if step is None else activation_bytes(step, learners)
-    leaders = {name: each.leader for name, each in learners.items() if isinstance(each, Follower)}
     plan = MemoryPlan(ranks, planned, leaders, activations, budget, chosen=None)
     return replace(plan, chosen=_choose(plan))
 
 
 def _choose(plan: MemoryPlan) -> dict[str, Placement] | None:
-    """The placements that fit with the least traffic, of those the smallest."""
-    best: tuple[int, int] | None = None
-    chosen = None
-    for way in plan.ways():
-        total = plan.total(way)
-        found = (sum(plan.learners[name][placement].sent for name, placement in way.items()), total)
-        if (plan.budget is None or total <= plan.budget) and (best is None or found < best):
-            best, chosen = found, way
-    return chosen
+    """The placements that fit with the least traffic, of those the plainest."""
+
+    def cost(way: dict[str, Placement]) -> tuple[int, int]:
+        sent = sum(plan.learners[name][placement].sent for name, placement in way.items())
+        return sent, sum(PLAIN_FIRST.index(placement) for placement in way.values())
+
+    fitting = (way for way in plan.ways() if plan.budget is None or plan.total(way) <= plan.budget)
+    return min(fitting, key=cost, default=None)
 
 
 def _followed(name: str, learner: Learner, learners: Mapping[str, Learner]) -> tuple[nn.Module, Any]:

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn, optim
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
+from cotrain import engine, place
 from cotrain.errors import InputError
 from cotrain.instruments.memory import activation_bytes, shard_shape, sharded, state_bytes, whole
 from cotrain.learner import Learner
@@ -30,20 +29,20 @@ def test_shards_by_hand():
     # Of 3 rows the first of two ranks has 2: 2 * 4 weights, 2 biases. A gather moves 4 rows: 80 bytes, half of them
     # from the other rank; the gradient goes the same way back.
     net = nn.Linear(4, 3)
-    first, second = (sharded("model", net, optim.SGD, group=2, copies=1, rank=rank) for rank in (0, 1))
+    first, second = (sharded("model", net, optim.SGD, [], group=2, rank=rank) for rank in (0, 1))
     assert (first.parameters, first.gradients, first.optimizer) == (40, 40, 0)
     assert (second.parameters, second.gradients, second.optimizer) == (20, 20, 0)
     assert (first.held, first.passing, first.sent) == (80, 80, 40 + 40)
     # Two copies more: the shard of 40 bytes is reduced over two ranks.
-    assert sharded("model", net, optim.SGD, group=2, copies=2, rank=0).sent == 80 + 2 * 40 // 2
+    assert sharded("model", net, optim.SGD, [], group=2, copies=2).sent == 80 + 2 * 40 // 2
 
 
 def test_units_by_hand():
     # Units of 80 and 40 bytes, nothing left to the net. Each is gathered twice and its gradient is sent once.
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    each = sharded("model", net, optim.SGD, group=2, copies=1, rank=0)
+    each = sharded("model", net, optim.SGD, auto_units(net), group=2)
     assert (each.held, each.passing, each.sent) == (0, 3 * 80, 3 * 120 // 2)
-    frozen = sharded("teacher", net, None, group=2, copies=1, rank=0)
+    frozen = sharded("teacher", net, None, auto_units(net), group=2)
     assert (frozen.gradients, frozen.optimizer, frozen.passing, frozen.sent) == (0, 0, 2 * 80, 120 // 2)
 
 
@@ -52,7 +51,7 @@ def test_buffers_are_never_sharded_and_frozen_parts_have_no_gradient():
     net[0].weight.requires_grad_(False)
     buffers = 4 * 4 + 4 * 4 + 8
     assert whole("model", net, optim.SGD, ranks=1).parameters == 4 * (16 + 4 + 8) + buffers
-    each = sharded("model", net, partial(optim.SGD, momentum=0.9, lr=1), group=4, copies=1, rank=3)
+    each = sharded("model", net, partial(optim.SGD, momentum=0.9, lr=1), [], group=4, rank=3)
     assert (each.parameters, each.gradients, each.optimizer) == (4 * (4 + 1 + 2) + buffers, 4 * 3, 4 * 3)
 
 
@@ -105,23 +104,18 @@ def measured(placement: str) -> list[tuple[dict[str, int], tuple[int, int, int]]
     """After one step: what the learner takes, and what was planned for this rank before."""
     ranks, rank, found = dist.get_world_size(), dist.get_rank(), []
     group = 2 if placement == "hsdp" else ranks
-    mesh = init_device_mesh("cpu", (ranks,))
-    if placement == "hsdp":
-        mesh = init_device_mesh("cpu", (ranks // group, group), mesh_dim_names=("replicate", "shard"))
     for factory in OPTIMIZERS.values():
         net = deep()
         planned = (
             whole("model", net, factory, ranks)
             if placement == "ddp"
-            else sharded("model", net, factory, group, ranks // group, rank % group)
+            else sharded("model", net, factory, auto_units(net), group, ranks // group, rank % group)
         )
-        if placement != "ddp":
-            for unit in auto_units(net):
-                fully_shard(unit, mesh=mesh)
-            fully_shard(net, mesh=mesh)
-        learner = Learner(net, factory).build()
-        net(torch.randn(4, 7)).square().mean().backward()
-        learner.step()
+        learner = Learner(net, factory, placement=placement, shards=2, units="auto")
+        with place.standing(place.grid(torch.device("cpu"))):
+            engine.prepare({"model": learner})
+            engine.update({"model": learner}, {"model": learner(torch.randn(4, 7)).square().mean()})
+        learner(torch.randn(4, 7))  # leaves units gathered, which is not what the learner takes
         found.append((state_bytes(learner), (planned.parameters, planned.gradients, planned.optimizer)))
     return found
 

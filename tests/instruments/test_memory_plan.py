@@ -22,7 +22,7 @@ def mlp(hidden: int) -> nn.Module:
 
 
 def pair() -> dict[str, Learner]:
-    return {"large": Learner(mlp(512), adamw), "small": Learner(mlp(8), adamw)}
+    return {"large": Learner(mlp(512), adamw, units="auto"), "small": Learner(mlp(8), adamw)}
 
 
 def test_totals_by_hand():
@@ -67,7 +67,7 @@ def test_no_other_way_that_fits_sends_less(tables, budget):
 
 
 def test_more_than_eight_learners_are_placed_alike():
-    learners = {str(number): Learner(mlp(512), adamw) for number in range(9)}
+    learners = {str(number): Learner(mlp(512), adamw, units="auto") for number in range(9)}
     plan = memory_plan(learners, ranks=4)
     assert len(list(plan.ways())) == 2
     tight = memory_plan(learners, ranks=4, budget=plan.total("ddp") - 1)
@@ -135,6 +135,15 @@ def test_the_table_names_the_choice(capsys):
 def test_bad_numbers(settings, said):
     with pytest.raises(InputError, match=said):
         memory_plan(pair(), **settings)
+
+
+def test_units_that_a_learner_asks_for():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))  # of 80 and 40 bytes
+    for units, held in (((), 120), (("0",), 40), ("auto", 0)):
+        plan = memory_plan({"one": Learner(net, optim.SGD, units=units)}, ranks=2)
+        assert plan.learners["one"]["fsdp"].held == held
+    with pytest.raises(InputError, match="has no module '3'"):
+        memory_plan({"one": Learner(net, optim.SGD, units=["3"])}, ranks=2)
 
 
 def test_a_follower_without_a_leader():
