@@ -1,13 +1,17 @@
+import gc
 from functools import partial
-from itertools import product
+from itertools import accumulate, product
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import run_ranks
 from torch import nn, optim
+from torch.profiler import ProfilerActivity, profile
 
-from cotrain.engine import update
+from cotrain import engine, place
 from cotrain.errors import InputError
 from cotrain.instruments.memory import Bytes, state_bytes
 from cotrain.instruments.memory_plan import MemoryPlan, _choose, memory_plan
@@ -99,7 +103,7 @@ def test_one_rank_needs_no_placement_and_is_what_training_takes():
     for learner in learners.values():
         learner.build()
     x, y = torch.randn(8, 16), torch.arange(8) % 4
-    update(learners, {name: nn.functional.cross_entropy(one(x), y) for name, one in learners.items()})
+    engine.update(learners, {name: nn.functional.cross_entropy(one(x), y) for name, one in learners.items()})
     taken = sum(sum(state_bytes(learner).values()) for learner in learners.values())
     assert plan.total("none") == taken
 
@@ -149,3 +153,54 @@ def test_units_that_a_learner_asks_for():
 def test_a_follower_without_a_leader():
     with pytest.raises(InputError, match="'mean' follows 'huge'"):
         memory_plan({"mean": follow("huge")}, ranks=2)
+
+
+def blocks() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(256, 256), nn.Tanh()) for _ in range(12)]
+    return nn.Sequential(nn.Linear(64, 256), *layers, nn.Linear(256, 10))
+
+
+def peaks(ranks: int) -> dict[str, tuple[int, int]]:
+    """By placement: the most bytes that were allocated at one time of a step, and the plan's total."""
+    found = {}
+    x, y = torch.randn(8, 64), torch.arange(8)
+    for placement in ("none",) if ranks == 1 else ("ddp", "fsdp"):
+        learners = {
+            name: Learner(blocks(), adamw, placement="auto" if ranks == 1 else placement, units="auto")
+            for name in ("one", "two")
+        }
+
+        def losses(learners=learners):
+            return {name: nn.functional.cross_entropy(learner(x), y) for name, learner in learners.items()}
+
+        plan = memory_plan(learners, ranks, step=losses, rank=dist.get_rank() if ranks > 1 else 0)
+        with place.standing(place.grid(torch.device("cpu"))):
+            engine.prepare(learners)
+            for _ in range(2):
+                engine.update(learners, losses())
+            engine.clear(learners)
+            before = sum(sum(state_bytes(learner).values()) for learner in learners.values())
+            means = [mean for learner in learners.values() for mean in learner.means.values()]
+            before += sum(bucket.flat.nbytes for mean in means for bucket in mean.buckets)
+            gc.collect()
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+                engine.update(learners, losses())
+        events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+        changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        found[placement] = before + max(accumulate(changes)), plan.total(placement)
+    return found
+
+
+def close(found: dict[str, tuple[int, int]]) -> bool:
+    return all(0.9 < peak / planned < 1.1 for peak, planned in found.values())
+
+
+@pytest.mark.slow
+def test_the_total_is_the_most_that_a_step_allocates():
+    alone = peaks(1)
+    assert set(alone) == {"none"}
+    assert close(alone), alone
+    for found in run_ranks(peaks, 2, 2, timeout=200):
+        assert set(found) == {"ddp", "fsdp"}
+        assert close(found), found
