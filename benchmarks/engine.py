@@ -1,22 +1,27 @@
 """What the engine costs: mutual learning of two nets by `engine.fit`, by the shortest correct loop written by hand, and by
-the same loop on Lightning Fabric and on Accelerate where they are installed (extra `bench`).
+the same loop on Lightning Fabric, in a LightningModule with manual optimization and on Accelerate, where they are installed.
 
     python benchmarks/engine.py [--blocks 15] [--sizes sheet,small,large] [--record]
 
 All programs run in one process on one thread and are timed in turn (`_timing`). Every loop takes its batches from a
 `Rows` stream of its own, so that fetching a batch is in all of them. `fit` keeps the losses and writes a row of its report
-every 50 steps; the loops keep none. After the timing all nets must have learned the same. --record writes
-results/benchmarks/engine.json.
+every 50 steps; the loops keep none. A block is one call of `fit` (of `Trainer.fit`), so its start is in it; the column
+"start" has a call's cost beyond that of its steps, "no start" what is added without it. "aten" counts the operations of
+torch in a step, which no load on the machine changes. After the timing all nets must have learned the same. --record
+writes results/benchmarks/engine.json.
 """
 
 import argparse
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from _timing import interleaved, over
 from torch import Tensor, nn, optim
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cotrain import __version__, recipe, show
 from cotrain.engine import fit
@@ -71,7 +77,7 @@ def rows(size: Size) -> Rows:
     return Rows({"x": x, "y": y}, batch=size.batch)
 
 
-def learn(net: nn.Module, out: Tensor, other: Tensor, y: Tensor) -> Tensor:
+def learn(out: Tensor, other: Tensor, y: Tensor) -> Tensor:
     agreement = F.kl_div(out.log_softmax(-1), other.detach().softmax(-1), reduction="batchmean")
     return F.cross_entropy(out, y) + agreement
 
@@ -86,7 +92,7 @@ def by_hand(size: Size) -> tuple[Program, list[nn.Module]]:
             batch = next(stream)
             x, y = batch["x"], batch["y"]
             out_one, out_two = one(x), two(x)
-            loss = learn(one, out_one, out_two, y) + learn(two, out_two, out_one, y)
+            loss = learn(out_one, out_two, y) + learn(out_two, out_one, y)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()
@@ -121,7 +127,7 @@ def by_fabric(size: Size) -> tuple[Program, list[nn.Module]]:
             batch = next(stream)
             x, y = batch["x"], batch["y"]
             out_one, out_two = one(x), two(x)
-            loss = learn(one, out_one, out_two, y) + learn(two, out_two, out_one, y)
+            loss = learn(out_one, out_two, y) + learn(out_two, out_one, y)
             first.zero_grad()
             second.zero_grad()
             fabric.backward(loss)
@@ -129,6 +135,47 @@ def by_fabric(size: Size) -> tuple[Program, list[nn.Module]]:
             second.step()
 
     return run, pair
+
+
+def by_trainer(size: Size) -> tuple[Program, list[nn.Module]]:
+    import lightning
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+    class Mutual(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.one, self.two = nets(size)
+            # Made once, because every call of Trainer.fit asks for them anew.
+            self.made = [optim.AdamW(net.parameters(), lr=LEARNING_RATE) for net in (self.one, self.two)]
+
+        def configure_optimizers(self) -> list[optim.Optimizer]:
+            return self.made
+
+        def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+            x, y = batch["x"], batch["y"]
+            out_one, out_two = self.one(x), self.two(x)
+            loss = learn(out_one, out_two, y) + learn(out_two, out_one, y)
+            first, second = self.optimizers()
+            first.zero_grad()
+            second.zero_grad()
+            self.manual_backward(loss)
+            first.step()
+            second.step()
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=0, enable_checkpointing=False, **quiet)
+    module = Mutual()
+    stream = rows(size)
+
+    def run(steps: int) -> None:
+        trainer.limit_train_batches = steps
+        trainer.fit_loop.max_epochs = trainer.current_epoch + 1
+        trainer.fit(module, stream)
+
+    return run, [module.one, module.two]
 
 
 def by_accelerate(size: Size) -> tuple[Program, list[nn.Module]]:
@@ -145,7 +192,7 @@ def by_accelerate(size: Size) -> tuple[Program, list[nn.Module]]:
             batch = next(stream)
             x, y = batch["x"], batch["y"]
             out_one, out_two = one(x), two(x)
-            loss = learn(one, out_one, out_two, y) + learn(two, out_two, out_one, y)
+            loss = learn(out_one, out_two, y) + learn(out_two, out_one, y)
             first.zero_grad()
             second.zero_grad()
             accelerator.backward(loss)
@@ -155,7 +202,35 @@ def by_accelerate(size: Size) -> tuple[Program, list[nn.Module]]:
     return run, pair
 
 
-MAKERS = {"by hand": by_hand, "cotrain": by_engine, "Lightning Fabric": by_fabric, "Accelerate": by_accelerate}
+MAKERS = {
+    "by hand": by_hand,
+    "cotrain": by_engine,
+    "Lightning Fabric": by_fabric,
+    "Lightning Trainer": by_trainer,
+    "Accelerate": by_accelerate,
+}
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations of torch that are called within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(program: Program, steps: int = 50) -> float:
+    """Operations of torch a step, without those of a call's start and end."""
+    counts = []
+    for times in (1, 2):
+        with Counted() as counted:
+            program(times * steps)
+        counts.append(counted.calls)
+    return (counts[1] - counts[0]) / steps
 
 
 def measure(size: Size, blocks: int) -> dict[str, dict[str, float]]:
@@ -167,7 +242,14 @@ def measure(size: Size, blocks: int) -> dict[str, dict[str, float]]:
             programs[name], learned[name] = make(size)
         except ImportError as missing:
             print(f"{name} is not installed ({missing.name}) and left out.", file=sys.stderr)
+    starts = interleaved(programs, 1, blocks)
     times = interleaved(programs, size.steps, blocks)
+    # A call's start: one step's call without a step, both of them the median.
+    start = {
+        name: (size.steps * median(starts[name]) - size.steps * median(times[name])) / (size.steps - 1)
+        for name in times
+    }
+    bare = {name: [t - start[name] / size.steps for t in times[name]] for name in times}
     expected = [p for net in learned["by hand"] for p in net.parameters()]
     for name, pair in learned.items():
         for one, two in zip(expected, (p for net in pair for p in net.parameters()), strict=True):
@@ -175,8 +257,14 @@ def measure(size: Size, blocks: int) -> dict[str, dict[str, float]]:
             assert (one - two).abs().mean() < 0.1 * one.abs().mean(), f"{name} learned something else"
     found = {}
     for name in programs:
-        least, middle = min(times[name]), sorted(times[name])[len(times[name]) // 2]
-        found[name] = {"least ms": 1e3 * least, "median ms": 1e3 * middle, **over(times, name, "by hand")}
+        found[name] = {
+            "least ms": 1e3 * min(times[name]),
+            "median ms": 1e3 * median(times[name]),
+            **over(times, name, "by hand"),
+            "start ms": 1e3 * start[name],
+            "share without start": over(bare, name, "by hand")["share by median"],
+            "operations": operations(programs[name]),
+        }
     return found
 
 
@@ -205,6 +293,9 @@ def main() -> None:
                 "added, by least": f"{row['share by minimum']:+.1%}",
                 "by median": f"{row['share by median']:+.1%}",
                 "by pairs": f"{row['share by paired differences']:+.1%}",
+                "no start": f"{row['share without start']:+.1%}",
+                "start ms": f"{row['start ms']:.2f}",
+                "aten": f"{row['operations']:.1f}",
             }
             for program, row in found.items()
         ]

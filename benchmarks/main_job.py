@@ -183,7 +183,7 @@ def as_it_is() -> Iterator[None]:
 def best_member_only() -> Iterator[None]:
     from cotrain.auto.choose import Board
 
-    def best(self: Any, among: Sequence[int], times: Any = None) -> list[int]:
+    def best(self: Any, among: Sequence[int], times: Any = None, reach: float = 1.0) -> list[int]:
         return [max(among, key=lambda m: self.score(self.correct[m], times))]
 
     with mock.patch.object(Board, "committee", best):
@@ -202,10 +202,10 @@ def no_agreement() -> Iterator[None]:
 
 @contextmanager
 def other_candidates(change: Callable[[Any, list[Any]], list[Any]]) -> Iterator[None]:
-    from cotrain.auto import fit
+    from cotrain.auto import evidence
 
-    default = fit.candidates
-    with mock.patch.object(fit, "candidates", lambda views: change(views, default(views))):
+    default = evidence.candidates
+    with mock.patch.object(evidence, "candidates", lambda views: change(views, default(views))):
         yield
 
 

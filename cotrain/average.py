@@ -8,6 +8,7 @@ nets stay bare, and whose gradients a backward pass averages is said by the engi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -159,6 +160,18 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> list[Bucket]:
         views = [piece.view_as(parameter) for piece, parameter in zip(pieces, members, strict=True)]
         found.append(Bucket(number, number == len(parts) - 1, members, flat, views))
     return found
+
+
+def communication(how: str | Hook) -> Hook | None:
+    """What a learner's `communication` means to a `GradientMean`; one for each."""
+    if how == "flat":
+        return None
+    if not isinstance(how, str):
+        return how
+    from cotrain.allreduce.communication import communication as named
+
+    state, hook = named(how, place.here().along("data"))
+    return partial(hook, state)
 
 
 def average_set(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:

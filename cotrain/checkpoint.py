@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cotrain.errors import CotrainError, InputError
-from cotrain.tree import ELSEWHERE, merge, put_together, take_apart, wanted
+from cotrain.tree import ELSEWHERE, Like, merge, put_together, take_apart, wanted
 
 TENSORS, STATE, SCORE, DIGESTS = "tensors.safetensors", "state.json", "score.json", "digests.json"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -57,7 +57,7 @@ def save(
     Args:
         state: dicts, lists and tuples of tensors and plain values; each rank gives its own.
         keep: >= 1.
-        score: higher is better; NaN is none.
+        score: higher is better; NaN is none. Rank 0's counts.
         wait: False copies the state to host memory and returns; a thread writes the copy. The one before is waited for
             first, so that there is one at most.
 
@@ -70,15 +70,13 @@ def save(
     _finish()
     if keep < 1:
         raise InputError(f"keep is at least 1, not {keep}.")
-    tensors: dict[str, Tensor] = {}
-    tree = take_apart(state, tensors, _rank())
     if score is not None and isnan(score):
         score = None
-    if _joined():
-        _group()  # made here: threads of several ranks would not agree on when
+    tensors: dict[str, Tensor] = {}
+    trees = _together(lambda: (take_apart(state, tensors, _rank()), _kinds(tensors)))
     if wait:
-        return _write(folder, step, tree, tensors, keep, score)
-    _pending = _writer.submit(_write, folder, step, tree, tensors, keep, score)
+        return _write(folder, step, trees, tensors, keep, score)
+    _pending = _writer.submit(_write, folder, step, trees, tensors, keep, score)
     return _named(folder, step)
 
 
@@ -97,20 +95,21 @@ def load_last(folder: Path, pattern: Any = None) -> dict[str, Any] | None:
     The number of ranks may be another than at the save.
 
     Args:
-        pattern: a tree like the one saved. Where it has a DTensor, the loaded one is sharded like it. What stands under
-            `tree.ELSEWHERE` is not read: it may come on the meta device, with its shape alone. Everything else, and all
-            without a pattern, comes whole and plain, in host memory.
+        pattern: a tree like the one saved. Where it has a DTensor, the loaded one is sharded like it; below a
+            `tree.Like`, those of its shape are. What stands under `tree.ELSEWHERE` is not read: it may come on the meta
+            device, with its shape alone. Everything else, and all without a pattern, comes whole and plain, in host
+            memory.
 
     Raises:
         InputError: a DTensor of the pattern has another shape than the saved one.
         CotrainError: there are checkpoints, and all are damaged.
     """
-    return _load(folder, _checkpoints(folder)[::-1], pattern)
+    return _load(folder, _checkpoints, pattern)
 
 
 def load_best(folder: Path, pattern: Any = None) -> dict[str, Any] | None:
     """As `load_last`, the whole checkpoint with the highest score; None if none has a score."""
-    return _load(folder, _by_score(folder)[::-1], pattern)
+    return _load(folder, _by_score, pattern)
 
 
 # Writing
@@ -123,7 +122,14 @@ def _finish() -> None:
         pending.result()
 
 
-def _write(folder: Path, step: int, tree: Any, tensors: dict[str, Tensor], keep: int, score: float | None) -> Path:
+def _kinds(tensors: Mapping[str, Tensor]) -> Any:
+    """What plain tensors and shards of one name must have in common, as a tree."""
+    return {"dict": [[name, {"value": f"{value.dtype} {tuple(value.shape)}"}] for name, value in tensors.items()]}
+
+
+def _write(
+    folder: Path, step: int, trees: list[tuple[Any, Any]], tensors: dict[str, Tensor], keep: int, score: float | None
+) -> Path:
     final = _named(folder, step)
     partial = folder / f"{final.name}.tmp"
     first = _rank() == 0
@@ -134,10 +140,14 @@ def _write(folder: Path, step: int, tree: Any, tensors: dict[str, Tensor], keep:
                 shutil.rmtree(left_over)
             partial.mkdir(parents=True)
 
+    def look() -> None:
+        if not partial.is_dir():
+            raise CotrainError(f"{partial}, which rank 0 made, is not there: all ranks write to one folder.")
+
     def finish() -> None:
         if first:
-            merge([{"dict": [[name, {"value": kind}] for name, kind in own.items()]} for _, own in ranks])
-            (partial / STATE).write_text(json.dumps(merge([own for own, _ in ranks])))
+            merge([kinds for _, kinds in trees])
+            (partial / STATE).write_text(json.dumps(merge([tree for tree, _ in trees])))
             if score is not None:
                 (partial / SCORE).write_text(json.dumps(score))
             found = {name: digest for own in digests for name, digest in own.items()}
@@ -150,9 +160,8 @@ def _write(folder: Path, step: int, tree: Any, tensors: dict[str, Tensor], keep:
 
     try:
         _together(start)
+        _together(look)
         _write_tensors(tensors, partial)
-        kinds = {name: f"{value.dtype} {tuple(value.shape)}" for name, value in tensors.items()}
-        ranks = _together(lambda: (tree, kinds))
         digests = _together(lambda: {path.name: _digest(path) for path in _share(partial.glob("*.safetensors"))})
         _together(finish)
     except (OSError, RuntimeError, SafetensorError, CotrainError) as error:
@@ -199,9 +208,9 @@ def _remove_old(folder: Path, step: int, keep: int) -> None:
 # Loading
 
 
-def _load(folder: Path, order: list[Path], pattern: Any) -> dict[str, Any] | None:
+def _load(folder: Path, listed: Callable[[Path], list[Path]], pattern: Any) -> dict[str, Any] | None:
     _finish()
-    (found, *_) = _together(lambda: [path.name for path in order])  # rank 0's list is everyone's
+    found, *_ = _together(lambda: [path.name for path in reversed(listed(folder))])  # rank 0's list is everyone's
     for name in found:
         try:
             return _read(folder / name, pattern)
@@ -215,14 +224,17 @@ def _load(folder: Path, order: list[Path], pattern: Any) -> dict[str, Any] | Non
 
 
 def _read(path: Path, pattern: Any) -> Any:
-    def verified() -> Any:
+    tree: Any = None
+
+    def verify() -> None:
+        nonlocal tree
         digests = json.loads((path / DIGESTS).read_text())
         for file in _share(path / name for name in digests):
             if _digest(file) != digests[file.name]:
                 raise CotrainError(f"{file} is damaged.")
-        return json.loads((path / STATE).read_text())
+        tree = json.loads((path / STATE).read_text())
 
-    (tree, *_) = _together(verified)
+    _together(verify)
     if not _joined() and (path / TENSORS).exists():
         return put_together(tree, load_file(path / TENSORS))
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, load
@@ -246,6 +258,8 @@ def _targets(tree: Any, pattern: Any, saved: Mapping[str, Any]) -> Iterator[tupl
 
     for name, like in wanted(tree, pattern, _rank(), _world()):
         size, dtype = saved[name].size, saved[name].properties.dtype
+        if isinstance(like, Like):
+            like = like.tensor if like.tensor.shape == size else None
         if isinstance(like, DTensor):
             if like.shape != size:
                 where = "/".join(map(str, json.loads(name)))

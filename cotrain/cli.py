@@ -251,6 +251,25 @@ def demo(*, out: Path = Path("cotrain-demo"), seed: int = 0, budget: str = "1m",
 
 
 @app.command
+def doctor(*, folder: Path = Path(), as_json: Json = False):
+    """Look at this machine, or at all ranks under a launcher, before a long run; name the rank that is odd.
+
+    Speed of matrix products and of the folder's disk on each rank, all-reduce between them, clocks, memory, versions.
+    For all ranks: torchrun --nproc-per-node 4 --no-python cotrain doctor
+
+    Parameters
+    ----------
+    folder:
+        Where the run will write.
+    as_json:
+        Print everything measured for programs.
+    """
+    from cotrain import doctor as checks
+
+    checks.run(folder, as_json)
+
+
+@app.command
 def systems(number: int | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False):
     """List the 121 published systems and how far each has come; with a number, show its card.
 
@@ -326,6 +345,10 @@ def run(
     if record:
         recipe.check_recordable(module, settings, _seeds(seeds))
     result, table = recipe.run(module, settings, seeds=_seeds(seeds), full=full, out=out, title=name)
+    from cotrain.place import first
+
+    if not first():  # one of several processes; another one shows
+        raise SystemExit(3 if result.held is False else 0)
     if record:
         recipe.record(result)
     if as_json:
@@ -342,6 +365,36 @@ def run(
         show.line({True: "The bar held.", False: "The bar did not hold.", None: "No bar was evaluated."}[result.held])
     if result.held is False:
         raise SystemExit(3)
+
+
+@app.command
+def launch(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    nproc: int = 1,
+    nnodes: int = 1,
+    rendezvous: str | None = None,
+    max_restarts: int = 0,
+):
+    """Start a run in several processes, on this machine or on several: `cotrain launch --nproc 2 run RECIPE`.
+
+    Options of the command itself come behind it.
+
+    Parameters
+    ----------
+    command:
+        A command of cotrain, or a script ending in .py, with its arguments.
+    nproc:
+        Processes on each machine: one for each GPU.
+    nnodes:
+        Machines; give the same command on each.
+    rendezvous:
+        HOST:PORT of one of several machines.
+    max_restarts:
+        How often everything is started again after a process died.
+    """
+    from cotrain.launch import launch as start
+
+    start(command, nproc, nnodes, rendezvous, max_restarts)
 
 
 def _summary(constants: dict) -> dict[str, str]:

@@ -4,8 +4,8 @@
 checkpoints and the report around it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain import __version__, checkpoint, place
-from cotrain.average import GradientMean, average_set
+from cotrain.average import GradientMean, average_set, communication
 from cotrain.errors import CotrainError, InputError
 from cotrain.gradients.rule import GradientSet, total
 from cotrain.judge import Judgement, judged
@@ -27,9 +27,19 @@ from cotrain.precision import Precision, autocast
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
+from cotrain.stack import How, at_once, stacked, stacks_of, worthwhile
 from cotrain.standing import RunMemory, Standing, plain
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
+from cotrain.watch.lookout import Lookout
+from cotrain.watch.nonfinite import Guard
+
+try:  # what every public way into the autograd engine calls
+    from torch.autograd.graph import _engine_run_backward
+except ImportError:
+    _engine_run_backward = None  # type: ignore[assignment]
+
+NOTHING = nullcontext()
 
 
 @dataclass
@@ -59,6 +69,8 @@ def clear(learners: Mapping[str, Learner]) -> None:
     for learner in learners.values():
         for parameter in learner.parameters:
             parameter.grad = None
+    for stack in stacks_of(learners):
+        stack.clear()
 
 
 def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, last: bool = True) -> None:
@@ -67,6 +79,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
     Args:
         last: no other microbatch comes before the step: the gradients go to the other ranks.
     """
+    done, losses = at_once(learners, losses)
+    pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
     final = {name: owners for owners in losses for name in _names(owners)}  # the last loss of each owner
     for owners, value in losses.items():
@@ -75,7 +89,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         apart = averaged = False
         for name in _names(owners):
             learner = pending.owners[name] = _owner(learners, name)
-            leaves += learner.leaves
+            leaves += learner.roots()
             apart = apart or learner.apart
             averaged = averaged or learner.averaged
         if not isinstance(value, Tensor) and not value:
@@ -96,12 +110,24 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 if mean is not None:
                     mean.arm()
-                total_loss.backward(inputs=leaves, retain_graph=left > 0)
+                _run_backward(total_loss, leaves, keep=left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
+    for stack in stacks_of(learners):
+        stack.backward()
+
+
+def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
+    """`loss.backward(inputs=leaves, retain_graph=keep)`, whose wrapper costs as much as the graph of a small net."""
+    if _engine_run_backward is None or loss.dim():
+        loss.backward(inputs=leaves, retain_graph=keep)
+        return
+    _engine_run_backward(
+        (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:
@@ -110,10 +136,11 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
     if not found:
         return None
     if names not in found[0].means:
-        hooks = list({id(learner.hook): learner.hook for learner in found}.values())
-        if len(hooks) > 1:
-            raise InputError(f"{', '.join(names)} own a loss together and have different hooks.")
-        found[0].means[names] = GradientMean([p for learner in found for p in learner.parameters], hooks[0])
+        how = found[0].communication
+        if any(learner.communication != how for learner in found):
+            raise InputError(f"{', '.join(names)} own a loss together and differ in their communication.")
+        parameters = [p for learner in found for p in learner.parameters]
+        found[0].means[names] = GradientMean(parameters, communication(how))
     return found[0].means[names]
 
 
@@ -122,22 +149,31 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
     found = iter(gradients)
     for name in _names(owners):
         learner = pending.owners[name]
-        own: GradientSet = [next(found) for _ in learner.parameters]
+        roots = learner.roots()
+        own: GradientSet = [next(found) for _ in roots]
         if learner.apart:
             sets = pending.apart.setdefault(name, {})
             sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
         else:
-            for parameter, gradient in zip(learner.parameters, own, strict=True):
-                (parameter.grad,) = total([[parameter.grad], [gradient]])
+            for root, gradient in zip(roots, own, strict=True):
+                (root.grad,) = total([[root.grad], [gradient]])
 
 
-def step(learners: Mapping[str, Learner], pending: Pending) -> None:
-    """Pass the owners' gradients through their rules and step their optimizers; then followers move."""
+def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:
+    """Pass the owners' gradients through their rules and step their optimizers; then followers move.
+
+    Args:
+        guard: keeps learners with a gradient that is not finite from stepping.
+    """
     for mean in pending.sent:
         mean.wait()
     for learner in learners.values():
         if learner.is_sharded:
             learner.free()  # what a forward pass left gathered would outlive the step and be stale
+    stacks = stacks_of(pending.owners)
+    for stack in stacks:
+        if guard is not None or any(learner.rule is not None for learner in stack.learners):
+            stack.spread()
     for name, learner in pending.owners.items():
         if learner.rule is not None:
             apart = pending.apart.get(name)
@@ -146,7 +182,15 @@ def step(learners: Mapping[str, Learner], pending: Pending) -> None:
                 sets = [average_set(gradients, learner.parameters) for gradients in sets]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient
-        learner.step()
+    refused = guard.refused(pending.owners) if guard is not None else ()
+    stepping = {name: learner for name, learner in pending.owners.items() if name not in refused}
+    for learner in stepping.values():
+        if learner.stack is None:
+            learner.step()
+    for stack in stacks:
+        stack.step([learner for learner in stepping.values() if learner.stack is stack])
+    if guard is not None:
+        guard.keep()
     for name, follower in learners.items():
         if isinstance(follower, Follower) and follower.updates != learners[follower.leader].updates:
             if not follower.started:
@@ -232,7 +276,10 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
     for name, learner in learners.items():
         if name not in absent and learner.optimizer is None:
             try:
-                learner.build()
+                if isinstance(learner, Follower):
+                    learner.spread()  # and stays in the mode of its leader
+                else:
+                    learner.build()
             except InputError as error:
                 raise InputError(f"Learner {name!r} {error}" if str(error)[0].islower() else str(error)) from error
 
@@ -264,10 +311,15 @@ def fit(
     device: str = "auto",
     groups: int = 1,
     compile: bool = False,
+    mfu: bool = False,
     out: Path | str | None = None,
     save_every: int | None = None,
+    keep: int = 2,
+    best: str | None = None,
+    partial: Collection[str] | None = None,
     log_every: int = 50,
     title: str | None = None,
+    stack: How = False,
 ) -> Report:
     """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
     set RANK and WORLD_SIZE), with the same result.
@@ -285,10 +337,17 @@ def fit(
         device: "auto", "cpu", "cuda", ...
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
         compile: pass the nets through `torch.compile`.
+        mfu: report which share of the device's peak each learner uses (model FLOPs utilization).
         out: folder for `log.jsonl` and checkpoints; a checkpoint found there is resumed.
-        save_every: steps between checkpoints; None saves at the end only (if there is an `out`).
+        save_every: steps between checkpoints, which are written while training goes on; None saves at the end only (if
+            there is an `out`).
+        keep: how many of the last checkpoints stay.
+        best: a judge's number, higher is better; the checkpoint with the best one stays too.
+        partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
+        stack: run learners of one architecture as one (`cotrain.stack`): True, or "auto", which measures whether it is
+            faster; False runs them one by one. What is learned is the same but for rounding.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
@@ -305,17 +364,18 @@ def fit(
     _check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
     place.start(where)
-    with ExitStack() as stack:
-        stack.enter_context(place.standing(place.grid(where, groups)))
+    with ExitStack() as scope:
+        scope.enter_context(place.standing(place.grid(where, groups)))
         here = place.here()
+        if stack and here.mesh is not None:
+            if stack is True:
+                raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+            stack = False
         homes = _deal_learners(method, learners, here.groups)
         place.check_same(_description(method, learners, streams, steps, seed, microbatches, precision))
         absent = {name for name, home in homes.items() if home != here.group}
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
-        if compile:
-            for learner in present.values():
-                learner.net.compile()
         if here.ranks > 1:
             for stream in streams.values():
                 if hasattr(stream, "split"):
@@ -327,10 +387,17 @@ def fit(
         own = fold("rank", here.rank) if here.rank else 0
         own_noise = {name: fold(seed, "learner", name) ^ own for name in present}
         recorder = Recorder()
-        standing = Standing(method, seed, present, streams, memory, recorder, where)
-        start = 0
-        if folder is not None and (saved := checkpoint.load_last(folder / "checkpoints")) is not None:
-            start = standing.load(saved, steps, folder)
+        elsewhere = {name: learners[name] for name in absent}
+        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
+        start, plan = 0, None
+        if folder is not None:
+            saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
+            if saved is not None:
+                start, plan = standing.load(saved, steps, folder), saved.get("stack")
+        # After loading: what a learner goes back to is where the run goes on.
+        policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
+        guard = Guard(present, policies, group=here.along("data")) if policies else None
+        guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         writes = folder is not None and place.first()
         report = Report(folder / "log.jsonl" if folder is not None and writes else None, upto=start)
 
@@ -348,13 +415,30 @@ def fit(
 
         def save(done: int) -> None:
             if folder is not None:
-                _check_finite(_merged(recorder.means()), done)  # weights that went wrong never replace good ones
-                checkpoint.save(folder / "checkpoints", done, standing.state(done))
+                _check_finite(
+                    _merged(recorder.means()), done, guarded
+                )  # weights that went wrong never replace good ones
+                ends = done == steps
+                score = report.last.get(best) if best is not None else None
+                checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 
-        stack.enter_context(_own_randomness(learners, where))
-        stack.enter_context(listening(recorder))
-        advance = stack.enter_context(progress(title if place.first() else None, total=steps, done=start))
-        told_to_stop = stack.enter_context(stopping(folder is not None))
+        scope.enter_context(_saved_at_the_end())
+        scope.enter_context(_own_randomness(learners, where))
+        scope.enter_context(listening(recorder))
+        advance = scope.enter_context(progress(title if place.first() else None, total=steps, done=start))
+        told_to_stop = scope.enter_context(stopping(folder is not None))
+        nets = {name: learner.net for name, learner in present.items() if learner.optimizer is not None}
+        lookout = Lookout(nets, where, mfu, folder) if mfu or here.mesh is not None else None
+        if lookout is not None:
+            scope.enter_context(lookout.watching())
+
+        def trial(copies: Mapping[str, Learner]) -> None:
+            scratch = RunMemory(place.move(method.memory(Roles("learner", copies)), where), seed)
+            scratch.begin(start)
+            with listening(Recorder()):
+                copied = Roles("learner", copies)
+                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, None)
+
         for number in range(start, steps):
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
@@ -362,14 +446,23 @@ def fit(
             memory.begin(number)
             for name, learner in present.items():
                 learner.noise = address ^ own_noise[name]
-            batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
-            _train(method, roles, batch, memory, microbatches, precision, where, recorder)
+            with lookout.step(number) if lookout is not None else NOTHING:
+                batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
+                if number == start and stack:
+                    if stack == "auto" and plan is None:
+                        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+                            stack = worthwhile(present, trial, steps - start)
+                    scope.enter_context(stacked(present, stack, plan))
+                _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
+            if compile and number == start:  # after the first step, whose operations may have been counted
+                for learner in present.values():
+                    learner.net.compile()
             done = number + 1
             last = done == steps
             stop = not last and told_to_stop()
             if last or done % log_every == 0:
-                row = _merged(recorder.flush())
-                _check_finite(row, done)
+                row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
+                _check_finite(row, done, guarded)
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0)
@@ -383,6 +476,18 @@ def fit(
                 raise Stopped(done, folder)
             advance()
     return report
+
+
+@contextmanager
+def _saved_at_the_end() -> Iterator[None]:
+    """However the run ends, the checkpoint that is being written is finished."""
+    try:
+        yield
+    except BaseException:
+        with suppress(CotrainError):  # what ended the run is what is said
+            checkpoint.wait()
+        raise
+    checkpoint.wait()
 
 
 def _deal_learners(method: Method, learners: Mapping[str, Learner], groups: int) -> dict[str, int]:
@@ -399,6 +504,8 @@ def _deal_learners(method: Method, learners: Mapping[str, Learner], groups: int)
             "for them by name. Leave groups at 1; all ranks then share the rows."
         )
     trained = [name for name, learner in learners.items() if learner.factory is not None]
+    if cut := [name for name in trained if learners[name].placement in ("fsdp", "hsdp")]:
+        raise InputError(f"Learner {cut[0]!r} cannot be sharded where learners are dealt out to groups; use 'ddp'.")
     if len(trained) < groups:
         raise InputError(f"{len(trained)} learners cannot be dealt out to {groups} groups of ranks.")
     homes = {name: number * groups // len(trained) for number, name in enumerate(trained)}
@@ -488,8 +595,14 @@ def _train(
     precision: Precision,
     device: torch.device,
     recorder: Recorder,
+    guard: Guard | None,
+    lookout: Lookout | None,
 ) -> None:
     """One step in as many parts as asked."""
+    if lookout is not None:
+        lookout.done("batch")
+        if any(learner.is_sharded for learner in learners.values()):
+            lookout.collective()  # the nets are gathered as they compute
     pending = Pending()
     clear(learners)
     parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
@@ -499,6 +612,9 @@ def _train(
                 learner.hold(part is not parts[-1])
         with autocast(precision, device):
             losses = method.step(learners, part, memory)
+        if lookout is not None and part is parts[-1]:
+            lookout.done("forward")
+            lookout.collective()
         shares = losses if microbatches == 1 else _shares(losses, microbatches)
         backward(learners, shares, pending, last=part is parts[-1])
         for owners, value in losses.items():
@@ -508,7 +624,11 @@ def _train(
                 for index, loss in enumerate(value):
                     recorder.keep(f"{_label(owners)} {index}", loss.detach())
         del losses  # and with them the graphs, before the optimizers need memory
-    step(learners, pending)
+    if lookout is not None:
+        lookout.done("backward")
+    step(learners, pending, guard)
+    if lookout is not None:
+        lookout.done("update")
 
 
 def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
@@ -530,7 +650,7 @@ def _shares(losses: Losses, parts: int) -> Losses:
     return {owners: [loss / parts for loss in _listed(value)] for owners, value in losses.items()}
 
 
-def _check_finite(row: Mapping[str, Any], step: int) -> None:
+def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not isfinite(value):
+        if name.startswith("loss ") and not isfinite(value) and guarded.isdisjoint(name.split()[1].split("+")):
             raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")

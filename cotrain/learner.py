@@ -33,8 +33,12 @@ class Learner:
         shards: ranks in a group of "hsdp"; the ranks of a machine if not given.
         units: names of the net's modules that "fsdp" and "hsdp" gather and free as one, inner ones first; "auto"
             chooses blocks (`cotrain.units`). The net as a whole if empty.
-        hook: of "ddp", what is sent instead of a plain mean: bucket -> future, as torch's communication hooks are
-            (`cotrain.allreduce`).
+        nonfinite: what follows a gradient with NaN or infinity. "stop": the run ends, at the next row of its log;
+            nothing is looked at before. "skip": this learner does not step. "rollback": it goes back to a copy of
+            itself that is at most 100 steps old. The last two wait for the device at each step
+            (`cotrain.watch.nonfinite`).
+        communication: of "ddp", how gradients go between ranks: "flat", "bf16", "powersgd" or "hier"
+            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean.
 
     Raises:
         InputError: the optimizer is not a factory, or a rule or schedule is given without one; an unknown placement.
@@ -49,7 +53,8 @@ class Learner:
         placement: Placement = "auto",
         shards: int | None = None,
         units: Sequence[str] | Literal["auto"] = (),
-        hook: Callable[[Any], Any] | None = None,
+        nonfinite: Literal["stop", "skip", "rollback"] = "stop",
+        communication: str | Callable[[Any], Any] = "flat",
     ):
         if placement not in PLACEMENTS:
             raise InputError(f"A learner's placement is one of {', '.join(PLACEMENTS)}, not {placement!r}.")
@@ -68,16 +73,24 @@ class Learner:
         self.placement = placement
         self.shards = shards
         self.units = units
-        self.hook = hook
+        self.nonfinite = nonfinite
+        self.communication = communication
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
+        self.placed = False  # over the ranks, once
         self.averaged = False  # whether the engine averages its gradients over ranks
         self.means: dict[Any, Any] = {}  # by the owners that share a backward pass: their cotrain.average.GradientMean
+        self.stack: Any = None  # the `cotrain.stack.Stack` that it is run in, if it is, and its place there
+        self.seat = 0
         self.noise: int | None = None  # address of the next call's dropout and the like, set at each step by `fit`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.alone(*args, **kwargs) if self.stack is None else self.stack.call(self, args, kwargs)
+
+    def alone(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the net, whether the learner is run in a stack or not."""
         if self.noise is not None:
             seed_torch(self.noise)
             self.noise += 1
@@ -89,8 +102,7 @@ class Learner:
         A net that comes in evaluation mode, as pretrained ones do, goes into training mode; a frozen one the other way.
         With several ranks the net is first placed as `placement` says, every rank starting from rank 0's weights.
         """
-        if place.ranks() > 1:
-            self._place()
+        self.spread()
         if self.factory is None:
             self.net.requires_grad_(False).eval()
             return self
@@ -126,7 +138,11 @@ class Learner:
         """Whether the net was sharded before the optimizer was made."""
         return any(leaf is not parameter for leaf, parameter in zip(self.leaves, self.parameters, strict=True))
 
-    def _place(self) -> None:
+    def spread(self) -> None:
+        """Place the net over the ranks; on one process there is nothing to do."""
+        if place.ranks() == 1 or self.placed:
+            return
+        self.placed = True
         if self.placement != "local":
             place.copy_from([*self.net.parameters(), *self.net.buffers()], group=place.here().along("data"))
         self.averaged = self.placement in ("auto", "ddp") and self.factory is not None
@@ -145,14 +161,22 @@ class Learner:
             wanted = [p.requires_grad for p in self.net.parameters()]
             self.leaves = [leaf for leaf, trained in zip(shard.leaves(self.net), wanted, strict=True) if trained]
 
+    def roots(self) -> list[Tensor]:
+        """Where the gradients of the learner's losses are to arrive: its leaves, and its outputs in a stack."""
+        return [*self.leaves] if self.stack is None else [*self.leaves, *self.stack.leaves(self)]
+
     def step(self) -> None:
         """One step of the optimizer, at the learning rate that the schedule says."""
         assert self.optimizer is not None
-        if self.schedule is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.schedule(self.updates)
+        self.set_rate()
         self.optimizer.step()
         self.updates += 1
+
+    def set_rate(self) -> None:
+        """The learning rate that the schedule says for the next step."""
+        if self.schedule is not None and self.optimizer is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.schedule(self.updates)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes: weights, buffers, the optimizer's state and the number of updates; and the
@@ -194,6 +218,8 @@ class Learner:
         except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
             raise InputError(str(error)) from error
         self.updates = state["updates"]
+        if self.stack is not None:
+            self.stack.stale = True
 
     def _made_with(self) -> dict[str, Any]:
         assert self.optimizer is not None

@@ -109,17 +109,23 @@ def timeout() -> float:
 
 
 _control: dict[Any, dist.ProcessGroup] = {}
+_meshes: dict[Any, DeviceMesh] = {}
 
 
 def control() -> dist.ProcessGroup | None:
     """A group of all processes for small messages between hosts, apart from the gradients; None on one process."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if processes() == 1:
         return None
     world = dist.group.WORLD
     if world not in _control:
         _control.clear()
         _control[world] = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout()))
     return _control[world]
+
+
+def processes() -> int:
+    """How many there are in the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def first() -> bool:
@@ -133,20 +139,23 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
     Raises:
         InputError: the groups do not divide the ranks.
     """
-    world = dist.get_world_size() if dist.is_initialized() else 1
+    world = processes()
     if groups < 1 or world % groups:
         raise InputError(f"{groups} groups of learners do not divide {world} ranks evenly.")
     if not dist.is_initialized():
         return Ranks()
     size = world // groups
-    mesh = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+    key = dist.group.WORLD, device.type, groups
+    if key not in _meshes:  # its process groups serve every run of this process
+        _meshes[key] = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+    mesh = _meshes[key]
     rank = dist.get_rank()
     return Ranks(rank % size, size, rank // size, groups, mesh)
 
 
 def ranks_on_this_machine() -> int:
     """How many ranks the launcher started here."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size() if dist.is_initialized() else 1))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
 
 
 def move(tree: Any, device: torch.device) -> Any:
@@ -249,9 +258,9 @@ def agree(flag: bool, how: Literal["any", "all"] = "any") -> bool:
 
 def everywhere(value: Any) -> list[Any]:
     """What each process says (any plain value), in the order of their ranks."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if processes() == 1:
         return [value]
-    said: list[Any] = [None] * dist.get_world_size()
+    said: list[Any] = [None] * processes()
     dist.all_gather_object(said, value, group=control())
     return said
 

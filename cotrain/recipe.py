@@ -134,9 +134,14 @@ def run(
     out: Path | None = None,
     title: str | None = None,
 ) -> tuple[Result, Any]:
-    """Every row over every seed: the result and the `run.Table`. With `out`, finished cells are kept and reused."""
+    """Every row over every seed: the result and the `run.Table`. With `out`, finished cells are kept and reused.
+
+    Where a launcher started several processes, all of them run every row, and the first one's numbers count.
+    """
+    from cotrain import place
     from cotrain.run import MissingRow, Table
 
+    place.start(place.device_of("auto"))
     started = time.perf_counter()
     given = arguments(module.recipe, tokens)
     parameters = inspect.signature(module.recipe).parameters
@@ -145,15 +150,16 @@ def run(
     path = Path(module.__file__ or "recipe")
     table = Table()
     store = _Cells(None if out is None else out / "cells.jsonl", source=path)
-    with progress(title, total=len(rows) * len(seeds)) as advance:
+    with progress(title if place.first() else None, total=len(rows) * len(seeds)) as advance:
         for seed in seeds:
             for row, settings in rows.items():
                 keywords = {**settings, "seed": seed, **({"full": True} if full and "full" in parameters else {})}
-                numbers = store.get(row, keywords)
+                numbers = place.everywhere(store.get(row, keywords))[0]
                 if numbers is None:
                     folder = None if out is None else out / f"{_slug(row)}-{seed}"
-                    numbers = _measure(module.recipe(**keywords), folder)
-                    store.put(row, keywords, numbers)
+                    numbers = place.everywhere(_measure(module.recipe(**keywords), folder))[0]
+                    if place.first():
+                        store.put(row, keywords, numbers)
                 table.add(row, seed, numbers)
                 advance()
     try:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Report:
         self.rows.append(row)
         if self.file is not None:
             with self.file.open("a") as out:
-                out.write(json.dumps(row) + "\n")
+                out.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
 
     @property
     def last(self) -> Row:
@@ -116,6 +117,11 @@ class Report:
     def column(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one number over the run, for plots."""
         return [(row["step"], row[name]) for row in self.rows if name in row]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN; a step that a learner skipped may have one."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _parsed(line: str) -> Row | None:

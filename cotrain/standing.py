@@ -1,11 +1,12 @@
 """Where a run stands: what a checkpoint holds of it, and what makes it this run and no other."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from cotrain import place
 from cotrain.errors import InputError
@@ -13,7 +14,9 @@ from cotrain.learner import Learner
 from cotrain.method import Memory, Method
 from cotrain.randomness import at, fold
 from cotrain.report import Recorder
+from cotrain.stack import plan_of
 from cotrain.stream import Stream
+from cotrain.tree import ELSEWHERE, Like, PerRank, common
 
 
 class RunMemory(Memory):
@@ -50,45 +53,101 @@ class Standing:
 
     method: Method
     seed: int
-    learners: Mapping[str, Learner]
+    learners: Mapping[str, Learner]  # those that live on this rank
+    absent: Mapping[str, Learner]  # those that live on others
     streams: Mapping[str, Stream]
     memory: RunMemory
     recorder: Recorder
     device: torch.device
+    partial: Collection[str] | None = None  # learners that are taken from a checkpoint whatever the others are
 
     def state(self, step: int) -> dict[str, Any]:
+        """What each rank gives to a checkpoint."""
         return {
             "step": step,
             "run": self._identity(),
-            "learners": {name: learner.state() for name, learner in self.learners.items()},
+            "learners": {name: self._learner(learner) for name, learner in self.learners.items()},
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "memory": self.memory.remembered(),
-            "noted": self.recorder.state(),
+            "noted": PerRank(self.recorder.state()),
+            "stack": plan_of(self.learners),
         }
 
+    def _learner(self, learner: Learner) -> Any:
+        return PerRank(learner.state()) if learner.placement == "local" and place.ranks() > 1 else learner.state()
+
+    def pattern(self) -> dict[str, Any]:
+        """Where loaded tensors belong: sharded as the learners are; learners of other ranks are not needed."""
+        here = {name: self._pattern(learner) for name, learner in self.learners.items()}
+        return {"learners": here | dict.fromkeys(self.absent, ELSEWHERE)}
+
+    def _pattern(self, learner: Learner) -> dict[str, Any]:
+        """An optimizer that has not stepped has no moments yet; they are sharded like the parameters."""
+        state = learner.state()
+        if learner.is_sharded and learner.optimizer is not None:
+            state["optimizer"]["state"]["state"] = {i: Like(p) for i, p in enumerate(learner.parameters)}
+        return state
+
     def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:
-        """Go to where the checkpoint stood; returns its step."""
-        other = f"The checkpoint in {folder} is of another run"
-        mend = "Choose another folder, or remove it to start anew."
+        """Go to where the checkpoint stood; returns its step, or 0 where only the `partial` learners are taken from it.
+
+        Raises:
+            InputError: it is of another run; the message says in what, as a table where the learners differ.
+        """
+        try:
+            self._check(saved, steps)
+            for name, stream in self.streams.items():
+                self._put(stream, saved["streams"][name], f"its stream {name!r}")
+            self._put_learners(saved, list(self.learners))
+        except InputError as error:
+            if self.partial is not None:
+                self._put_learners(saved, common(self._nets(saved), self._own_nets(), self.partial))
+                return 0
+            mend = "Choose another folder, or remove it to start anew; `partial` takes over some learners."
+            raise InputError(f"The checkpoint in {folder} is of another run: {error} {mend}") from error
+        self.memory.update(place.move(saved["memory"], self.device))
+        if len(saved["noted"]) == place.processes():
+            self.recorder.load(self._own(saved["noted"]))
+        return saved["step"]
+
+    def _check(self, saved: Mapping[str, Any], steps: int) -> None:
         if saved["step"] > steps:
-            raise InputError(f"{other}: it stands at step {saved['step']}, beyond the {steps} asked for. {mend}")
+            raise InputError(f"it stands at step {saved['step']}, beyond the {steps} asked for.")
         for name, value in self._identity().items():
             if saved["run"].get(name) != value:
-                raise InputError(f"{other}: {name} was {saved['run'].get(name)!r}, now {value!r}. {mend}")
-        for part, now in (("learners", self.learners), ("streams", self.streams), ("memory", self.memory.declared)):
-            missing, new = set(saved[part]) - set(now), set(now) - set(saved[part])
+                raise InputError(f"{name} was {saved['run'].get(name)!r}, now {value!r}.")
+        for part, now in (("streams", self.streams), ("memory", self.memory.declared)):
+            missing, new = sorted(set(saved[part]) - set(now)), sorted(set(now) - set(saved[part]))
             if missing or new:
-                lists = f"only in the checkpoint: {sorted(missing)}, only in this run: {sorted(new)}"
-                raise InputError(f"{other}: {part} {lists}. {mend}")
-        for part, loaded in (("learners", self.learners), ("streams", self.streams)):
-            for name, one in loaded.items():
-                try:
-                    one.load(saved[part][name])
-                except InputError as error:
-                    raise InputError(f"{other}, by its {part.rstrip('s')} {name!r}. {error} {mend}") from error
-        self.memory.update(place.move(saved["memory"], self.device))
-        self.recorder.load(saved["noted"])
-        return saved["step"]
+                raise InputError(f"{part} only in the checkpoint: {missing}, only in this run: {new}.")
+        common(self._nets(saved), self._own_nets())
+
+    def _put_learners(self, saved: Mapping[str, Any], names: Collection[str]) -> None:
+        for name, learner in self.learners.items():
+            if name in names:
+                self._put(learner, self._own(saved["learners"][name]), f"its learner {name!r}")
+
+    def _put(self, one: Any, state: Any, what: str) -> None:
+        try:
+            one.load(state)
+        except InputError as error:
+            raise InputError(f"by {what}. {error}") from error
+
+    def _own(self, told: Any) -> Any:
+        """What this rank had for itself, or what all had."""
+        if not isinstance(told, list):
+            return told
+        number = dist.get_rank() if dist.is_initialized() else 0
+        if number >= len(told):
+            raise InputError(f"it was saved by {len(told)} ranks, and rank {number} had nothing of its own.")
+        return told[number]
+
+    def _nets(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._own(one)["net"] for name, one in saved["learners"].items()}
+
+    def _own_nets(self) -> dict[str, Any]:
+        nets = {name: learner.net.state_dict() for name, learner in self.learners.items()}
+        return nets | dict.fromkeys(self.absent)
 
     def _identity(self) -> dict[str, Any]:
         """What makes it this run, as far as it can be written down."""

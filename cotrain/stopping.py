@@ -21,7 +21,8 @@ class Stopped(SystemExit):
     def __init__(self, step: int, folder: Any):
         super().__init__(0)
         self.step = step
-        self.said = f"cotrain: told to stop; saved at step {step} in {folder}, resumable."
+        if place.first():
+            print(f"cotrain: told to stop; saved at step {step} in {folder}, resumable.", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -63,8 +64,3 @@ def stopping(active: bool) -> Iterator[Callable[[], bool]]:
             work.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def say(stopped: Stopped) -> None:
-    if place.first():
-        print(stopped.said, file=sys.stderr, flush=True)

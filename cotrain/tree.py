@@ -23,6 +23,13 @@ class PerRank:
     value: Any
 
 
+@dataclass(frozen=True)
+class Like:
+    """In a pattern: tensors of its shape below here are sharded like it, as an optimizer's state of a weight is."""
+
+    tensor: Tensor
+
+
 ELSEWHERE: Any = object()  # in a pattern: what stands here is not needed; its tensors come on the meta device
 
 
@@ -105,7 +112,8 @@ def wanted(tree: Any, pattern: Any, rank: int, ranks: int) -> Iterator[tuple[str
 
 
 def _outer(pattern: Any) -> Any:
-    return ELSEWHERE if pattern is ELSEWHERE else None
+    """What a pattern says of everything below."""
+    return pattern if pattern is ELSEWHERE or isinstance(pattern, Like) else None
 
 
 def put_together(tree: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -1,6 +1,5 @@
-"""Checkpoints of several ranks: shards, lone learners, values of each rank; written beside the training; whole or not."""
+"""Checkpoints of several ranks: shards, lone learners, values of each rank; beside the training; whole or not."""
 
-import copy
 import os
 import signal
 from functools import partial
@@ -8,15 +7,29 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import RanksFailed, run_ranks
 from torch import nn, optim
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from cotrain import checkpoint
+from cotrain.crew import Crew, CrewFailed
 from cotrain.errors import CotrainError, InputError
-from cotrain.tree import ELSEWHERE, PerRank
+from cotrain.tree import ELSEWHERE, Like, PerRank
+
+SECONDS = 240  # for one call
+
+
+@pytest.fixture(scope="module")
+def two():
+    with Crew(2, SECONDS) as crew:
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def four():
+    with Crew(4, SECONDS) as crew:
+        yield crew
 
 
 def same(one, two):
@@ -78,6 +91,10 @@ def load_by_pattern(folder):
     pattern = run_of_all_kinds(steps=1)
     if rank != 1:
         pattern["learners"]["lone"] = ELSEWHERE
+    if ranks == 4:  # as of an optimizer that has not stepped
+        weights = pattern["learners"]["sharded"]["net"].values()
+        moments = {number: Like(weight) for number, weight in enumerate(weights)}
+        pattern["learners"]["sharded"]["optimizer"] = {"state": moments, "param_groups": []}
     loaded = checkpoint.load_last(folder, pattern)
     weight = loaded["learners"]["sharded"]["net"]["0.weight"]
     moment = loaded["learners"]["sharded"]["optimizer"]["state"][0]["exp_avg"]
@@ -93,8 +110,8 @@ def load_by_pattern(folder):
     return whole(loaded["learners"]), [own["position"] for own in loaded["streams"]["env"]]
 
 
-def test_saved_by_two_ranks_and_loaded_by_any_number(tmp_path):
-    first, second = run_ranks(save_all_kinds, 2, tmp_path)
+def test_saved_by_two_ranks_and_loaded_by_any_number(two, four, tmp_path):
+    first, second = two.run(save_all_kinds, tmp_path)
     assert same(first["sharded"], second["sharded"])
     assert not list(tmp_path.glob("*/*.metadata"))
     assert {path.suffix for path in tmp_path.glob("*/*")} == {".safetensors", ".json"}
@@ -102,8 +119,8 @@ def test_saved_by_two_ranks_and_loaded_by_any_number(tmp_path):
     alone = checkpoint.load_last(tmp_path)
     assert same(alone["learners"], second)
     assert same(alone["streams"]["env"], [{"position": 10 * r, "buffer": torch.arange(3) + r} for r in range(2)])
-    for ranks in (2, 4):
-        for rank, (learners, positions) in enumerate(run_ranks(load_by_pattern, ranks, tmp_path)):
+    for crew in (two, four):
+        for rank, (learners, positions) in enumerate(crew.run(load_by_pattern, tmp_path)):
             assert same(learners, second if rank == 1 else {**first, "lone": None})
             assert positions == [0, 10]
 
@@ -120,10 +137,10 @@ def load_what_one_process_saved(folder):
     return loaded["x"].to_local(), loaded["n"], plain["x"]
 
 
-def test_saved_by_one_process_and_loaded_sharded(tmp_path):
+def test_saved_by_one_process_and_loaded_sharded(two, tmp_path):
     x = torch.arange(10.0).view(5, 2)
     checkpoint.save(tmp_path, 1, {"x": x, "n": torch.tensor(3)})
-    (top, n, plain), (bottom, _, _) = run_ranks(load_what_one_process_saved, 2, tmp_path)
+    (top, n, plain), (bottom, _, _) = two.run(load_what_one_process_saved, tmp_path)
     assert torch.equal(torch.cat([top, bottom]), x)
     assert n == 3
     assert torch.equal(plain, x)
@@ -149,8 +166,8 @@ def hybrid_and_groups(folder):
         assert torch.equal(loaded["group"].full_tensor(), y)
 
 
-def test_hybrid_shards_and_learners_of_some_ranks(tmp_path):
-    run_ranks(hybrid_and_groups, 4, tmp_path)
+def test_hybrid_shards_and_learners_of_some_ranks(four, tmp_path):
+    four.run(hybrid_and_groups, tmp_path)
     loaded = checkpoint.load_last(tmp_path)
     assert torch.equal(loaded["hybrid"], torch.arange(21.0).view(7, 3))
     assert torch.equal(loaded["group"], torch.arange(5))
@@ -173,8 +190,8 @@ def save_beside_training(folder):
     return seen
 
 
-def test_written_beside_the_training(tmp_path):
-    seen, _ = run_ranks(save_beside_training, 2, tmp_path)
+def test_written_beside_the_training(two, tmp_path):
+    seen, _ = two.run(save_beside_training, tmp_path)
     assert not torch.equal(seen[7], seen[8])
     steps = [6, 7, 8]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:09d}" for step in steps]
@@ -196,10 +213,14 @@ def refused(folder):
         {"step": 2, "kind": [0] if rank else 0},
     ]
     said = []
+    with pytest.raises(CotrainError, match="plain values, not set"):  # one of two ranks cannot
+        checkpoint.save(folder, 2, {"own": set() if rank else 0}, wait=False)
     for state in states:
         with pytest.raises(CotrainError) as caught:
             checkpoint.save(folder, 2, state)
         said.append(str(caught.value))
+    with pytest.raises(CotrainError, match="all ranks write to one folder"):
+        checkpoint.save(folder / "elsewhere" if rank == 1 else folder, 2, {"step": 2})
     if rank == 1:
         writing, os.fsync = os.fsync, partial(_full, os.fsync)
     checkpoint.save(folder, 3, {"step": 3, "own": PerRank(torch.ones(3))}, wait=False)
@@ -218,8 +239,8 @@ def _full(fsync, handle):
     raise OSError(28, "No space left on device")
 
 
-def test_what_fails_on_one_rank_fails_on_all(tmp_path):
-    first, second = run_ranks(refused, 2, tmp_path)
+def test_what_fails_on_one_rank_fails_on_all(two, tmp_path):
+    first, second = two.run(refused, tmp_path)
     wrap = "what differs by rank is wrapped in PerRank"
     for said in (first, second):
         assert "The checkpoint of step 2 could not be written" in said[0]
@@ -252,29 +273,30 @@ def dies(folder, rank, write):
 
 # Rank 0 waits for its tensors, then for two files of tensors, two of JSON, their folder and the folder above.
 @pytest.mark.parametrize(
-    ("rank", "write", "last"), [(1, 1, 1), (0, 1, 1), pytest.param(0, 6, 1, marks=pytest.mark.slow), (0, 7, 2)]
+    ("rank", "write", "last"),
+    [(1, 1, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(0, 1, 1), (0, 6, 1), (0, 7, 2)])],
 )
 def test_a_rank_is_killed_in_a_save(tmp_path, rank, write, last):
-    with pytest.raises(RanksFailed, match=f"Rank {rank} died with exit code -9"):
-        run_ranks(dies, 2, tmp_path, rank, write)
+    with Crew(2, SECONDS) as crew, pytest.raises(CrewFailed, match=f"Rank {rank} died with exit code -9"):
+        crew.run(dies, tmp_path, rank, write)
     assert checkpoint.load_last(tmp_path)["step"] == last
 
 
-def save_and_load(folder, step):
-    if step is not None:
-        checkpoint.save(folder, step, {"step": step, "x": PerRank(torch.full((3,), 1.0 * step))}, score=-step)
-    loaded = checkpoint.load_last(folder)
-    return loaded["step"], copy.deepcopy(loaded["x"][dist.get_rank()]), checkpoint.load_best(folder)["step"]
-
-
-def test_damage_that_one_rank_sees_is_passed_over_by_all(tmp_path):
+def damaged_for_one(folder):
+    rank = dist.get_rank()
     for step in (1, 2):
-        run_ranks(save_and_load, 2, tmp_path, step)
-    shards = sorted((tmp_path / "step-000000002").glob("*.safetensors"))
-    assert len(shards) == 2
-    content = bytearray(shards[1].read_bytes())
-    content[-2] ^= 1
-    shards[1].write_bytes(content)
-    for step, x, best in run_ranks(save_and_load, 2, tmp_path, None):
-        assert step == best == 1
-        assert torch.equal(x, torch.ones(3))
+        checkpoint.save(folder, step, {"step": step, "x": PerRank(torch.full((3,), 1.0 * step))}, score=step)
+    if rank == 0:
+        shards = sorted((folder / "step-000000002").glob("*.safetensors"))
+        assert len(shards) == 2
+        content = bytearray(shards[1].read_bytes())
+        content[-2] ^= 1
+        shards[1].write_bytes(content)
+    dist.barrier()
+    for loaded in (checkpoint.load_last(folder), checkpoint.load_best(folder)):
+        assert loaded["step"] == 1
+        assert torch.equal(loaded["x"][rank], torch.ones(3))
+
+
+def test_damage_that_one_rank_sees_is_passed_over_by_all(two, tmp_path):
+    two.run(damaged_for_one, tmp_path)

@@ -603,10 +603,63 @@ class TestResume:
             fit(Step(take), weights("a"), {}, 50, out=tmp_path, save_every=2)
         assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 4
 
+    def test_the_last_ones_and_the_best_are_kept(self, tmp_path):
+        scores = iter([0.1, 0.9, 0.3, 0.2, 0.4])
+
+        def judge(learners, stream):
+            return {"score": next(scores)}
+
+        learners, streams = remembering()
+        fit(
+            Remembering(),
+            learners,
+            streams,
+            10,
+            judges=[(judge, [])],
+            judge_every=2,
+            out=tmp_path,
+            save_every=2,
+            keep=2,
+            best="score",
+        )
+        kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+        assert kept == ["step-000000004", "step-000000008", "step-000000010"]
+
     def test_running_on_after_the_end_goes_on(self, tmp_path):
         straight = train(9)
         train(5, tmp_path)
         assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("policy", ["skip", "rollback"])
+    def test_right_after_a_resume_a_learner_keeps_what_it_resumed_with(self, tmp_path, policy):
+        def run(steps):
+            learners = weights("a")
+            learners["a"].nonfinite = policy
+
+            def take(learners, batch, memory):
+                return {"a": (learners["a"]() - 3).square().sum() * (math.nan if memory["step"] >= 5 else 1.0)}
+
+            fit(Step(take), learners, {}, steps, out=tmp_path)
+            return learners["a"]
+
+        saved = run(5)
+        resumed = run(7)
+        assert resumed.updates == saved.updates == 5
+        assert_same(resumed.net.state_dict(), saved.net.state_dict())
+
+    def test_stop_is_the_rule(self):
+        def take(learners, batch, memory):
+            return {"a": learners["a"]().sum() * math.nan}
+
+        with pytest.raises(CotrainError, match="loss of a is nan"):
+            fit(Step(take), weights("a"), {}, 3)
+
+
+def assert_same(one, other):
+    for name, value in one.items():
+        assert torch.equal(other[name], value)
 
 
 class TestCheckpointOfAnotherRun:
@@ -624,7 +677,9 @@ class TestCheckpointOfAnotherRun:
         def change(learners, streams):
             learners["c"] = learners.pop("b")
 
-        with pytest.raises(InputError, match=r"learners only in the checkpoint: \['b'\], only in this run: \['c'\]"):
+        with pytest.raises(
+            InputError, match=r"(?s)another run.*\n  b  unexpected, not in this run: 0.weight.*\n  c  missing in"
+        ):
             self.run(folder, change)
 
     def test_other_streams(self, folder):
@@ -635,7 +690,7 @@ class TestCheckpointOfAnotherRun:
         def change(learners, streams):
             learners["b"] = Learner(nn.Linear(4, 3), SGD)
 
-        with pytest.raises(InputError, match="another run, by its learner 'b'"):
+        with pytest.raises(InputError, match=r"(?s)another run.*\n  b  was 0.weight 6x4.*; is weight 3x4, bias 3"):
             self.run(folder, change)
 
     def test_another_learning_rate(self, folder):
@@ -665,6 +720,27 @@ class TestCheckpointOfAnotherRun:
     def test_one_that_went_further(self, folder):
         with pytest.raises(InputError, match="stands at step 3, beyond the 2 asked for"):
             self.run(folder, steps=2)
+
+    def test_some_learners_can_be_taken_over(self, folder):
+        trained, _, _ = train(3)
+        learners, streams = remembering()
+        learners["c"] = learners.pop("b")
+
+        @dataclass(frozen=True)
+        class Look(Method):
+            def step(self, learners, batch, memory):
+                if memory["step"] == 0:
+                    seen.update({name: one.state()["net"] for name, one in learners.items()})
+                return {"c": learners["c"](batch["labelled"]["x"]).square().mean()}
+
+        seen = {}
+        fit(Look(), learners, streams, 1, out=folder, partial=["a"])
+        assert all(torch.equal(seen["a"][name], value) for name, value in trained["a"].net.state_dict().items())
+
+    def test_one_that_is_asked_for_and_is_not_there(self, folder):
+        learners, streams = remembering()
+        with pytest.raises(InputError, match=r"(?s)The learners differ:.*\n  z  neither in the checkpoint nor"):
+            fit(Remembering(weight=2.0), learners, streams, 6, out=folder, partial=["z"])
 
     def test_every_refusal_says_what_to_do(self, folder):
         with pytest.raises(InputError, match="Choose another folder, or remove it to start anew"):

@@ -27,9 +27,11 @@ LEVELS = {
     "cotrain.exchanges": 2,
     "cotrain.instruments": 2,
     "cotrain": 1,  # the nouns and the machine room
+    "cotrain.allreduce": 0,
     "cotrain.losses": 0,
     "cotrain.gradients": 0,
     "cotrain.nets": 0,
+    "cotrain.optim": 0,
     "cotrain.views": 1,
     "cotrain.data": 1,
     "cotrain.errors": 0,
@@ -95,7 +97,7 @@ def test_the_engine_names_no_method_and_methods_no_engine():
         assert not imports(path) & forbidden, path
 
 
-@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets"])
+@pytest.mark.parametrize("folder", ["losses", "exchanges", "gradients", "nets", "optim", "watch"])
 def test_the_parts_work_without_the_engine(folder):
     seen, todo = set(), [f"cotrain.{folder}.{path.stem}" for path in (PACKAGE / folder).glob("*.py")]
     while todo:
@@ -113,7 +115,16 @@ HEAVY = ("torch", "sklearn", "pandas", "scipy", "numpy", "matplotlib", "pyarrow"
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["--version"], ["systems"], ["systems", "--json"], ["run"], ["run", "--json"], ["fit", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["systems"],
+        ["systems", "--json"],
+        ["run"],
+        ["run", "--json"],
+        ["fit", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_the_command_line_starts_light(command):
     program = (

@@ -1,6 +1,8 @@
 """Runs on several ranks: the same weights as on one process, the same batches, and no silent wrong turn."""
 
+import json
 import re
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -165,11 +167,11 @@ def weights(learners):
     }
 
 
-def run_case(name, placement="auto", steps=20, **settings):
+def run_case(name, placement="auto", steps=20, settings=None):
     torch.set_default_dtype(torch.float64)
     try:
         method, learners, streams = a_case(name, placement)
-        report = fit(method, learners, streams, steps, device="cpu", log_every=steps, **settings)
+        report = fit(method, learners, streams, steps, device="cpu", log_every=steps, **(settings or {}))
         return weights(learners), report.last
     finally:
         torch.set_default_dtype(torch.float32)
@@ -233,10 +235,10 @@ class Ring(Method):
         return losses
 
 
-def run_spread(groups, count):
+def run_spread(groups, count, steps=10, out=None):
     learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(count)}
     learners["mean"] = follow("n1", 0.9)
-    fit(Ring(), learners, {"labelled": labelled_rows()}, 10, device="cpu", groups=groups)
+    fit(Ring(), learners, {"labelled": labelled_rows()}, steps, device="cpu", groups=groups, out=out)
     return weights(learners)
 
 
@@ -245,6 +247,25 @@ def test_learners_on_different_ranks_are_one_process(four, groups, count):
     alone = run_spread(1, count)
     for found in four.run(run_spread, groups, count):
         assert_equal(alone, found, tolerance=1e-6)
+
+
+def two_rounds(placement):
+    method, learners, streams = a_case("teacher", placement)
+    learners["frozen"] = Learner(two_layer(seed=9).double(), placement=placement)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for seed in (1, 2):
+            fit(method, learners, streams, 5, device="cpu", seed=seed)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_rounds_on_the_same_learners(two, placement):
+    alone = two_rounds(placement)
+    for found in two.run(two_rounds, placement):
+        assert_equal(alone, found)
 
 
 # Against torch's own
@@ -299,6 +320,21 @@ def test_buckets_leave_while_backward_goes_on(two):
     for left, before, buckets in two.run(buckets_left_before_the_end):
         assert 0 < left[0] < buckets  # some were under way when the second layer's gradient came
         assert before == buckets
+
+
+def trained_by(communication):
+    learners = {n: Learner(two_layer(hidden=64, seed=s), SGD, communication=communication) for s, n in enumerate("ab")}
+    fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 30, device="cpu")
+    return weights(learners)
+
+
+@pytest.mark.parametrize(("communication", "tolerance"), [("hier", 1e-5), ("bf16", 0.03), ("powersgd", 0.5)])
+def test_gradients_may_go_by_other_ways(four, communication, tolerance):
+    wanted = trained_by("flat")
+    found = four.run(trained_by, communication)
+    for one in found:
+        assert_equal(found[0], one, tolerance=0)  # on all ranks the same
+        assert_equal(wanted, one, tolerance)
 
 
 # What ranks tell each other
@@ -358,6 +394,97 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
         for step in range(5):
             assert torch.equal(torch.cat([given[step] for given, _ in told]), alone[step])
         assert all(saved == state for _, saved in told)
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_saved_on_two_ranks_it_goes_on_on_one_two_or_four(two, four, tmp_path, placement):
+    straight, _ = run_case("teacher", placement, steps=20)
+    for name in ("one", "two", "four"):
+        two.run(run_case, "teacher", placement, 10, {"out": tmp_path / name})
+    ended = [run_case("teacher", placement, 20, {"out": tmp_path / "one"})]
+    ended += two.run(run_case, "teacher", placement, 20, {"out": tmp_path / "two"})
+    ended += four.run(run_case, "teacher", placement, 20, {"out": tmp_path / "four"})
+    for found, _ in ended:
+        assert_equal(straight, found)
+
+
+def test_dealt_out_learners_are_saved_from_their_homes(two, tmp_path):
+    alone = run_spread(1, 3)
+    two.run(run_spread, 2, 3, 5, tmp_path)
+    (state,) = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.endswith("5")]
+    assert state.exists()
+    for found in two.run(run_spread, 2, 3, 10, tmp_path):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+# What is watched
+
+
+@dataclass(frozen=True)
+class Slow(Method):
+    """Rank 1 works longer, from a step on."""
+
+    since: int = 0
+    pause: float = 0.01
+
+    def step(self, learners, batch, memory):
+        slow = place.here().rank == 1 and memory["step"] >= self.since
+        time.sleep(self.pause * (5 if slow else 1))
+        return {"model": F.cross_entropy(learners["model"](batch["labelled"]["x"]), batch["labelled"]["y"])}
+
+
+def watched(folder, since, steps):
+    fit(
+        Slow(since),
+        {"model": Learner(two_layer(), SGD)},
+        {"labelled": labelled_rows()},
+        steps,
+        device="cpu",
+        out=folder,
+    )
+
+
+def test_a_slow_rank_is_named(two, tmp_path):
+    two.run(watched, tmp_path / "clean", 10**6, 150)
+    clean = json.loads((tmp_path / "clean" / "ranks.json").read_text())
+    assert [window["slow"] for window in clean["windows"]] == [[], [], []]
+    two.run(watched, tmp_path / "slow", 0, 150)
+    slow = json.loads((tmp_path / "slow" / "ranks.json").read_text())
+    assert [window["slow"] for window in slow["windows"]] == [[], [], [1]]  # three windows running make it sure
+    assert slow["windows"][-1]["cost"] > 0.3
+    assert (tmp_path / "slow" / "ranks.png").exists()
+
+
+@dataclass(frozen=True)
+class Bad(Method):
+    """The loss of one learner is not a number at some steps, on rank 1 alone."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        losses = {name: F.cross_entropy(learner(x), y) for name, learner in learners.items()}
+        if place.here().rank == place.ranks() - 1 and memory["step"] in (2, 3):
+            losses["a"] = losses["a"] * float("nan")
+        return losses
+
+
+def unsound(policy):
+    learners = {"a": Learner(two_layer(seed=1), ADAM, nonfinite=policy), "b": Learner(two_layer(seed=2), ADAM)}
+    report = fit(Bad(), learners, {"labelled": labelled_rows()}, 8, device="cpu", log_every=8)
+    return weights(learners), {n: one.updates for n, one in learners.items()}, report.rows
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_a_gradient_that_is_not_finite_is_kept_from_its_learner_on_all_ranks(two, policy):
+    alone, updates, _ = unsound(policy)
+    assert updates["b"] == 8
+    assert updates["a"] == {"skip": 6, "rollback": 4}[policy]  # back to the start at steps 2 and 3
+    for found, counted, _ in two.run(unsound, policy):
+        assert counted == updates
+        assert_equal(alone, found, tolerance=1e-6)
+        assert all(value.isfinite().all() for value in found.values())
 
 
 # What must be refused

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cotrain.auto.account import suspicious
 from cotrain.auto.calibrate import with_prior
+from cotrain.auto.evidence import gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
-from cotrain.auto.fit import find_encoders, gather, load, may_ask, out_of_fold, pick, seconds, suspicious
-from cotrain.auto.search import Clock
+from cotrain.auto.fit import find_encoders
+from cotrain.auto.problem import load
+from cotrain.auto.search import Clock, seconds
 from cotrain.auto.views import make_views
 
 

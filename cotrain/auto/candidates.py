@@ -17,7 +17,9 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import SVC
 
 from cotrain.auto.views import Views
+from cotrain.estimators.co_em import CoEM
 from cotrain.estimators.co_training import CoTraining
+from cotrain.estimators.em_gaussian import EMGaussian
 from cotrain.estimators.em_naive_bayes import EMNaiveBayes
 from cotrain.estimators.graph import GraphSpreading
 from cotrain.estimators.self_training import SelfTraining
@@ -30,8 +32,9 @@ class Candidate:
     """One thing to try.
 
     `make(prior)` gives, from the classes' shares, an estimator for the features of `views`, joined (or as a pair, where
-    it wants them `apart`). `kind` says what it looks at (words, characters, table ...): candidates of different
-    kinds err independently enough for their agreement to count as evidence.
+    it wants them `apart`). `kind` says what it looks at (words, characters, table ...), `route` how it comes from
+    labels to other rows (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err
+    independently enough for their agreement to count as evidence.
     """
 
     name: str
@@ -40,9 +43,12 @@ class Candidate:
     make: Callable[[np.ndarray], Any]
     kind: str = ""
     apart: bool = False
+    route: str = ""
+    most: int | None = None  # unlabelled rows that it learns from, half as many in a fold; None: all
 
 
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
+DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost their square, and more add little
 
 
 class Margin(ClassifierMixin, BaseEstimator):
@@ -85,7 +91,9 @@ def candidates(views: Views) -> list[Candidate]:
     for words, characters, topics in views.text:
         found += _text(words, characters, topics)
     for name in views.dense:
-        found += _dense(name, views.trees.get(name, name), views.reduced.get(name, name))
+        reduced = views.reduced.get(name, name)
+        made = _dense(name, views.trees.get(name, name), reduced)
+        found += [c for c in made if not c.unlabelled] if name in views.costly else made
     if len(views.joint) > 1:
         found += _joint(views.joint)
     return found
@@ -108,6 +116,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), words),
         Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), words),
         Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), characters),
+        Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), topics),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), topics),
     ]
@@ -119,20 +128,25 @@ def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
     def graph(_) -> GraphSpreading:
         return GraphSpreading(n_neighbors=10, alpha=0.9)
 
-    def taught(student) -> Callable[[np.ndarray], Taught]:
-        return lambda prior: Taught(graph(prior), student)
+    def taught_kernel(prior) -> Taught:
+        return Taught(graph(prior), Margin(10.0))
 
+    quotas = _quota(logistic(1.0))
+    many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little each want many trees
     return [
         Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), name),
         Candidate(f"logistic regression (stiff), {name}", (name,), False, lambda _: logistic(0.1), name),
         Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
-        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(), name),
-        Candidate(f"graph, {name}", (reduced,), True, graph, name),
-        Candidate(f"kernel machine taught by graph, {name}", (reduced,), True, taught(Margin(10.0)), name),
-        Candidate(f"extra trees taught by graph, {name}", (reduced,), True, taught(trees(200)), name),
-        Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name),
-        Candidate(f"self-training with quotas, {name}", (reduced,), True, _quota(Margin(10.0)), name),
+        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(many), name, route="trees"),
+        Candidate(f"Gaussians, {name}", (reduced,), False, lambda _: EMGaussian(weight=0.0), name),
+        Candidate(f"EM Gaussians, {name}", (reduced,), True, lambda _: EMGaussian(), name, route="clouds", most=DENSE),
+        Candidate(f"graph, {name}", (reduced,), True, graph, name, route="graph", most=DENSE),
+        Candidate(
+            f"kernel machine taught by graph, {name}", (reduced,), True, taught_kernel, name, route="graph", most=DENSE
+        ),
+        Candidate(f"self-training, {name}", (reduced,), True, _sure(logistic(1.0)), name, route="guesses", most=DENSE),
+        Candidate(f"self-training with quotas, {name}", (reduced,), True, quotas, name, route="guesses", most=DENSE),
     ]
 
 

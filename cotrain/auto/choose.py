@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 from scipy.stats import beta
+from scipy.stats import t as student_t
 
 from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.trial import Trial
@@ -15,6 +17,9 @@ from cotrain.auto.trial import Trial
 SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
 VERY_SURE = 0.97  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
+WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
+REACH = 2.0  # standard errors behind the best that a learner on unlabelled rows may be, once it is accepted
+PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
 
 
@@ -66,6 +71,7 @@ class Board:
         )
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.agreement = self._agreement()
+        self.growth = self._growth()
 
     def _temperature(self, trial: Trial) -> float:
         said = ~np.isnan(trial.probability[..., 0])
@@ -86,7 +92,7 @@ class Board:
             return (right & held).sum(0) / held.sum(0)
 
     def _agreement(self) -> np.ndarray:
-        """How far each candidate and those of its kind on other views say the same of the unlabelled rows, [M].
+        """How far each candidate and its fellows on other views, or by other routes, agree on the unlabelled rows, [M].
 
         Cohen's kappa, so that a learner that always says one thing agrees with nobody; the mean over the others, 0 if
         there is none. Learners on views with independent errors that agree are right: their disagreement bounds the
@@ -102,7 +108,7 @@ class Board:
             kappas = [
                 _kappa(said, theirs, len(self.decision))
                 for _, other, theirs in heard
-                if other.unlabelled == own.unlabelled and other.kind != own.kind
+                if other.unlabelled == own.unlabelled and (other.kind, other.route) != (own.kind, own.route)
             ]
             found[m] = max(kappas, default=np.nan)
         return found
@@ -126,6 +132,36 @@ class Board:
         variance = float((parts**2).sum()) + 1.0 / (count + 1) ** 2
         return mean, float(np.sqrt(variance))
 
+    def _growth(self) -> float:
+        """What the error may become with all labels, as a share of that in folds, where a fifth of each class (and a
+        half of a class of two) is held out. It widens intervals upwards; scores stay as they were found."""
+        units = [len(np.unique(self.unit[self.y == label])) for label in range(len(self.decision))]
+        left = np.array([1 - np.ceil(count / 5) / count if count > 1 else 1.0 for count in units])
+        weight = self.value * self.evaluated
+        return float((weight * left[self.y] ** PACE).sum() / max(weight.sum(), 1e-12))
+
+    def interval(self, score: float, correct: np.ndarray) -> Estimate:
+        """The score of learners that are right as `correct` says, with what it may be on other rows."""
+        return interval(score, self.value, worth=self.worth(correct), growth=self.growth)
+
+    def _probability(self, errors: float) -> float:
+        """That a gain of so many standard errors is one: Student's t, for there may be few units."""
+        return float(stdtr(max(int(self.unit.max()), 1), errors))
+
+    def worth(self, correct: np.ndarray) -> float:
+        """What a row counts in an interval: WORTH, or less where the rows of a unit (a speaker) are right or wrong
+        together, so that there are hardly more pieces of evidence than units."""
+        weight = self.value * ~np.isnan(correct)
+        weight = weight / max(weight.sum(), 1e-12)
+        mean = float((weight * np.nan_to_num(correct)).sum())
+        parts = np.bincount(self.unit, weight * (np.nan_to_num(correct) - mean))
+        units = len(np.unique(self.unit[weight > 0]))
+        apart = mean * (1 - mean) * float((weight**2).sum())
+        if units < 2 or not apart > 0:
+            return WORTH
+        together = float((parts**2).sum()) * units / (units - 1) * (student_t.ppf(0.95, units - 1) / 1.645) ** 2
+        return min(WORTH, apart / max(together, 1e-12))
+
     def _backed(self, m: int, usual: float, times: np.ndarray | None) -> bool:
         """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, clearly more than
         supervised learners on different views do, and the labels do not contradict what this agreement promises."""
@@ -135,14 +171,14 @@ class Board:
         promised = (1 + agreement) / 2
         return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
 
-    def committee(self, among: Sequence[int], times: np.ndarray | None = None) -> list[int]:
-        """The best of these and all that are within one standard error of it."""
+    def committee(self, among: Sequence[int], times: np.ndarray | None = None, reach: float = 1.0) -> list[int]:
+        """The best of these and all that are within so many standard errors of it."""
         scores = [self.score(self.correct[m], times) for m in among]
         best = among[int(np.argmax(scores))]
         kept = []
         for member in among:
             mean, error = self.gain(self.correct[best], self.correct[member], times)
-            if member == best or mean <= error:
+            if member == best or mean <= reach * error:
                 kept.append(member)
         return kept
 
@@ -154,10 +190,11 @@ class Board:
         base = self.right(without)
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         good: list[int] = []
+        spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
         usual = float(np.nanmax([0.0, *self.agreement[supervised]]))
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
-            sure = _normal_cdf(mean / error)
+            sure = self._probability(mean / error)
             backed = self._backed(m, usual, times) and mean > -0.5 * error
             needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
             accepted[m] = bool((mean > 0 and sure >= needed) or backed)
@@ -165,7 +202,12 @@ class Board:
             reasons[m] += ", the unlabelled rows speak for it" if backed else ""
             if accepted[m]:
                 good.append(m)
-        members = self.committee([*good, *without], times) if good else without
+                spoken_for |= backed
+        members = without
+        if good:
+            members = self.committee(good, times, REACH)
+            if not spoken_for:
+                members = sorted({*members, *self.committee([*good, *without], times)})
         used = any(m in good for m in members)
         for m in supervised:
             accepted[m] = m in without
@@ -176,7 +218,7 @@ class Board:
     def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
         """The probability that one committee is better than the other."""
         mean, error = self.gain(self.right(one), self.right(other), times)
-        return _normal_cdf(mean / error)
+        return self._probability(mean / error)
 
 
 def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:
@@ -202,10 +244,13 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
     return float(chosen), float(supervised)
 
 
-def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0) -> Estimate:
-    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together."""
+def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0, growth: float = 1.0) -> Estimate:
+    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together. The
+    upper end is that of an error `growth` times as large."""
     count = worth / (value**2).sum()
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], score * count + 0.5, (1 - score) * count + 0.5)
+    low = beta.ppf((1 - level) / 2, score * count + 0.5, (1 - score) * count + 0.5)
+    best = 1 - growth * (1 - score)
+    high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)
     return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
 
 
@@ -214,9 +259,3 @@ def _kappa(one: np.ndarray, two: np.ndarray, classes: int) -> float:
     joint = np.bincount(one * classes + two, minlength=classes**2).reshape(classes, classes) / len(one)
     chance = joint.sum(0) @ joint.sum(1)
     return float((np.trace(joint) - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-def _normal_cdf(x: float) -> float:
-    from scipy.special import ndtr
-
-    return float(ndtr(x))

@@ -9,9 +9,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from cotrain.auto.fit import Metric, Report, fit
+from cotrain.auto.fit import Metric, fit
 from cotrain.auto.labels import check_classes, read_labels
 from cotrain.auto.model import Model
+from cotrain.auto.result import Report
 from cotrain.auto.student import Student
 from cotrain.errors import InputError
 from cotrain.estimators.labels import encode

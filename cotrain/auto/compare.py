@@ -11,28 +11,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
+from cotrain.auto.evidence import Evidence, already_good, check_words, gather, make_board, may_ask, pick, weigh
 from cotrain.auto.features import Features
-from cotrain.auto.fit import (
-    Evidence,
-    Problem,
-    Test,
-    already_good,
-    check_words,
-    committee,
-    find_encoders,
-    gather,
-    load,
-    make_board,
-    may_ask,
-    pick,
-    read_test,
-    score,
-    seconds,
-    weigh,
-)
-from cotrain.auto.search import Clock
+from cotrain.auto.fit import committee, find_encoders
+from cotrain.auto.problem import Problem, Test, load, read_test
+from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, make_views
 from cotrain.errors import InputError

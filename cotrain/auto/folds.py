@@ -34,10 +34,13 @@ def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool
         grouped: units are the user's groups, so the unlabelled rows of a held unit leave with it.
         seed: of the draw.
 
-    A class whose labelled rows are all in one unit is never held out: there would be nothing to learn it from.
+    A class whose labelled rows are all in one unit is never held out: there would be nothing to learn it from. Where
+    there are no more units than folds, each fold holds one of them, and repeats would repeat the same.
     """
     labelled = np.flatnonzero(y >= 0)
     folds, times = repeats(len(labelled))
+    if len(np.unique(unit[labelled])) <= folds:
+        times = 1
     made = []
     for repeat in range(times):
         part = _deal(y[labelled], unit[labelled], max(folds, 5), np.random.default_rng([seed, repeat]))
@@ -53,13 +56,13 @@ def _deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator)
     """The fold of each row, -1 for always in training: units are dealt out by class, to the shortest fold first."""
     units, place = np.unique(unit, return_inverse=True)
     kind = np.array([np.bincount(y[place == number]).argmax() for number in range(len(units))])
+    homes = {label: len(np.unique(place[y == label])) for label in np.unique(y)}  # units that hold rows of a class
+    needed = np.array([min(homes[label] for label in y[place == number]) == 1 for number in range(len(units))])
     size = np.bincount(place)
     fold_of = np.full(len(units), -1)
     total = np.zeros(folds)
     for label in np.unique(kind):
-        members = rng.permutation(np.flatnonzero(kind == label))
-        if len(members) == 1:
-            continue
+        members = rng.permutation(np.flatnonzero((kind == label) & ~needed))
         here = np.zeros(folds)
         for member in members:
             # Few of this class first, then few rows in all, then by chance.

@@ -28,9 +28,11 @@ from cotrain.views.view import View
 # "anything of numpy" would let a stranger's file call functions.
 TRUSTED = {
     "cotrain.auto.candidates.Margin",
+    "cotrain.estimators.co_em.CoEM",
     "cotrain.estimators.co_forest.CoForest",
     "cotrain.estimators.co_training.CoTraining",
     "cotrain.estimators.democratic.DemocraticCoLearning",
+    "cotrain.estimators.em_gaussian.EMGaussian",
     "cotrain.estimators.em_naive_bayes.EMNaiveBayes",
     "cotrain.estimators.graph.GraphSpreading",
     "cotrain.estimators.self_training.SelfTraining",

@@ -16,7 +16,29 @@ from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
 from cotrain.auto.trial import Trial, run_all, run_fold
+from cotrain.errors import InputError
 from cotrain.progress import progress
+
+
+def seconds(text: str | float) -> float:
+    """`90`, `90s`, `3m`, `1h` as seconds.
+
+    Raises:
+        InputError: anything else, or nothing.
+    """
+    if isinstance(text, int | float):
+        value, unit = float(text), 1
+    else:
+        units = {"s": 1, "m": 60, "h": 3600}
+        unit = units.get(text[-1:].lower(), 0)
+        try:
+            value = float(text[:-1] if unit else text)
+        except ValueError:
+            value = -1.0
+        unit = unit or 1
+    if not value > 0:
+        raise InputError(f"--budget takes a time such as 90s, 3m or 1h; not {text!r}.")
+    return value * unit
 
 
 class Clock:

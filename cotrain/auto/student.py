@@ -108,7 +108,7 @@ def student_views(views: dict[str, View], columns: Columns, classes: int) -> dic
         found["words"] = WordView(columns.text, most=min(most, 40_000))
         found["characters"] = CharacterView(columns.text, most=min(2 * most, 80_000))
     for name, view in views.items():
-        if name == "table" or name.startswith(("edges", "sound")):
+        if name == "table" or (name.startswith(("edges", "sound")) and not name.endswith(", reduced")):
             found[name] = view.fresh()
     return found
 

@@ -53,12 +53,21 @@ def train(
     labelled: np.ndarray,
     unlabelled: np.ndarray,
     prior: np.ndarray,
+    whole: bool = False,
 ) -> Any:
-    """The candidate's estimator, fitted on these rows."""
-    rows = np.concatenate([labelled, unlabelled]) if candidate.unlabelled else labelled
+    """The candidate's estimator, fitted on these rows; `whole`: for the result, not for a fold."""
+    rows = labelled
+    if candidate.unlabelled:
+        most = len(unlabelled) if candidate.most is None else candidate.most if whole else candidate.most // 2
+        rows = np.concatenate([labelled, _some(unlabelled, most)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a learner that did not converge is judged by what it predicts
         return candidate.make(prior).fit(joined(matrices, candidate, rows), y[rows])
+
+
+def _some(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread over their order, which is one of content."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
@@ -110,7 +119,7 @@ def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: n
     matrices = features.of(features.labelled, features.unlabelled)
 
     def run(trial: Trial) -> None:
-        trial.estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior)
+        trial.estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior, True)
         if len(features.unlabelled):
             x = joined(matrices, trial.candidate, features.unlabelled)
             trial.unlabelled = even(trial.estimator, x, len(prior))

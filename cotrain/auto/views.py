@@ -12,6 +12,8 @@ from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
+WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
+
 
 @dataclass(frozen=True)
 class Views:
@@ -20,6 +22,7 @@ class Views:
     text: (words, characters, topics) of each text column, and of all together where there are several.
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
+    costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
     joint: one view of each sort of columns, for learners on all of them; empty if there is one sort only.
     """
 
@@ -29,6 +32,7 @@ class Views:
     trees: dict[str, str] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
     joint: tuple[str, ...] = ()
+    costly: tuple[str, ...] = ()
 
 
 def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Sequence[View] = ()) -> Views:
@@ -67,7 +71,7 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         joint.append(f"{next(iter(found))}{of}")
     for name in columns.audio:
         of = "" if len(columns.audio) == 1 else f" of {name!r}"
-        found = _audio_views(name, folder)
+        found = _audio_views(frame, name, folder)
         views |= {f"{what}{of}": view for what, view in found.items()}
         dense += [f"{what}{of}" for what in found]
         joint.append(f"{next(iter(found))}{of}")
@@ -76,10 +80,12 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         views[name] = view
         dense.append(name)
         joint.append(name)
-    reduced = {name: f"{name}, reduced" for name in dense if name != "table"}
+    narrow = len(columns.numbers) + len(columns.category) <= WIDE
+    costly = tuple(name for name in dense if name.startswith("patches of sound"))
+    reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
-    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else ())
+    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else (), costly)
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
@@ -94,7 +100,11 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
     }
 
 
-def _audio_views(name: str, folder: Path) -> dict[str, View]:
-    from cotrain.views.audio import MfccView
+def _audio_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
+    from cotrain.views.audio import LogMelPatchView, MfccView, common_rate
 
-    return {"sound": MfccView((name,), folder=str(folder))}
+    rate = common_rate(frame[name].tolist(), str(folder), name)  # of the table at hand, for all tables to come
+    return {
+        "sound": MfccView((name,), folder=str(folder), rate=rate),
+        "patches of sound": LogMelPatchView((name,), folder=str(folder), rate=rate),
+    }

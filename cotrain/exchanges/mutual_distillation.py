@@ -7,6 +7,8 @@ Legend: N examples (or tokens), C classes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cotrain.errors import InputError
@@ -37,6 +39,12 @@ class MutualDistillation(Exchange):
 
         The square keeps the gradient's size independent of the temperature (Hinton et al. 2015, arXiv:1503.02531).
         """
-        own_NC, weight = soften(output, self.temperature), self.weight * self.temperature**2 / len(mail)
-        divergences = [kl_from(theirs_NC, own_NC, weight) for theirs_NC in mail.values()]
-        return sum(divergences[1:], divergences[0])
+        own_NC, weight = soften(output, self.temperature), self.weight * self.temperature**2
+        if len(mail) == 1:
+            (theirs_NC,) = mail.values()
+            return kl_from(theirs_NC, own_NC, weight)
+        # All senders S at once; the log-probabilities of the reader are the same against each.
+        theirs_SNC = torch.stack(list(mail.values()))
+        return F.kl_div(own_NC.log_softmax(-1), theirs_SNC, reduction="sum") * (
+            weight * own_NC.shape[-1] / theirs_SNC.numel()
+        )

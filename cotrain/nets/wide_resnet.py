@@ -47,6 +47,8 @@ class WideResNet(Headed):
 class _Block(nn.Module):
     """Normalize, rectify, convolve, twice; added to the input, or to a 1x1 convolution of it where the size changes."""
 
+    channelwise = True  # `forward` treats all channels alike: those of several nets side by side as well
+
     def __init__(self, channels_in: int, channels_out: int, stride: int):
         super().__init__()
         self.first_norm = nn.BatchNorm2d(channels_in)

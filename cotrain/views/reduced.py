@@ -27,6 +27,7 @@ class ReducedView(View):
         super().__init__(columns, base=base, base_settings=base_settings, dimensions=dimensions)
         module, _, name = base.partition(":")
         self.base: View = getattr(import_module(module), name)(columns, **base_settings)
+        self.settings["base_settings"] = self.base.settings  # what an extraction pins there (a rate, a shape) stays
 
     @classmethod
     def of(cls, view: View, dimensions: int = 100) -> "ReducedView":

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
 
 from cotrain.auto.candidates import Candidate
-from cotrain.auto.choose import Board, bootstrap, interval
+from cotrain.auto.choose import WORTH, Board, bootstrap, interval
 from cotrain.auto.trial import Trial
 
 EVEN = np.array([0.5, 0.5])
@@ -201,3 +203,46 @@ def test_shares_decide_before_the_largest_wins():
     skewed = Board([said], y, np.arange(4), np.array([0.8, 0.2]), np.full(4, 0.25))
     assert even.correct[0].tolist() == [0, 0, 0, 1]
     assert skewed.correct[0].tolist() == [1, 1, 1, 0]
+
+
+def test_rows_that_are_right_and_wrong_together_are_worth_less():
+    right = mixed(40, 0.7, 0)
+    apart = board([trial(right, Y)], Y)
+    assert apart.worth(apart.correct[0]) == WORTH
+    speakers = np.repeat([1.0, 0.0, 1.0, 1.0], 10)
+    together = board([trial(speakers, Y)], Y, unit=np.arange(40) // 10)
+    # Four units, three of them right: the variance of their mean is 0.75 * 0.25 / 3, that of 40 single rows
+    # 0.75 * 0.25 / 40; the interval of four is by Student's t wider than by the normal distribution.
+    t = 2.353
+    assert together.worth(together.correct[0]) == pytest.approx(3 / 40 * (1.645 / t) ** 2, rel=1e-3)
+
+
+def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
+    """On one view: a graph and self-training agree on all unlabelled rows, the supervised learners do not."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=200)
+    wrong = [np.where(rng.random(200) < 0.25, 1 - truth, truth) for _ in range(2)]
+    right = mixed(40, 0.95, 3)
+
+    def on_table(name, says, route, unlabelled):
+        made = trial(right, Y, name, unlabelled, "table", says)
+        return replace(made, candidate=replace(made.candidate, route=route))
+
+    supervised = [on_table("line", wrong[0], "", False), on_table("trees", wrong[1], "trees", False)]
+    others = [on_table("graph", truth, "graph", True), on_table("guesses", truth, "guesses", True)]
+    found = board([*supervised, *others], Y).choose()
+    assert found.members == [2, 3]
+    assert "the unlabelled rows speak for it" in found.reasons[2]
+    same = [on_table("graph", truth, "graph", True), on_table("taught by graph", truth, "graph", True)]
+    assert board([*supervised, *same], Y).choose().members == [0, 1]  # one route cannot speak for itself
+
+
+def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():
+    even = np.full(40, 1 / 40)
+    plain, wider = interval(0.6, even), interval(0.6, even, growth=0.5)
+    assert (wider.estimate, wider.low) == (plain.estimate, plain.low)
+    assert wider.high == pytest.approx(interval(0.8, even).high)
+    two = np.array([0, 0, 1, 1, 1, 1, 1])
+    # Of the class of two one is left, of the class of five four.
+    expected = (2 * 0.5**0.5 + 5 * 0.8**0.5) / 7
+    assert board([trial(np.ones(7), two)], two).growth == pytest.approx(expected)

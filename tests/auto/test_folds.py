@@ -74,3 +74,11 @@ def test_a_class_in_one_unit_is_never_held_out():
 
 def test_nothing_can_be_held_out_where_every_class_is_one_unit():
     assert folds_of([0, 1, -1, -1]) == []
+
+
+def test_a_group_is_held_out_where_the_others_have_its_classes():
+    """Four speakers with different most frequent classes: each is held out once, and no repeat repeats it."""
+    y = np.array([0, 0, 1, 2, 1, 1, 0, 2, 2, 2, 0, 1, 0, 1, 2])
+    speaker = np.repeat([0, 1, 2, 3], [4, 4, 4, 3])
+    folds = folds_of(y, speaker, grouped=True)
+    assert sorted(fold.held.tolist() for fold in folds) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14]]

@@ -14,8 +14,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.columns import infer
-from cotrain.auto.fit import fit, load
+from cotrain.auto.fit import fit
 from cotrain.auto.model import Member, Model
+from cotrain.auto.problem import load
 from cotrain.auto.trial import even, joined, train
 from cotrain.auto.views import make_views
 from cotrain.errors import InputError

@@ -15,9 +15,11 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cotrain.errors import InputError
+from cotrain.estimators.co_em import CoEM
 from cotrain.estimators.co_forest import CoForest
 from cotrain.estimators.co_training import CoTraining
 from cotrain.estimators.democratic import DemocraticCoLearning
+from cotrain.estimators.em_gaussian import EMGaussian
 from cotrain.estimators.em_naive_bayes import EMNaiveBayes
 from cotrain.estimators.graph import GraphSpreading
 from cotrain.estimators.self_training import SelfTraining
@@ -36,6 +38,8 @@ ESTIMATORS = [
     TriTraining(KINDS, disagreement=True, check_error=False, rounds=4, random_state=0),
     DemocraticCoLearning(KINDS, random_state=0),
     CoForest(trees=15, random_state=0),
+    CoEM(),
+    EMGaussian(),
     EMNaiveBayes(),
     GraphSpreading(),
     GraphSpreading(metric="cosine", prior="labelled"),

@@ -27,3 +27,19 @@ def test_made_anew_from_its_settings_and_arrays():
     again = ReducedView(view.columns, **view.settings)
     again.learned = view.learned
     np.testing.assert_array_equal(again.transform(raw), view.transform(raw))
+
+
+def test_what_an_extraction_pins_is_kept_for_views_made_anew():
+    class Pinning(ScaledView):
+        def __init__(self, columns, rate=None):
+            super().__init__(columns)
+            self.settings = {"rate": rate}
+
+        def extract(self, frame):
+            self.settings["rate"] = self.settings["rate"] or 8_000
+            return super().extract(frame)
+
+    globals()["Pinning"] = Pinning
+    view = ReducedView(list(FRAME), f"{__name__}:Pinning", {"rate": None})
+    view.extract(FRAME)
+    assert view.fresh().base.settings["rate"] == 8_000

@@ -17,6 +17,7 @@ from cotrain.learner import Learner
 from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.report import note
+from cotrain.stack import each
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class TriTraining(Method):
         label = post({name: logits_UC.detach().argmax(-1) for name, logits_UC in logits.items()})
         if len(label) != 3:
             raise InputError(f"Tri-training takes three learners, not {len(label)}: {', '.join(label)}.")
+        labelled = each(learners, {name: batch[name]["x"] for name in learners})
         losses = {}
-        for name, learner in learners.items():
+        for name in learners:
             one_U, two_U = without(label, name).values()
             taught_U = (one_U == two_U) & ((one_U != label[name]) | (not self.disagreement))
             note(f"taught {name}", taught_U.float().mean())
-            labelled = F.cross_entropy(learner(batch[name]["x"]), batch[name]["y"])
             unlabelled = F.cross_entropy(logits[name], one_U, reduction="none") * taught_U
-            losses[name] = labelled + self.weight * unlabelled.mean()
+            losses[name] = F.cross_entropy(labelled[name], batch[name]["y"]) + self.weight * unlabelled.mean()
         return losses
 
     @classmethod

@@ -1,0 +1,124 @@
+"""The parts of the report that are read off the evidence, and the score on a test table.
+
+Legend: n labelled rows, C classes.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cotrain.auto.advice import excerpt
+from cotrain.auto.choose import Board, Choice
+from cotrain.auto.model import Model
+from cotrain.auto.problem import Problem, Test
+from cotrain.auto.student import Student
+from cotrain.auto.trial import Trial
+
+
+def name_of(board: Board, choice: Choice) -> str:
+    if len(choice.members) == 1:
+        return board.trials[choice.members[0]].candidate.name
+    return f"committee of {len(choice.members)}" + ("" if choice.used_unlabelled else ", supervised")
+
+
+def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[str, Any]]:
+    rows = []
+    places = {id(t): m for m, t in enumerate(board.trials)}
+    for trial in trials:
+        row: dict[str, Any] = {
+            "name": trial.candidate.name,
+            "unlabelled": trial.candidate.unlabelled,
+            "seconds": round(trial.seconds, 2),
+        }
+        m = places.get(id(trial))
+        if m is None:
+            nothing = dict.fromkeys(("estimate", "low", "high"))
+            row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or "not run"}
+        else:
+            row |= asdict(board.interval(board.score(board.correct[m]), board.correct[m]))
+            row |= {"accepted": choice.accepted[m], "member": m in choice.members, "reason": choice.reasons[m]}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -(row["estimate"] or 0))
+
+
+def confusion(said: np.ndarray, truth: np.ndarray, classes: int) -> list[list[int]]:
+    """Out-of-fold, truth by row, prediction by column."""
+    flat = np.bincount(truth * classes + said.argmax(1), minlength=classes**2)
+    return flat.reshape(classes, classes).tolist()
+
+
+def slices(problem: Problem, board: Board, choice: Choice) -> list[dict[str, Any]]:
+    """Score in parts of the labelled rows with at least 20: short and long texts, groups."""
+    right = board.right(choice.members)
+    labelled = problem.labelled
+    parts: list[tuple[str, np.ndarray]] = []
+    for name in problem.columns.text:
+        length = problem.frame[name].str.len().to_numpy()[labelled]
+        middle = np.median(length)
+        parts += [(f"{name}: up to {middle:.0f} characters", length <= middle), (f"{name}: longer", length > middle)]
+    for name in problem.columns.group:
+        values = problem.frame[name].to_numpy()[labelled]
+        parts += [(f"{name} = {value}", values == value) for value in np.unique(values)]
+    found = []
+    for name, mask in parts:
+        mask = mask & ~np.isnan(right)
+        if mask.sum() >= 20:
+            found.append({"name": name, "rows": int(mask.sum()), "accuracy": float(right[mask].mean())})
+    return found
+
+
+def suspicious(
+    problem: Problem, said: np.ndarray, held: np.ndarray, classes: list[str], most: int = 20
+) -> list[dict[str, Any]]:
+    """Labels that the committee, which had not seen them, finds very unlikely."""
+    rows = problem.labelled[held]
+    given = problem.y[rows]
+    own = said[np.arange(len(rows)), given]
+    other = said.argmax(1)
+    order = np.argsort(own - said.max(1), kind="stable")
+    return [
+        {
+            "row": int(problem.rows[rows[i]]) + 1,
+            "where": problem.source.row_label(int(problem.rows[rows[i]])),
+            "label": classes[given[i]],
+            "rather": classes[other[i]],
+            "probability": float(own[i]),
+            "shown": excerpt(problem.frame.iloc[rows[i]], problem.columns),
+        }
+        for i in order[:most]
+        if other[i] != given[i] and own[i] < 0.2 and said[i].max() > 0.7
+    ]
+
+
+def score_test(
+    test: Test, model: Model, supervised: Model, student: Student, metric: str, warnings: list[str]
+) -> dict[str, Any]:
+    if test.repeated:
+        warnings.append(
+            f"{test.repeated:,} of {len(test.y):,} test rows hold the same as a training row; the test score flatters."
+        )
+    folder = test.folder
+    scores = {
+        name: score(who.probabilities(test.frame, folder), test.y, metric)
+        for name, who in (("supervised", supervised), ("chosen", model), ("student", student))
+    }
+    predicted = model.probabilities(test.frame, folder).argmax(1)
+    never = [name for code, name in enumerate(model.classes) if not (predicted == code).any()]
+    if never:
+        warnings.append(f"Never predicted on the test rows: {', '.join(never)}.")
+    return {"metric": metric, "rows": len(test.y), "repeated": test.repeated, **scores}
+
+
+def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
+    right = probability.argmax(1) == y
+    if metric == "balanced accuracy":
+        return float(np.mean([right[y == c].mean() for c in np.unique(y)]))
+    return float(right.mean())
+
+
+def command() -> str:
+    return " ".join(["cotrain", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("cotrain", "cli") else "cotrain.fit(...)"

@@ -1,0 +1,178 @@
+"""What learners say of rows that they were not trained on, and what follows from it.
+
+Legend: n labelled rows, m unlabelled rows, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from cotrain.auto import prior as priors
+from cotrain.auto.calibrate import soften
+from cotrain.auto.candidates import Candidate, candidates, named
+from cotrain.auto.choose import Board, Choice
+from cotrain.auto.features import Features
+from cotrain.auto.folds import make_folds
+from cotrain.auto.problem import Problem
+from cotrain.auto.search import Clock, search
+from cotrain.auto.trial import Trial
+from cotrain.auto.views import Views
+from cotrain.errors import InputError
+
+ENOUGH = 3  # unlabelled rows per labelled one below which they are not asked
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What learners said of rows that they were not trained on, and what follows from it.
+
+    trials: all, also those that were dropped. board: of those that ran. metric: what counts on this table.
+    folds: how many were planned.
+    """
+
+    trials: list[Trial]
+    board: Board
+    prior: priors.Prior
+    metric: str
+    folds: int
+
+
+def gather(
+    problem: Problem,
+    features: Features,
+    tried: Sequence[Candidate],
+    asked: bool,
+    prior: str,
+    metric: str,
+    seed: int,
+    clock: Clock,
+    jobs: int,
+    warnings: list[str],
+) -> Evidence:
+    """Try learners out of fold. `asked`: may the unlabelled rows have a say.
+
+    Raises:
+        InputError: nothing can be held out, or no learner could be trained.
+    """
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.grouped, seed)
+    if not folds:
+        raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
+    trials = search(
+        tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(warn_first, warnings)
+    )
+    return weigh(trials, problem, asked, prior, metric, len(folds))
+
+
+def weigh(trials: list[Trial], problem: Problem, asked: bool, prior: str, metric: str, folds: int) -> Evidence:
+    """What follows from trials. Raises InputError if none of a learner on labelled rows came to an end."""
+    classes = problem.audit.classes
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))
+    running = [t for t in trials if t.estimator is not None]
+    if all(t.candidate.unlabelled for t in running):
+        raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
+    first = make_board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
+    found = _shares_of_unlabelled(first, asked)
+    shares = priors.estimate(prior, classes, counts.astype(float), found)
+    measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
+    return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, folds)
+
+
+def warn_first(warnings: list[str], text: str) -> None:
+    """What happened to the fit itself comes before what is odd about the table, and once."""
+    if text not in warnings:
+        warnings.insert(0, text)
+
+
+def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:
+    """What is tried, and the names of those that --method asks for (all, if it asks for nothing)."""
+    if method is None:
+        found = candidates(views)
+        return found, {candidate.name for candidate in found}
+    known = named(views)
+    wanted = [name.strip() for name in method.split(",")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise InputError(f"There is no method {unknown[0]!r} for this table; there are {', '.join(known)}.")
+    found = [candidate for name in dict.fromkeys(wanted) for candidate in known[name]]
+    own = {candidate.name for candidate in found}
+    if all(candidate.unlabelled for candidate in found):  # what would be without the unlabelled rows is always asked
+        found += known["supervised"]
+    return list({candidate.name: candidate for candidate in found}.values()), own
+
+
+def may_ask(problem: Problem, warnings: list[str]) -> bool:
+    """Whether the unlabelled rows may have a say at all."""
+    labelled, unlabelled = len(problem.labelled), len(problem.unlabelled)
+    if unlabelled < ENOUGH * labelled:
+        if unlabelled:
+            warnings.append(
+                f"There are fewer than {ENOUGH} unlabelled rows for a labelled one ({unlabelled:,} for {labelled:,}); "
+                "they were not learnt from."
+            )
+        return False
+    return True
+
+
+def _shares_of_unlabelled(board: Board, asked: bool) -> np.ndarray | None:
+    """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
+    accepted on unlabelled rows, or one that is right four times out of five."""
+    choice = board.choose(unlabelled=asked)
+    said = [(board.trials[m].unlabelled, board.temperatures[m]) for m in choice.members]
+    heard = [soften(unlabelled, heat) for unlabelled, heat in said if unlabelled is not None]
+    if not heard or not (choice.used_unlabelled or board.score(board.right(choice.members)) >= 0.8):
+        return None
+    return priors.saerens(np.mean(heard, axis=0))
+
+
+def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:
+    """Raises InputError, before anything is tried, for a prior or a metric that will not do."""
+    even = np.ones(len(classes))
+    priors.estimate(prior, classes, even, None)
+    _metric(metric, even / len(classes))
+
+
+def _metric(asked: str, shares: np.ndarray) -> str:
+    """Accuracy, unless a class is so rare that saying never "it" would pay: then every class counts the same."""
+    if asked != "auto":
+        if asked not in ("accuracy", "balanced accuracy"):
+            raise InputError(f"--metric is auto, accuracy or balanced accuracy; not {asked!r}.")
+        return asked
+    rare = shares.min() < 0.5 / len(shares) and shares.max() > 1.5 / len(shares)
+    return "balanced accuracy" if rare else "accuracy"
+
+
+def make_board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str) -> Board:
+    y = problem.y[problem.labelled]
+    classes = len(shares)
+    value = np.ones(len(y))
+    if metric == "balanced accuracy":
+        value = 1 / np.bincount(y, minlength=classes)[y]
+    decision = shares if metric == "accuracy" else np.full(classes, 1 / classes)
+    return Board(trials, y, problem.unit[problem.labelled], decision, value / value.sum())
+
+
+def only(board: Board, choice: Choice, names: set[str]) -> Choice:
+    """With --method the user has chosen: the committee is made of that method's learners, whatever they score."""
+    own = [m for m, t in enumerate(board.trials) if t.candidate.name in names] or choice.supervised
+    members = board.committee(own)
+    used = any(board.trials[m].candidate.unlabelled for m in members)
+    helped = board.surely_better(members, choice.supervised) if used else 0.0
+    return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
+
+
+def already_good(board: Board, choice: Choice) -> bool:
+    right = board.right(choice.supervised)
+    score = board.score(right)
+    return bool(score >= 0.98 and board.interval(score, right).low >= 0.95)
+
+
+def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:
+    """The committee's out-of-fold probabilities, averaged over repeats [n, C]; NaN where a row was never held out."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows that were never held out
+        return np.nanmean(board.together(members), axis=0)

@@ -1,0 +1,133 @@
+"""A user's table, read and audited: the rows to learn from, and a table with labels to be judged by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.align import align
+from cotrain.auto.audit import Audit, audit, overlap
+from cotrain.auto.columns import Columns, infer
+from cotrain.auto.labels import read_labels
+from cotrain.auto.model import usable_rows
+from cotrain.auto.read import Source, read
+from cotrain.errors import InputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows in an order of their own (by content, so that the order in the file changes nothing)."""
+
+    source: Source
+    columns: Columns
+    audit: Audit
+    rows: np.ndarray  # the source's row of each row here
+    frame: pd.DataFrame
+    y: np.ndarray
+    unit: np.ndarray
+    grouped: bool  # the units are groups (speakers, patients) that the user named or that the files' names show
+
+    @property
+    def labelled(self) -> np.ndarray:
+        return np.flatnonzero(self.y >= 0)
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        return np.flatnonzero(self.y < 0)
+
+
+def load(
+    data: Any,
+    y: Any = None,
+    *,
+    target: str | None = None,
+    text: str | Sequence[str] = (),
+    image: str | Sequence[str] = (),
+    audio: str | Sequence[str] = (),
+    drop: str | Sequence[str] = (),
+    group: str | Sequence[str] = (),
+    unlabelled: str | None = None,
+) -> Problem:
+    """Read and audit."""
+    if target is None and y is None:
+        raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
+    source = read(data if y is None else (data, y))
+    target = target or "target"
+    columns = infer(
+        source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
+    )
+    looked = audit(source, columns, unlabelled=unlabelled)
+    frame = align(source.frame, columns)
+    rows = np.flatnonzero(looked.usable)
+    cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    rows = rows[np.lexsort((cells[rows], looked.y[rows], looked.content[rows]))]
+    unit = looked.cluster
+    if columns.group:
+        unit = frame.groupby(list(columns.group), dropna=False).ngroup().to_numpy()
+    shown = None if columns.group else _groups_by_name(frame, columns, looked, rows)
+    if shown is not None:
+        unit = shown
+    frame, y = frame.iloc[rows].reset_index(drop=True), looked.y[rows]
+    return Problem(source, columns, looked, rows, frame, y, unit[rows], bool(columns.group) or shown is not None)
+
+
+def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: np.ndarray) -> np.ndarray | None:
+    """The group of each row (a speaker, a session) as the names of sound files show it; None where they show none, or
+    where fewer than three groups have labels. Sounds of one speaker are so alike that a score on speakers who were
+    learnt from says nothing of others."""
+    if not columns.audio:
+        return None
+    from cotrain.views.audio import shared_prefix_groups
+
+    names = frame[columns.audio[0]].iloc[rows].astype(str).tolist()
+    labels = [looked.classes[code] if code >= 0 else None for code in looked.y[rows]]
+    groups = shared_prefix_groups(names, labels)
+    if groups is None or len({group for group, label in zip(groups, labels, strict=True) if label is not None}) < 3:
+        return None
+    values, number = np.unique(groups, return_inverse=True)
+    looked.warnings.append(
+        f"The names in {columns.audio[0]!r} share a part with {len(values):,} values (such as "
+        f"{', '.join(values[:3])}); "
+        "taken for speakers or sessions, each is held out as a whole; --group says it better."
+    )
+    unit = np.full(len(frame), -1)
+    unit[rows] = number
+    return unit
+
+
+@dataclass(frozen=True)
+class Test:
+    """A table with labels, apart."""
+
+    frame: pd.DataFrame
+    folder: Path
+    y: np.ndarray
+    repeated: int
+    warnings: list[str]
+
+
+def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
+    """Raises InputError: no labels in it, or labels of classes that were not in training."""
+    source = read(test)
+    target = problem.columns.target
+    if target not in source.frame.columns:
+        raise InputError(f"{source.name} has no column {target!r}; a test table has the labels in it.")
+    labels = read_labels(source.frame[target], unlabelled)
+    classes = problem.audit.classes
+    codes = labels.codes(classes)
+    strange = sorted({str(v) for v in labels.values[(codes < 0) & labels.known]})
+    if strange:
+        named = ", ".join(strange[:5])
+        raise InputError(f"{source.name}: column {target!r} has classes that no training row has: {named}.")
+    said = list(source.warnings)
+    frame = align(source.frame, problem.columns, said)
+    usable = usable_rows(source, frame, problem.columns, said)
+    rows = np.flatnonzero((codes >= 0) & usable)
+    if not len(rows):
+        raise InputError(f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it.")
+    repeated = int(np.isin(overlap(problem.source, source, problem.columns), rows).sum())
+    warnings = [f"{source.name} (test): {warning}" for warning in said]
+    return Test(frame.iloc[rows].reset_index(drop=True), source.folder, codes[rows], repeated, warnings)

@@ -1,0 +1,84 @@
+"""What a fit gives, and how it is written to a folder."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+from cotrain.auto.model import Model
+from cotrain.auto.student import Student
+from cotrain.errors import InputError
+
+
+@dataclass
+class Result:
+    """What a fit gives."""
+
+    model: Model
+    student: Student
+    report: "Report"
+    folder: Path | None = None  # where it was saved
+
+    def save(self, folder: Path | str) -> None:
+        """Write `model/`, `student/`, `report.json` and `report.html`; all of them, or none where one fails.
+
+        Raises:
+            OSError, InputError: the folder cannot be written, or the disk is full.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".saving-", ignore_cleanup_errors=True) as new:
+            self.model.save(Path(new, "model"))
+            self.student.save(Path(new, "student"))
+            self.report.save(new)
+            for path in sorted(Path(new).iterdir()):
+                place = folder / path.name
+                if place.is_dir():
+                    shutil.rmtree(place)
+                path.replace(place)
+        self.folder = folder
+
+    def rescue(self, folder: Path | str) -> None:
+        """Save it; where that fails, into a new folder among the temporary files, with a warning that says where."""
+        try:
+            return self.save(folder)
+        except (OSError, InputError) as error:
+            said = f"The result could not be saved to {folder} ({getattr(error, 'strerror', None) or error})"
+        warnings = self.report["warnings"]
+        try:
+            elsewhere = mkdtemp(prefix="cotrain-")
+            warnings.insert(0, f"{said}; it is in {elsewhere} instead.")
+            self.save(elsewhere)
+        except (OSError, InputError):
+            warnings[0] = f"{said}, nor among the temporary files; it is lost when this program ends."
+
+
+class Report:
+    """What is known of a fit, as plain values."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def save(self, folder: Path | str) -> None:
+        from cotrain.auto.report import save
+
+        save(self.values, Path(folder))
+
+    def to_html(self, file: Path | str) -> None:
+        from cotrain.auto.report import render
+
+        Path(file).write_text(render(self.values), encoding="utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """Before hours of work: can the result be written? Leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with TemporaryDirectory(dir=there, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {folder}: nothing can be written there ({error.strerror or error}).") from error

@@ -1,0 +1,64 @@
+"""The committee teaches a student, and what is lost by it is measured.
+
+Legend: N rows, C classes.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from cotrain.auto.calibrate import with_prior
+from cotrain.auto.model import Model
+from cotrain.auto.problem import Problem
+from cotrain.auto.search import Clock
+from cotrain.auto.student import Student, distil, student_views
+from cotrain.auto.views import Views
+from cotrain.errors import InputError
+
+
+def teach(
+    problem: Problem, views: Views, model: Model, even_NC: np.ndarray, clock: Clock, seed: int
+) -> tuple[Student, dict[str, Any]]:
+    """A student of the committee, and how well it does what the committee does on rows it was not taught."""
+    classes = problem.audit.classes
+    target = with_prior(even_NC, model.shares)
+    labelled = problem.labelled
+    target[labelled] = np.eye(len(classes))[problem.y[labelled]]
+    fresh = student_views(views.views, problem.columns, len(classes))
+    if not fresh:
+        raise InputError("No column is left that a small model could read.")
+    rng = np.random.default_rng(seed)
+    pool = problem.unlabelled if len(problem.unlabelled) >= 20 else np.arange(len(problem.y))
+    checked = rng.permutation(pool)[: min(len(pool) // 5, 2_000)]
+    taught = np.setdiff1d(np.arange(len(problem.y)), checked)
+    extracted: dict[tuple, Any] = {}
+    features = []
+    for view in fresh.values():
+        if view.source not in extracted:
+            extracted[view.source] = view.extract(problem.frame)
+        features.append(view.fit(extracted[view.source]).transform(extracted[view.source]))
+    time_for_it = max(2.0, min(20.0, clock.left() / 3))
+    trial = distil(fresh, [f[taught] for f in features], target[taught], problem.columns, classes, seed, time_for_it)
+    agreement, loss = 1.0, 0.0
+    if len(checked):
+        said = trial.logits([f[checked] for f in features]).argmax(1)
+        wanted = target[checked]
+        agreement = float((said == wanted.argmax(1)).mean())
+        # What the committee believes is lost where the student says something else.
+        loss = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
+    student = distil(fresh, features, target, problem.columns, classes, seed, time_for_it)
+    some = problem.frame.iloc[: min(len(problem.frame), 500)]
+    start = time.perf_counter()
+    student.probabilities(some, problem.source.folder)
+    rate = len(some) / max(time.perf_counter() - start, 1e-9)
+    size = sum(w.nbytes for w in student.weights.values())
+    size += sum(a.nbytes for view in student.views.values() for a in view.learned.values())
+    return student, {
+        "kind": student.kind,
+        "bytes": int(size),
+        "parameters": int(student.parameters),
+        "agreement": agreement,
+        "rows_per_second": round(rate, 1),
+        "loss": loss,
+    }
