@@ -11,6 +11,7 @@ from cotrain import place
 from cotrain.errors import InputError
 from cotrain.gradients.rule import GradientRule
 from cotrain.randomness import seed_torch
+from cotrain.units import units_of
 
 Placement = Literal["auto", "ddp", "fsdp", "hsdp", "local"]
 PLACEMENTS = ("auto", "ddp", "fsdp", "hsdp", "local")
@@ -30,7 +31,8 @@ class Learner:
             parameter. "hsdp": the same within groups of `shards` ranks, which are replicas of each other. "local":
             whole on every rank and never averaged, each rank's own. "auto" is "ddp".
         shards: ranks in a group of "hsdp"; the ranks of a machine if not given.
-        units: names of the net's modules that "fsdp" and "hsdp" gather and free as one; the net as a whole if empty.
+        units: names of the net's modules that "fsdp" and "hsdp" gather and free as one, inner ones first; "auto"
+            chooses blocks (`cotrain.units`). The net as a whole if empty.
         nonfinite: what follows a gradient with NaN or infinity. "stop": the run ends, at the next row of its log;
             nothing is looked at before. "skip": this learner does not step. "rollback": it goes back to a copy of
             itself that is at most 100 steps old. The last two wait for the device at each step
@@ -50,7 +52,7 @@ class Learner:
         schedule: Callable[[int], float] | None = None,
         placement: Placement = "auto",
         shards: int | None = None,
-        units: Sequence[str] = (),
+        units: Sequence[str] | Literal["auto"] = (),
         nonfinite: Literal["stop", "skip", "rollback"] = "stop",
         communication: str | Callable[[Any], Any] = "flat",
     ):
@@ -70,7 +72,7 @@ class Learner:
         self.schedule = schedule
         self.placement = placement
         self.shards = shards
-        self.units = tuple(units)
+        self.units = units
         self.nonfinite = nonfinite
         self.communication = communication
         self.updates = 0  # how often the optimizer stepped; drives the schedule
@@ -152,15 +154,9 @@ class Learner:
             raise InputError(
                 f"has a rule that wants losses apart, which needs placement 'ddp', not {self.placement!r}."
             )
-        modules = dict(self.net.named_modules())
-        unknown = [name for name in self.units if name not in modules]
-        if unknown:
-            raise InputError(
-                f"has no module {unknown[0]!r} to shard as a unit; it has {', '.join(filter(None, modules))}."
-            )
         device = next(self.net.parameters()).device.type
         hybrid = (self.shards or place.ranks_on_this_machine()) if self.placement == "hsdp" else None
-        shard.shard(self.net, device, hybrid, [modules[name] for name in self.units])
+        shard.shard(self.net, device, hybrid, units_of(self.net, self.units))
         if self.factory is not None:
             wanted = [p.requires_grad for p in self.net.parameters()]
             self.leaves = [leaf for leaf, trained in zip(shard.leaves(self.net), wanted, strict=True) if trained]

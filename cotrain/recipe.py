@@ -66,6 +66,11 @@ def load(name: str) -> ModuleType:
     return module
 
 
+def call(path: str, function: str, *arguments: Any) -> Any:
+    """Call a recipe's function by its name: what other processes can be asked for, which cannot import a recipe."""
+    return getattr(load(path), function)(*arguments)
+
+
 def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
     """`key=value` and `--key value` as keyword arguments of the recipe, converted by its signature's types.
 

@@ -13,15 +13,16 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cotrain import place
 from cotrain.errors import InputError
+from cotrain.units import Unit
 
 
-def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequence[nn.Module] = ()) -> None:
+def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequence[Unit] = ()) -> None:
     """Shard a net in place over the ranks that share a batch's rows.
 
     Args:
         hybrid: ranks in a group that keeps one whole copy among them; the groups are replicas of each other. None: all
             ranks keep one copy.
-        units: modules that are gathered and freed as one, inner ones first; the net itself is the last.
+        units: what is gathered and freed as one, inner ones first; the net itself is the last.
 
     Raises:
         InputError: the group size does not divide the ranks, or the net is sharded already.
@@ -29,8 +30,8 @@ def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequenc
     if sharded(net):
         raise InputError("is sharded already; give the net as it was made, the engine shards it.")
     mesh = _mesh(device, hybrid)
-    for module in [*units, net]:
-        fully_shard(module, mesh=mesh)
+    for unit in [*units, [net]]:
+        fully_shard(unit, mesh=mesh)
 
 
 def _mesh(device: str, hybrid: int | None) -> DeviceMesh:

@@ -25,6 +25,7 @@ LEVELS = {
     "cotrain.conformance": 4,  # looks at all methods
     "cotrain.conformance_ranks": 4,
     "cotrain.exchanges": 2,
+    "cotrain.instruments": 2,
     "cotrain": 1,  # the nouns and the machine room
     "cotrain.allreduce": 0,
     "cotrain.losses": 0,
@@ -36,6 +37,7 @@ LEVELS = {
     "cotrain.errors": 0,
     "cotrain.randomness": 0,
     "cotrain.place": 0,
+    "cotrain.units": 0,
 }
 
 

@@ -1,0 +1,1 @@
+"""Instruments: a look inside a user's own nets and runs."""
