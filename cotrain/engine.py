@@ -144,7 +144,7 @@ def fit(
             for name, home in homes.items():
                 place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
             for learner in present.values():
-                if learner.averaged:
+                if learner.averaged or learner.is_sharded:
                     place.copy_from(list(learner.net.buffers()), group=here.along("data"))
 
         def judge(done: int) -> None:
@@ -198,6 +198,8 @@ def fit(
             done = number + 1
             last = done == steps
             stop = not last and told_to_stop()
+            if here.ranks > 1 and (last or number == start or done % log_every == 0):
+                _check_reached(present)
             if last or done % log_every == 0:
                 row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
                 _check_finite(row, done, guarded)
@@ -324,6 +326,23 @@ def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
 
 def _shares(losses: Losses, parts: int) -> Losses:
     return {owners: [loss / parts for loss in listed(value)] for owners, value in losses.items()}
+
+
+def _check_reached(learners: Mapping[str, Learner]) -> None:
+    """The parameters of a sharded learner get gradients on all ranks or on none: torch adds up what comes in turn, and
+    where a rank leaves one out, the gradient of another takes its place without a word."""
+    reached = {
+        name: [parameter.grad is not None for parameter in learner.parameters]
+        for name, learner in learners.items()
+        if learner.is_sharded
+    }
+    told = place.along_data(reached) if reached else []
+    for name, own in reached.items():
+        if odd := [rank for rank, theirs in enumerate(told) if theirs[name] != own]:
+            raise CotrainError(
+                f"Not all ranks reach the same parameters of {name!r} (rank {odd[0]} others than rank "
+                f"{place.here().rank}), which a sharded learner cannot bear: place it 'ddp', or let every step use all."
+            )
 
 
 def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:

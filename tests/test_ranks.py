@@ -16,7 +16,7 @@ from cotrain import place
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
 from cotrain.engine import fit
-from cotrain.errors import InputError
+from cotrain.errors import CotrainError, InputError
 from cotrain.exchange import post, without
 from cotrain.gradients.clip import Clip
 from cotrain.gradients.pcgrad import PCGrad
@@ -266,6 +266,41 @@ def test_rounds_on_the_same_learners(two, placement):
     alone = two_rounds(placement)
     for found in two.run(two_rounds, placement):
         assert_equal(alone, found)
+
+
+class Branches(nn.Module):
+    """Two layers alike, of which a call uses one."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x, first):
+        return (self.one if first else self.two)(x)
+
+
+@dataclass(frozen=True)
+class OwnBranch(Method):
+    def step(self, learners, batch, memory):
+        logits = learners["model"](batch["labelled"]["x"], place.here().rank == 0)
+        return {"model": F.cross_entropy(logits, batch["labelled"]["y"])}
+
+
+def own_branches(placement, units):
+    torch.manual_seed(0)
+    learners = {"model": Learner(Branches(), SGD, placement=placement, units=units)}
+    try:
+        fit(OwnBranch(), learners, {"labelled": labelled_rows()}, 3, device="cpu")
+    except CotrainError as error:
+        return str(error)
+    return weights(learners)
+
+
+def test_ranks_that_reach_other_parameters(two):
+    for said in two.run(own_branches, "fsdp", ()):
+        assert "Not all ranks reach the same parameters of 'model'" in said
+    one, other = two.run(own_branches, "ddp", ())  # where it is no trouble
+    assert_equal(one, other, tolerance=0)
 
 
 # Against torch's own
