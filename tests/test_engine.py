@@ -867,3 +867,24 @@ class TestGPU:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert learners["a"].updates == 11  # all nine steps were taken; only the row of the report waited
+
+
+class TestSpeed:
+    @pytest.mark.slow
+    def test_compiled_nets_learn_the_same(self):
+        def run(**settings):
+            learners = {"large": Learner(two_layer(16, seed=1), SGD), "small": Learner(two_layer(seed=2), SGD)}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 8, device="cpu", **settings)
+            return learners
+
+        plain, compiled = run(), run(compile=True)
+        assert all(learner.net._compiled_call_impl is not None for learner in compiled.values())
+        for name, learner in plain.items():
+            for key, value in learner.net.state_dict().items():  # under the same keys
+                torch.testing.assert_close(compiled[name].net.state_dict()[key], value, atol=1e-5, rtol=1e-5)
+
+    def test_the_share_of_the_peak_is_reported_by_learner(self):
+        learners = {"large": Learner(two_layer(64, seed=1), SGD), "small": Learner(two_layer(seed=2), SGD)}
+        report = fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 12, device="cpu", log_every=4, mfu=True)
+        last = report.last
+        assert 0 < last["mfu small"] < last["mfu large"] < last["mfu"] < 1
