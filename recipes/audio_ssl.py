@@ -132,13 +132,14 @@ def _front_end() -> LogMel:
 
 
 def spectrogram(waves_BT: Tensor) -> Tensor:
-    """Log-mel [B, 40, 50] of each sound relative to itself: from 12 nats (52 decibel) below its loudest point, mean 0.
+    """Log-mel [B, 40, 50] of each sound: from 12 nats (52 decibel) below its loudest point, less the mean of each band.
 
-    The speakers recorded at different levels and in different noise; without this the net learns the rooms.
+    The speakers differ in level, noise and microphone. What the means take away is worth 17 points on speakers that the
+    net does not know (without unlabelled rows, two of the pool's speakers held out: 0.61 instead of 0.44).
     """
     log_BMF = _front_end()(waves_BT)
     log_BMF = (log_BMF - log_BMF.amax((1, 2), keepdim=True)).clamp(min=-12)
-    return (log_BMF - log_BMF.mean((1, 2), keepdim=True)) / 3
+    return (log_BMF - log_BMF.mean(2, keepdim=True)) / 3
 
 
 @lru_cache(maxsize=1)
