@@ -27,8 +27,8 @@ CLAIM = (
 SEEDS = range(3)
 
 # Points of the grid in `cotrain.methods.semi.comparison`, as many for each method; of the net without unlabelled rows,
-# how its labelled rows are augmented. Chosen with `held_out=true` on seed 100, without mixup (MixMatch and ReMixMatch
-# with it): half of the labelled rows are kept from training and judged, and no other labels.
+# how its labelled rows are augmented. Not chosen yet: to be done with `held_out=true` on seed 100, which keeps half of
+# the labelled rows from training and judges them.
 CHOSEN: dict[str, Level] = {
     "supervised": "middle",
     "mean teacher": "middle",
