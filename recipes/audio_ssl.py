@@ -41,7 +41,7 @@ SEEDS = range(3)
 CHOSEN: dict[str, Level] = {
     "supervised": "high",
     "mean teacher": "low",
-    "deep co-training": "middle",
+    "deep co-training": "high",
     "mixmatch": "low",
     "remixmatch": "low",
     "fixmatch": "middle",
