@@ -21,7 +21,7 @@ from cotrain.method import Losses, Memory, Method, Roles
 from cotrain.ownership import Pending, backward, clear, label, listed, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
-from cotrain.preparation import check_streams, deal_learners, description, prepare
+from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
@@ -112,6 +112,7 @@ def fit(
         homes = deal_learners(method, learners, here.groups)
         place.check_same(description(method, learners, streams, steps, seed, microbatches, precision))
         absent = {name for name, home in homes.items() if home != here.group}
+        keep_homes(learners, homes)
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
         if here.ranks > 1:

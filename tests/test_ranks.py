@@ -268,6 +268,39 @@ def test_rounds_on_the_same_learners(two, placement):
         assert_equal(alone, found)
 
 
+def built_first():
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    with place.standing(place.Ranks()):  # as before the ranks have met
+        for learner in learners.values():
+            learner.build()
+    fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 5, device="cpu")
+    return weights(learners)
+
+
+def test_a_learner_that_was_built_before_the_ranks_met_is_averaged_too(two):
+    alone = built_first()
+    for found in two.run(built_first):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+def dealt_out_otherwise(first, second):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(3)}
+    try:
+        for groups, count in (first, second):
+            some = dict(list(learners.items())[:count])
+            fit(Ring(), some, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    except InputError as error:
+        return str(error)
+    return weights(learners)
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, 3), (2, 3)), ((2, 3), (1, 3)), ((2, 3), (2, 2))])
+def test_learners_do_not_move_between_groups(two, first, second):
+    for said in two.run(dealt_out_otherwise, first, second):
+        assert "was trained in group" in said
+        assert "where its optimizer is not" in said
+
+
 class Branches(nn.Module):
     """Two layers alike, of which a call uses one."""
 
