@@ -336,6 +336,62 @@ def test_ranks_that_reach_other_parameters(two):
     assert_equal(one, other, tolerance=0)
 
 
+@dataclass(frozen=True)
+class Agreeing(Method):
+    """Two learners own two losses together."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        one, two = learners["one"](x), learners["two"](x)
+        return {("one", "two"): [F.mse_loss(one, two), F.cross_entropy(one, y) + F.cross_entropy(two, y)]}
+
+
+def projected_beside(placement, microbatches):
+    one = Learner(two_layer(seed=1), SGD, rule=PCGrad())
+    learners = {"one": one, "two": Learner(two_layer(seed=2), SGD, placement=placement)}
+    fit(Agreeing(), learners, {"labelled": labelled_rows()}, 5, device="cpu", microbatches=microbatches)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_an_owner_that_wants_losses_apart_beside_one_that_does_not(two, placement, microbatches):
+    alone = projected_beside("auto", 1)
+    for found in two.run(projected_beside, placement, microbatches):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+@dataclass(frozen=True)
+class SometimesTaught(Method):
+    """The other learner has a loss where any row of the batch's part is marked; all ranks ask."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        losses = {"one": F.cross_entropy(learners["one"](x), y)}
+        if place.agree(bool(batch["labelled"]["marked"].any())):
+            losses["two"] = F.cross_entropy(learners["two"](x), y)
+        return losses
+
+
+def left_out_at_last(placement):
+    stream = Rows({**labelled_rows().data, "marked": torch.arange(24) % 4 < 2}, batch=8, shuffle=False)
+    learners = two_learners(placement=placement)
+    try:  # a rank's first microbatch has two marked rows, its second none
+        fit(SometimesTaught(), learners, {"labelled": stream}, 3, device="cpu", microbatches=2)
+    except InputError as error:
+        return str(error)
+    return weights(learners)
+
+
+def test_a_learner_without_a_loss_in_the_last_microbatch(two):
+    start = two_learners()["two"].net.state_dict()
+    one, other = two.run(left_out_at_last, "ddp")
+    assert not torch.equal(one["two.0.weight"], start["0.weight"])
+    assert_equal(one, other, tolerance=0)
+    for said in two.run(left_out_at_last, "fsdp"):
+        assert "The last microbatch gave 'two' no loss" in said
+
+
 # Against torch's own
 
 
