@@ -27,7 +27,8 @@ from cotrain.methods.adversarial.cyclegan import CycleGAN
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.methods.semi.mean_teacher import MeanTeacher
-from cotrain.stream import Rows
+from cotrain.prefetch import Prefetched
+from cotrain.stream import Rows, Stream
 
 ADAM = partial(optim.AdamW, lr=1e-2)
 SGD = partial(optim.SGD, lr=0.1)
@@ -518,6 +519,36 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
         for step in range(5):
             assert torch.equal(torch.cat([given[step] for given, _ in told]), alone[step])
         assert all(saved == state for _, saved in told)
+
+
+class Whole(Stream):
+    """Makes whole batches only: it has no `split`."""
+
+    def __init__(self):
+        self.rows = labelled_rows()
+
+    def __next__(self):
+        return next(self.rows)
+
+    def state(self):
+        return self.rows.state()
+
+    def load(self, state):
+        self.rows.load(state)
+
+
+def trained_on(ahead, out=None, steps=6):
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    stream = Prefetched(Whole()) if ahead else Whole()
+    fit(MutualLearning(), learners, {"labelled": stream}, steps, device="cpu", out=out)
+    return weights(learners)
+
+
+def test_a_stream_that_cannot_be_split_made_ahead_and_resumed(two, tmp_path):
+    alone = trained_on(False)
+    two.run(trained_on, True, tmp_path, 3)
+    for found in (*two.run(trained_on, False), *two.run(trained_on, True, tmp_path)):
+        assert_equal(alone, found, tolerance=1e-6)
 
 
 # Checkpoints
