@@ -142,22 +142,21 @@ def fit(
 
         def settle() -> None:
             """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
+            for learner in present.values():
+                if learner.placement != "local":
+                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
             for name, home in homes.items():
                 place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
-            for learner in present.values():
-                if learner.averaged or learner.is_sharded:
-                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
 
         def judge(done: int) -> None:
             if judges:
                 report.add({"step": done, **judged(learners, judges, where)})
 
-        def save(done: int) -> None:
+        def save(done: int, ends: bool) -> None:
             if folder is not None:
-                _check_finite(
-                    _merged(recorder.means()), done, guarded
-                )  # weights that went wrong never replace good ones
-                ends = done == steps
+                # Weights that went wrong never replace good ones.
+                _check_finite(_merged(recorder.means()), done, guarded)
+                check_finite(present, done)
                 score = report.last.get(best) if best is not None else None
                 checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 

@@ -20,7 +20,7 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
     """Move the nets to the device, make followers' copies, place the nets over the ranks, build the optimizers.
 
     Args:
-        absent: learners that are trained on other ranks; they stay as they are.
+        absent: learners that are trained on other ranks; only their nets are moved, to be judged.
 
     Raises:
         InputError: a parameter stands in two learners; a follower's leader is unknown or itself a follower; a net is
@@ -39,7 +39,7 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
                     "or both are one learner with two heads."
                 )
     for name, learner in learners.items():
-        if name not in absent and not isinstance(learner, Follower):
+        if not isinstance(learner, Follower):
             learner.net.to(device)
     for name, follower in learners.items():
         if isinstance(follower, Follower):

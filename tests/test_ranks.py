@@ -575,6 +575,32 @@ def test_dealt_out_learners_are_saved_from_their_homes(two, tmp_path):
         assert_equal(alone, found, tolerance=1e-6)
 
 
+def ended_before(folder):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(3)}
+    fit(Ring(), learners, {"labelled": labelled_rows()}, 5, device="cpu", groups=2, out=folder)
+    return weights(learners)
+
+
+def test_a_run_that_had_ended_gives_every_rank_all_learners(two, tmp_path):
+    ended, _ = two.run(ended_before, tmp_path)
+    for found in two.run(ended_before, tmp_path):
+        assert_equal(ended, found, tolerance=0)
+
+
+def with_batch_statistics(groups):
+    nets = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)) for _ in range(2)]
+    learners = {f"n{number}": Learner(net, SGD) for number, net in enumerate(nets)} | {"mean": follow("n1", 0.5)}
+    fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
+    first, *others = four.run(with_batch_statistics, groups)
+    for other in others:
+        assert_equal(first, other, tolerance=0)
+
+
 # What is watched
 
 
