@@ -30,7 +30,7 @@ from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 from cotrain.watch.lookout import Lookout
-from cotrain.watch.nonfinite import Guard
+from cotrain.watch.nonfinite import Guard, check_finite
 
 NOTHING = nullcontext()
 
@@ -211,10 +211,12 @@ def fit(
             if judging:
                 judge(done)
             if saving:
-                save(done)
+                save(done, ends=last or stop)  # a run that is told to stop says that it is saved
             if stop:
                 raise Stopped(done, folder)
             advance()
+        if start == steps and here.mesh is not None:
+            settle()  # of a run that had ended, each rank loaded its own learners
     return report
 
 
@@ -347,5 +349,8 @@ def _check_reached(learners: Mapping[str, Learner]) -> None:
 
 def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not isfinite(value) and guarded.isdisjoint(name.split()[1].split("+")):
-            raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")
+        if name.startswith("loss ") and not isfinite(value):
+            named = name.removeprefix("loss ")
+            # The owners, or the owners and a number in their list of losses.
+            if not any(guarded.issuperset(owners.split("+")) for owners in (named, named.rpartition(" ")[0])):
+                raise CotrainError(f"The loss of {named} is {value} at or shortly before step {step}.")
