@@ -21,7 +21,7 @@ from cotrain.method import Losses, Memory, Method, Roles
 from cotrain.ownership import Pending, backward, clear, label, listed, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
-from cotrain.preparation import check_streams, deal_learners, description, prepare
+from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare
 from cotrain.progress import progress
 from cotrain.randomness import at, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
@@ -30,7 +30,7 @@ from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 from cotrain.watch.lookout import Lookout
-from cotrain.watch.nonfinite import Guard
+from cotrain.watch.nonfinite import Guard, check_finite
 
 NOTHING = nullcontext()
 
@@ -112,6 +112,7 @@ def fit(
         homes = deal_learners(method, learners, here.groups)
         place.check_same(description(method, learners, streams, steps, seed, microbatches, precision))
         absent = {name for name, home in homes.items() if home != here.group}
+        keep_homes(learners, homes)
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
         if here.ranks > 1:
@@ -141,22 +142,21 @@ def fit(
 
         def settle() -> None:
             """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
+            for learner in present.values():
+                if learner.placement != "local":
+                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
             for name, home in homes.items():
                 place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
-            for learner in present.values():
-                if learner.averaged or learner.is_sharded:
-                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
 
         def judge(done: int) -> None:
             if judges:
                 report.add({"step": done, **judged(learners, judges, where)})
 
-        def save(done: int) -> None:
+        def save(done: int, ends: bool) -> None:
             if folder is not None:
-                _check_finite(
-                    _merged(recorder.means()), done, guarded
-                )  # weights that went wrong never replace good ones
-                ends = done == steps
+                # Weights that went wrong never replace good ones.
+                _check_finite(_merged(recorder.means()), done, guarded)
+                check_finite(present, done)
                 score = report.last.get(best) if best is not None else None
                 checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 
@@ -211,10 +211,12 @@ def fit(
             if judging:
                 judge(done)
             if saving:
-                save(done)
+                save(done, ends=last or stop)  # a run that is told to stop says that it is saved
             if stop:
                 raise Stopped(done, folder)
             advance()
+        if start == steps and here.mesh is not None:
+            settle()  # of a run that had ended, each rank loaded its own learners
     return report
 
 
@@ -347,5 +349,8 @@ def _check_reached(learners: Mapping[str, Learner]) -> None:
 
 def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
     for name, value in row.items():
-        if name.startswith("loss ") and not isfinite(value) and guarded.isdisjoint(name.split()[1].split("+")):
-            raise CotrainError(f"The loss of {name.removeprefix('loss ')} is {value} at or shortly before step {step}.")
+        if name.startswith("loss ") and not isfinite(value):
+            named = name.removeprefix("loss ")
+            # The owners, or the owners and a number in their list of losses.
+            if not any(guarded.issuperset(owners.split("+")) for owners in (named, named.rpartition(" ")[0])):
+                raise CotrainError(f"The loss of {named} is {value} at or shortly before step {step}.")

@@ -80,6 +80,7 @@ class Learner:
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
         self.placed = False  # over the ranks, once
+        self.home: tuple[int, int, int] | None = None  # ranks of its group, groups, which: of the first run on several
         self.averaged = False  # whether the engine averages its gradients over ranks
         self.means: dict[Any, Any] = {}  # by the owners that share a backward pass: their cotrain.average.GradientMean
         self.stack: Any = None  # the `cotrain.stack.Stack` that it is run in, if it is, and its place there

@@ -70,27 +70,26 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
     for owners, value in losses.items():
         left -= 1
         leaves: list[Tensor] = []
-        apart = averaged = False
+        leaves_apart: list[Tensor] = []
+        averaged = False
         for name in _names(owners):
             learner = pending.owners[name] = _owner(learners, name)
-            leaves += learner.roots()
-            apart = apart or learner.apart
+            (leaves_apart if learner.apart else leaves).extend(learner.roots())
             averaged = averaged or learner.averaged
         if not isinstance(value, Tensor) and not value:
             raise InputError(f"The loss of {_shown(owners)} is {value!r}, not a tensor or a list of some.")
         mean = _mean_of(learners, _last_of(owners, losses)) if averaged and last else None
         try:
-            if apart:
+            if leaves_apart:
                 terms = listed(value)
                 for index, loss in enumerate(terms):
-                    keep = left > 0 or index < len(terms) - 1
-                    gradients = torch.autograd.grad(loss, leaves, retain_graph=keep, allow_unused=True)
+                    keep = left > 0 or bool(leaves) or index < len(terms) - 1
+                    gradients = torch.autograd.grad(loss, leaves_apart, retain_graph=keep, allow_unused=True)
                     _deal_out(gradients, owners, index, pending)
-                if mean is not None:
-                    mean.arm()
-            else:
+            if leaves:
                 # Ownership is real: the graph may lead through other learners, but only these get a gradient.
                 # A later loss may share this one's graph. A list is summed, which saves backward passes.
+                # A sharded learner's gradients reach its shards in a backward pass and in no other way.
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 if mean is not None:
                     mean.arm()
@@ -100,6 +99,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
+    if last:
+        _send_left_out(learners, losses, pending)
     for stack in stacks:
         stack.backward()
 
@@ -120,6 +121,21 @@ def _last_of(owners: Owners, losses: Losses) -> tuple[str, ...]:
     return tuple(name for name in _names(owners) if final[name] == owners)
 
 
+def _send_left_out(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
+    """The gradients of learners that earlier microbatches gave a loss and the last one none go to the other ranks."""
+    final = {name for owners in losses for name in _names(owners)}
+    for name in [name for name in pending.owners if name not in final]:
+        if learners[name].is_sharded:
+            raise InputError(
+                f"The last microbatch gave {name!r} no loss, where an earlier one did: the gradients of a sharded "
+                "learner leave with its last loss. Give it one in each (of weight 0), or place it 'ddp'."
+            )
+        if (mean := _mean_of(learners, (name,))) is not None:
+            mean.arm()
+            mean.send()
+            pending.sent.append(mean)
+
+
 def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> GradientMean | None:
     """What averages over the ranks the gradients of these learners, which share their last backward pass."""
     found = [learners[name] for name in names if learners[name].averaged and not learners[name].apart]
@@ -135,18 +151,14 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
-    """One loss's gradients to its owners, apart or added up as each wants it."""
+    """One loss's gradients to those of its owners that want them apart."""
     found = iter(gradients)
     for name in _names(owners):
         learner = pending.owners[name]
-        roots = learner.roots()
-        own: GradientSet = [next(found) for _ in roots]
         if learner.apart:
+            own: GradientSet = [next(found) for _ in learner.roots()]
             sets = pending.apart.setdefault(name, {})
             sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
-        else:
-            for root, gradient in zip(roots, own, strict=True):
-                (root.grad,) = total([[root.grad], [gradient]])
 
 
 def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:

@@ -4,7 +4,7 @@ import copy
 import queue
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -49,10 +49,17 @@ class Prefetched(Stream):
         self._makers: _Thread | _Processes | None = None
         self._state = stream.state()
 
-    def split(self, rank: int, ranks: int) -> None:
-        """Give this rank's rows only, where the stream itself can; see `Stream`."""
-        self.close()
-        self.stream.split(rank, ranks)
+    @property
+    def split(self) -> Callable[[int, int], None]:
+        """`split(rank, ranks)` gives this rank's rows only; there is none where the stream itself has none: the engine
+        then takes the rank's rows of the whole batch (see `Stream`)."""
+        split = self.stream.split
+
+        def own(rank: int, ranks: int) -> None:
+            self.close()
+            split(rank, ranks)
+
+        return own
 
     def __next__(self) -> Batch:
         if self._makers is None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cotrain import __version__
+from cotrain import __version__, place
 from cotrain.errors import InputError
 from cotrain.learner import Follower, Learner
 from cotrain.method import Method
@@ -20,7 +20,7 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
     """Move the nets to the device, make followers' copies, place the nets over the ranks, build the optimizers.
 
     Args:
-        absent: learners that are trained on other ranks; they stay as they are.
+        absent: learners that are trained on other ranks; only their nets are moved, to be judged.
 
     Raises:
         InputError: a parameter stands in two learners; a follower's leader is unknown or itself a follower; a net is
@@ -39,7 +39,7 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
                     "or both are one learner with two heads."
                 )
     for name, learner in learners.items():
-        if name not in absent and not isinstance(learner, Follower):
+        if not isinstance(learner, Follower):
             learner.net.to(device)
     for name, follower in learners.items():
         if isinstance(follower, Follower):
@@ -50,10 +50,10 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
             follower.start(leader)  # before its leader is sharded: a sharded net cannot be copied
             follower.net.to(device)
     for name, learner in learners.items():
-        if name not in absent and learner.optimizer is None:
+        if name not in absent:
             try:
-                if isinstance(learner, Follower):
-                    learner.spread()  # and stays in the mode of its leader
+                if isinstance(learner, Follower) or learner.optimizer is not None:
+                    learner.spread()  # a follower stays in the mode of its leader
                 else:
                     learner.build()
             except InputError as error:
@@ -94,6 +94,27 @@ def deal_learners(method: Method, learners: Mapping[str, Learner], groups: int) 
     homes = {name: number * groups // len(trained) for number, name in enumerate(trained)}
     followers = {name: f.leader for name, f in learners.items() if isinstance(f, Follower)}
     return homes | {name: homes[leader] for name, leader in followers.items() if leader in homes}
+
+
+def keep_homes(learners: Mapping[str, Learner], homes: Mapping[str, int]) -> None:
+    """Learners stay where the first run on several ranks put them: their optimizers' states are there and nowhere else.
+
+    Raises:
+        InputError: on every rank, for one that this run deals out in another way.
+    """
+    if place.processes() == 1:
+        return
+    here = place.here()
+    found = {name: (here.ranks, here.groups, homes.get(name, 0)) for name in learners}
+    for name, learner in learners.items():
+        if learner.home not in (None, found[name]):
+            raise InputError(
+                f"Learner {name!r} was trained in group {learner.home[2]} of {learner.home[1]}, and would be in group "
+                f"{found[name][2]} of {found[name][1]} now, where its optimizer is not. Deal the learners out as "
+                "before, or put its weights into a new Learner."
+            )
+    for name, learner in learners.items():
+        learner.home = found[name]
 
 
 def description(

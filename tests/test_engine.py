@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from cotrain.method import Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.report import note
+from cotrain.stopping import Stopped
 from cotrain.stream import Once, Rows
 
 SGD = partial(optim.SGD, lr=0.1)
@@ -655,6 +657,49 @@ class TestNotFinite:
 
         with pytest.raises(CotrainError, match="loss of a is nan"):
             fit(Step(take), weights("a"), {}, 3)
+
+    def test_a_loss_is_excused_only_if_all_its_owners_are_guarded(self):
+        """And whatever the roles are called."""
+        learners = weights("my net", "b")
+        learners["my net"].nonfinite = "skip"
+
+        def take(learners, batch, memory):
+            bad = math.nan if memory["step"] == 1 else 1.0
+            return {owners: [learners["my net"]().sum() * learners["b"]().sum() * bad]}
+
+        owners = "my net"
+        fit(Step(take), learners, {}, 3)
+        assert learners["my net"].updates == 2
+        owners = ("my net", "b")
+        with pytest.raises(CotrainError, match=r"loss of my net\+b 0 is nan"):
+            fit(Step(take), learners, {}, 3)
+
+    def test_weights_that_went_wrong_behind_a_finite_loss_replace_no_good_ones(self, tmp_path):
+        def take(learners, batch, memory):
+            w = learners["a"]()
+            wrong = (w * (memory["step"] != 3)).square().sum().sqrt()  # at 0 its gradient is not a number
+            return {"a": wrong + w.sum()}
+
+        with pytest.raises(CotrainError, match="weights of 'a' are not finite at or shortly before step 4"):
+            fit(Step(take), weights("a"), {}, 8, out=tmp_path, save_every=2)
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000002"]
+
+
+class TestStopped:
+    def test_who_says_that_it_is_saved_has_saved(self, tmp_path, monkeypatch):
+        def take(learners, batch, memory):
+            signal.raise_signal(signal.SIGTERM)
+            return {"a": learners["a"]().sum()}
+
+        def full(*_):
+            raise OSError("no space left")
+
+        with pytest.raises(Stopped):
+            fit(Step(take), weights("a"), {}, 3, out=tmp_path)
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 1
+        monkeypatch.setattr("cotrain.checkpoint.save_file", full)
+        with pytest.raises(CotrainError, match=r"step 2 could not be written .* no space left"):
+            fit(Step(take), weights("a"), {}, 3, out=tmp_path)
 
 
 def assert_same(one, other):

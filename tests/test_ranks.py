@@ -27,7 +27,8 @@ from cotrain.methods.adversarial.cyclegan import CycleGAN
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.methods.semi.mean_teacher import MeanTeacher
-from cotrain.stream import Rows
+from cotrain.prefetch import Prefetched
+from cotrain.stream import Rows, Stream
 
 ADAM = partial(optim.AdamW, lr=1e-2)
 SGD = partial(optim.SGD, lr=0.1)
@@ -268,6 +269,39 @@ def test_rounds_on_the_same_learners(two, placement):
         assert_equal(alone, found)
 
 
+def built_first():
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    with place.standing(place.Ranks()):  # as before the ranks have met
+        for learner in learners.values():
+            learner.build()
+    fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 5, device="cpu")
+    return weights(learners)
+
+
+def test_a_learner_that_was_built_before_the_ranks_met_is_averaged_too(two):
+    alone = built_first()
+    for found in two.run(built_first):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+def dealt_out_otherwise(first, second):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(3)}
+    try:
+        for groups, count in (first, second):
+            some = dict(list(learners.items())[:count])
+            fit(Ring(), some, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    except InputError as error:
+        return str(error)
+    return weights(learners)
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, 3), (2, 3)), ((2, 3), (1, 3)), ((2, 3), (2, 2))])
+def test_learners_do_not_move_between_groups(two, first, second):
+    for said in two.run(dealt_out_otherwise, first, second):
+        assert "was trained in group" in said
+        assert "where its optimizer is not" in said
+
+
 class Branches(nn.Module):
     """Two layers alike, of which a call uses one."""
 
@@ -301,6 +335,62 @@ def test_ranks_that_reach_other_parameters(two):
         assert "Not all ranks reach the same parameters of 'model'" in said
     one, other = two.run(own_branches, "ddp", ())  # where it is no trouble
     assert_equal(one, other, tolerance=0)
+
+
+@dataclass(frozen=True)
+class Agreeing(Method):
+    """Two learners own two losses together."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        one, two = learners["one"](x), learners["two"](x)
+        return {("one", "two"): [F.mse_loss(one, two), F.cross_entropy(one, y) + F.cross_entropy(two, y)]}
+
+
+def projected_beside(placement, microbatches):
+    one = Learner(two_layer(seed=1), SGD, rule=PCGrad())
+    learners = {"one": one, "two": Learner(two_layer(seed=2), SGD, placement=placement)}
+    fit(Agreeing(), learners, {"labelled": labelled_rows()}, 5, device="cpu", microbatches=microbatches)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_an_owner_that_wants_losses_apart_beside_one_that_does_not(two, placement, microbatches):
+    alone = projected_beside("auto", 1)
+    for found in two.run(projected_beside, placement, microbatches):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+@dataclass(frozen=True)
+class SometimesTaught(Method):
+    """The other learner has a loss where any row of the batch's part is marked; all ranks ask."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        losses = {"one": F.cross_entropy(learners["one"](x), y)}
+        if place.agree(bool(batch["labelled"]["marked"].any())):
+            losses["two"] = F.cross_entropy(learners["two"](x), y)
+        return losses
+
+
+def left_out_at_last(placement):
+    stream = Rows({**labelled_rows().data, "marked": torch.arange(24) % 4 < 2}, batch=8, shuffle=False)
+    learners = two_learners(placement=placement)
+    try:  # a rank's first microbatch has two marked rows, its second none
+        fit(SometimesTaught(), learners, {"labelled": stream}, 3, device="cpu", microbatches=2)
+    except InputError as error:
+        return str(error)
+    return weights(learners)
+
+
+def test_a_learner_without_a_loss_in_the_last_microbatch(two):
+    start = two_learners()["two"].net.state_dict()
+    one, other = two.run(left_out_at_last, "ddp")
+    assert not torch.equal(one["two.0.weight"], start["0.weight"])
+    assert_equal(one, other, tolerance=0)
+    for said in two.run(left_out_at_last, "fsdp"):
+        assert "The last microbatch gave 'two' no loss" in said
 
 
 # Against torch's own
@@ -431,6 +521,36 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(two, four):
         assert all(saved == state for _, saved in told)
 
 
+class Whole(Stream):
+    """Makes whole batches only: it has no `split`."""
+
+    def __init__(self):
+        self.rows = labelled_rows()
+
+    def __next__(self):
+        return next(self.rows)
+
+    def state(self):
+        return self.rows.state()
+
+    def load(self, state):
+        self.rows.load(state)
+
+
+def trained_on(ahead, out=None, steps=6):
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    stream = Prefetched(Whole()) if ahead else Whole()
+    fit(MutualLearning(), learners, {"labelled": stream}, steps, device="cpu", out=out)
+    return weights(learners)
+
+
+def test_a_stream_that_cannot_be_split_made_ahead_and_resumed(two, tmp_path):
+    alone = trained_on(False)
+    two.run(trained_on, True, tmp_path, 3)
+    for found in (*two.run(trained_on, False), *two.run(trained_on, True, tmp_path)):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
 # Checkpoints
 
 
@@ -453,6 +573,32 @@ def test_dealt_out_learners_are_saved_from_their_homes(two, tmp_path):
     assert state.exists()
     for found in two.run(run_spread, 2, 3, 10, tmp_path):
         assert_equal(alone, found, tolerance=1e-6)
+
+
+def ended_before(folder):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), ADAM) for seed in range(3)}
+    fit(Ring(), learners, {"labelled": labelled_rows()}, 5, device="cpu", groups=2, out=folder)
+    return weights(learners)
+
+
+def test_a_run_that_had_ended_gives_every_rank_all_learners(two, tmp_path):
+    ended, _ = two.run(ended_before, tmp_path)
+    for found in two.run(ended_before, tmp_path):
+        assert_equal(ended, found, tolerance=0)
+
+
+def with_batch_statistics(groups):
+    nets = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)) for _ in range(2)]
+    learners = {f"n{number}": Learner(net, SGD) for number, net in enumerate(nets)} | {"mean": follow("n1", 0.5)}
+    fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
+    first, *others = four.run(with_batch_statistics, groups)
+    for other in others:
+        assert_equal(first, other, tolerance=0)
 
 
 # What is watched

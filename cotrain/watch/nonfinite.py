@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cotrain import place
 from cotrain.errors import CotrainError, InputError
 
 Policy = Literal["stop", "skip", "rollback"]
@@ -65,16 +66,15 @@ def _below_infinity(tensors: list[Tensor]) -> Tensor:
 
 def check_finite(learners: Mapping[str, Trained], step: int) -> None:
     """The policy `stop`: all weights are finite, or the run ends. Waits for the device; for the moments when one does
-    anyway, and before a checkpoint takes the place of a good one.
+    anyway, and before a checkpoint takes the place of a good one. All processes call it together.
 
     Raises:
-        CotrainError: names every learner whose weights are not finite.
+        CotrainError: on every process, names every learner whose weights are not finite on any.
     """
     flags = [finite(learner.parameters) for learner in learners.values()]
-    if not flags:
-        return
-    sound = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
-    if bad := [repr(name) for name, good in zip(learners, sound) if not good]:
+    sound = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+    told = place.everywhere([repr(name) for name, good in zip(learners, sound) if not good])
+    if bad := list(dict.fromkeys(name for names in told for name in names)):
         raise CotrainError(
             f"The weights of {', '.join(bad)} are not finite at or shortly before step {step}: a gradient went wrong. "
             "Lower the learning rate, clip the gradient, or let the learner skip such steps."
