@@ -38,7 +38,7 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
                     f"Learners {other!r} and {name!r} share a parameter; a shared part is a learner of its own, "
                     "or both are one learner with two heads."
                 )
-    for name, learner in learners.items():
+    for learner in learners.values():
         if not isinstance(learner, Follower):
             learner.net.to(device)
     for name, follower in learners.items():
