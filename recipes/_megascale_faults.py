@@ -97,7 +97,8 @@ def digest(learners: Mapping[str, Learner]) -> str:
 
 
 def say(**facts: Any) -> None:
-    print(json.dumps({"rank": RANK, **facts}), flush=True)
+    sys.stdout.write(json.dumps({"rank": RANK, **facts}) + "\n")  # at once: the ranks share the stream
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
