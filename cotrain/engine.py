@@ -3,6 +3,7 @@
 `fit` puts streams, precision, microbatches, judges, checkpoints and the report around the step (`cotrain.ownership`).
 """
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from math import isfinite
@@ -217,6 +218,10 @@ def fit(
             advance()
         if start == steps and here.mesh is not None:
             settle()  # of a run that had ended, each rank loaded its own learners
+        if idle := [name for name, one in present.items() if one.optimizer is not None and not one.updates]:
+            names = ", ".join(map(repr, idle))
+            said = f"{names} did not learn: not one update in {steps} steps. Does the method give a loss to it?"
+            warnings.warn(said, stacklevel=2)
     return report
 
 

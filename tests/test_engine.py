@@ -633,6 +633,14 @@ class TestResume:
         assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
 
 
+def test_a_learner_that_no_step_gives_a_loss_is_named():
+    def take(learners, batch, memory):
+        return {"a": learners["a"]().square().sum()}
+
+    with pytest.warns(UserWarning, match=r"'b' did not learn: not one update in 3 steps"):
+        fit(Step(take), weights("a", "b"), {}, 3)
+
+
 class TestNotFinite:
     @pytest.mark.parametrize("policy", ["skip", "rollback"])
     def test_right_after_a_resume_a_learner_keeps_what_it_resumed_with(self, tmp_path, policy):
