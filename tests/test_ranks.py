@@ -21,6 +21,7 @@ from cotrain.exchange import post, without
 from cotrain.gradients.clip import Clip
 from cotrain.gradients.pcgrad import PCGrad
 from cotrain.gradients.rule import chain
+from cotrain.judge import accuracy
 from cotrain.learner import Learner, follow
 from cotrain.method import Method
 from cotrain.methods.adversarial.cyclegan import CycleGAN
@@ -293,6 +294,12 @@ def dealt_out_otherwise(first, second):
     except InputError as error:
         return str(error)
     return weights(learners)
+
+
+def test_rounds_of_learners_on_different_ranks(two):
+    alone = dealt_out_otherwise((1, 3), (1, 3))
+    for found in two.run(dealt_out_otherwise, (2, 3), (2, 3)):
+        assert_equal(alone, found, tolerance=1e-6)
 
 
 @pytest.mark.parametrize(("first", "second"), [((1, 3), (2, 3)), ((2, 3), (1, 3)), ((2, 3), (2, 2))])
@@ -668,6 +675,24 @@ def test_a_gradient_that_is_not_finite_is_kept_from_its_learner_on_all_ranks(two
         assert all(value.isfinite().all() for value in found.values())
 
 
+def patience(groups):
+    from cotrain.shard import _mesh
+
+    place.start(torch.device("cpu"))
+    with place.standing(place.grid(torch.device("cpu"), groups)):
+        axes = [place.here().along("data"), place.here().along("learners"), place.control()]
+    with place.standing(place.grid(torch.device("cpu"))):
+        hybrid = _mesh("cpu", 2)
+        axes += [hybrid.get_group("replicas"), hybrid.get_group("shards")]
+    return [group._get_backend(torch.device("cpu")).options._timeout.total_seconds() for group in axes]
+
+
+def test_every_group_gives_up_in_time(monkeypatch):
+    monkeypatch.setenv("COTRAIN_TIMEOUT", "17")
+    with Crew(4, joined=False) as crew:
+        assert crew.run(patience, 2) == [[17.0] * 5] * 4
+
+
 # What must be refused
 
 
@@ -701,6 +726,16 @@ def refused(case, rank, monkeypatch):
         learners["a"] = Learner(two_layer(), SGD, PCGrad(), placement="fsdp")
     elif case == "unit":
         learners["a"] = Learner(two_layer(), SGD, placement="fsdp", units=["7"])
+    elif case == "frozen":
+        learners["b"] = Learner(two_layer(seed=1), None if rank else SGD)
+    elif case == "policy":
+        learners["b"] = Learner(two_layer(seed=1), SGD, nonfinite="skip" if rank else "stop")
+    settings = {
+        "rhythm": {"log_every": 2 + rank},
+        "folder": {"out": None if rank else "/nowhere"},
+        "dealt out": {"groups": 1 + rank},
+        "judges": {"judges": [(accuracy("a"), [])] * rank},
+    }
     groups = {"groups": 3, "together": 2, "few": 2}.get(case, 1)
     if case == "together":
         example = CycleGAN.example()
@@ -708,7 +743,7 @@ def refused(case, rank, monkeypatch):
     elif case == "few":
         learners = {"a": learners["a"]}
     try:
-        fit(method, learners, streams, 1, device="cpu", groups=groups)
+        fit(method, learners, streams, 1, device="cpu", **({"groups": groups} | settings.get(case, {})))
     except InputError as error:
         return str(error)
     return "not refused"
@@ -728,6 +763,12 @@ def refused(case, rank, monkeypatch):
         ("unit", "'a' has no module '7'"),
         ("groups", "3 groups of learners do not divide 2 ranks"),
         ("together", "CycleGAN needs its learners together"),
+        ("frozen", "the way of 'b' is .*'frozen': False.* on rank 0, .*'frozen': True.* on rank 1"),
+        ("policy", "the way of 'b' is .*'stop'.* on rank 0, .*'skip'.* on rank 1"),
+        ("rhythm", "log_every is 2 on rank 0, 3 on rank 1"),
+        ("folder", "whether there is an out folder is True on rank 0, False on rank 1"),
+        ("dealt out", "the number of groups is 1 on rank 0, 2 on rank 1"),
+        ("judges", "the number of judges is 0 on rank 0, 1 on rank 1"),
         ("few", "1 learners cannot be dealt out to 2 groups"),
     ],
 )
