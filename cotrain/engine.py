@@ -367,5 +367,5 @@ def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozens
         if name.startswith("loss ") and not isfinite(value):
             named = name.removeprefix("loss ")
             # The owners, or the owners and a number in their list of losses.
-            if not any(guarded >= {*owners.split("+")} for owners in (named, named.rpartition(" ")[0])):
+            if not any(set(owners.split("+")) <= guarded for owners in (named, named.rpartition(" ")[0])):
                 raise CotrainError(f"The loss of {named} is {value} at or shortly before step {step}.")

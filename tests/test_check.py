@@ -12,11 +12,13 @@ from torch import nn, optim
 import cotrain
 from cotrain import conformance
 from cotrain.conformance import CHECKS, CheckFailed, check
+from cotrain.conformance_ranks import check_replicas
+from cotrain.crew import Crew
 from cotrain.exchanges.mutual_distillation import MutualDistillation
 from cotrain.learner import Learner, follow
 from cotrain.method import Example, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
-from cotrain.place import global_mean
+from cotrain.place import global_mean, masked_mean
 
 SGD = partial(optim.SGD, lr=0.1)
 PEERS = MutualDistillation()
@@ -41,6 +43,44 @@ class Good(Method):
             "mean": follow("a", 0.9),
         }
         return Example(cls(), learners, {"labelled": labelled_rows(), "unlabelled": unlabelled_rows()})
+
+
+@dataclass(frozen=True)
+class ByLocalCount(Good):
+    """Divides by the number of rows that this rank happens to select."""
+
+    whole_batch = True
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        chosen = (x[:, 0] > 0.3).float()
+        losses = {name: F.cross_entropy(learners[name](x), y, reduction="none") * chosen for name in ("a", "b")}
+        return {name: self.weight * loss.sum() / chosen.sum().clamp(min=1) for name, loss in losses.items()}
+
+
+@dataclass(frozen=True)
+class ByGlobalCount(ByLocalCount):
+    """The same, divided by the number that all ranks select."""
+
+    def step(self, learners, batch, memory):
+        x, y = batch["labelled"]["x"], batch["labelled"]["y"]
+        losses = {name: F.cross_entropy(learners[name](x), y, reduction="none") for name in ("a", "b")}
+        return {name: self.weight * masked_mean(loss, x[:, 0] > 0.3) for name, loss in losses.items()}
+
+
+def test_a_count_of_the_own_rows_is_caught_on_two_ranks():
+    with Crew(2) as crew:
+        with pytest.raises(CheckFailed, match="two ranks with half of the rows each differ from one process: 'a'"):
+            check_replicas(ByLocalCount, crew)
+        check_replicas(ByGlobalCount, crew)
+
+
+def test_a_class_that_other_processes_cannot_import_says_so():
+    class Local(Good):
+        pass
+
+    with pytest.raises(CheckFailed, match=r"replicas: .*cannot be sent to other processes"):
+        check(Local)
 
 
 def caught(method):
@@ -272,7 +312,7 @@ class TestMicrobatches:
                     for name in ("a", "b")
                 }
 
-        check(ByBatch)
+        check(ByBatch, ranks=False)
 
     def test_a_sum(self):
         class Sum(Good):
@@ -298,7 +338,7 @@ class TestMicrobatches:
         class Whole(Running):
             whole_batch: ClassVar[bool] = True
 
-        check(Whole)
+        check(Whole, ranks=False)
 
 
 @dataclass(frozen=True)
@@ -333,7 +373,7 @@ class TestFields:
                     )
                 return losses
 
-        check(Many)
+        check(Many, ranks=False)
 
     def test_inert_settings_of_an_inert_part(self):
         @dataclass(frozen=True)
@@ -396,7 +436,7 @@ def test_dropout_needs_nothing_from_the_method():
 
         whole_batch: ClassVar[bool] = True  # microbatches draw noise of their own
 
-    check(Noisy)
+    check(Noisy, ranks=False)
 
 
 class TestCard:

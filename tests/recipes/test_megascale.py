@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cotrain import checkpoint
 from cotrain.errors import InputError
 from cotrain.learner import Learner
 from cotrain.nets.transformer import ParallelBlock, SerialBlock
@@ -38,7 +39,11 @@ def test_every_row_is_a_recipe(full):
         assert set(row) <= known
         made[name] = megascale.recipe(**row, seed=1)
     runs = {name: run for name, run in made.items() if hasattr(run, "steps") and hasattr(run, "streams")}
-    assert set(made) - set(runs) == {"step time"}
+    assert {name: type(made[name]).__name__ for name in set(made) - set(runs)} == {
+        "step time": "StepTime",
+        "faults": "Faults",
+        "checkpoint": "Stall",
+    }
     # As many sequences in each, whatever the batch.
     assert {run.steps * run.streams["text"].batch for run in runs.values()} == {320}
     for name, run in runs.items():
@@ -104,9 +109,103 @@ def test_step_times_are_ratios(monkeypatch):
     assert numbers == {f"parallel per serial, batch x {growth}": 1.0 for growth in (1, 4)}
 
 
-def table(parallel, lamb, ratio):
+LINES = [
+    {"rank": 1, "starts": 0},
+    {"rank": 0, "starts": 0},
+    {"rank": 0, "starts": 160},
+    {"rank": 0, "weights": "a"},
+    {"rank": 1, "weights": "a"},
+]
+
+
+def test_what_workers_said_by_hand():
+    said = megascale.Launched(LINES, "")
+    assert said.starts == [0, 160]
+    assert said.weights == {"a"}
+    assert megascale.Launched([*LINES, {"rank": 1, "weights": "b"}], "").weights == {"a", "b"}
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "weights", "start", "name"])
+def test_faults_by_hand(monkeypatch, wrong):
+    """Three launches whose words are given; each thing that goes wrong shows in its number and in no other."""
+    again = [{"rank": 0, "starts": 200 if wrong == "start" else 180}, *LINES[-2:]]
+    killed = [*LINES[:3], {"rank": 0, "weights": "b" if wrong == "weights" else "a"}]
+    words = "" if wrong == "name" else "cotrain: step 150: Rank 1 is slow: its own work takes 5.00 times the median"
+    launches = iter([megascale.Launched([LINES[1], *LINES[-2:]], ""), None, megascale.Launched(again, "")])
+
+    def launched(self, out, dies=None):
+        found = next(launches)
+        if found is None:
+            assert dies == 175
+            out.mkdir()
+            moments = [(0, "start"), (1, "ready"), (6, "saved"), (7, "alive"), (7, "start"), (9, "ready"), (10, "end")]
+            (out / "timeline.jsonl").write_text("\n".join(map(megascale.json.dumps, moments)))
+            return megascale.Launched(killed, words)
+        assert dies is None
+        return found
+
+    monkeypatch.setattr(megascale.Faults, "launched", launched)
+    damaged = []
+    monkeypatch.setattr(megascale, "damage", damaged.append)
+    numbers = megascale.Faults(seed=0).measure()
+    assert [path.name for path in damaged] == ["step-000000200"]
+    assert numbers == pytest.approx(
+        {
+            "weights as in the clean run": float(wrong != "weights"),
+            "restarts": 1,
+            "steps of lost work": 15,
+            "steps until the slow rank is named": float("nan") if wrong == "name" else 150,
+            "healthy runs in which a rank is named": 0,
+            "damaged checkpoint skipped": float(wrong != "start"),
+            "effective time share": 0.7,
+        },
+        nan_ok=True,
+    )
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    for step in (1, 2):
+        path = checkpoint.save(tmp_path, step, {"step": step, "w": torch.ones(100)})
+    megascale.damage(path)
+    assert checkpoint.load_last(tmp_path)["step"] == 1
+
+
+@pytest.mark.slow
+@stored
+def test_two_workers_that_are_struck_end_as_the_clean_run():
+    numbers = megascale.Faults(seed=0).measure()
+    assert numbers["weights as in the clean run"] == numbers["damaged checkpoint skipped"] == numbers["restarts"] == 1
+    assert 0 < numbers["effective time share"] < 1
+
+
+def test_stalls_by_hand(monkeypatch, tmp_path):
+    """A clock on which a save that waits takes four times as long as one that does not."""
+    clock = [0.0]
+    monkeypatch.setattr(megascale.time, "perf_counter", lambda: clock[0])
+    save = checkpoint.save
+
+    def timed(*given, wait):
+        clock[0] += 0.4 if wait else 0.1
+        return save(*given, wait=wait)
+
+    monkeypatch.setattr(checkpoint, "save", timed)
+    numbers = megascale.Stall(megabytes=0.5, blocks=2, width=64, folder=tmp_path).measure()
+    assert numbers["megabytes"] == pytest.approx(0.5, abs=0.05)
+    assert numbers["ms, waits for the disk"] == pytest.approx(400)
+    assert [numbers["ratio"], numbers["ratio of the least"]] == pytest.approx([0.25, 0.25])
+
+
+def table(parallel, lamb, ratio, lost=(14, 19, 15), named=(150, 150, 150), equal=1.0, skipped=1.0, stall=0.2):
     made = Table()
     for seed in range(3):
+        numbers = {
+            "weights as in the clean run": 1.0 if seed else equal,
+            "steps of lost work": lost[seed],
+            "steps until the slow rank is named": named[seed],
+            "damaged checkpoint skipped": 1.0 if seed else skipped,
+        }
+        made.add("faults", seed, numbers)
+        made.add("checkpoint", seed, {"ratio": stall + (seed - 1) / 100})
         made.add("serial, AdamW", seed, {"loss": 2.0})
         made.add("parallel, AdamW", seed, {"loss": parallel})
         made.add("serial, AdamW, batch x 4", seed, {"loss": 2.2})
@@ -117,7 +216,22 @@ def table(parallel, lamb, ratio):
 
 def test_bars_by_hand():
     bars = megascale.bars(table(2.03, 2.05, 2.0))
-    assert [bar.value for bar in bars] == pytest.approx([0.015, 0.025, 1.0])
-    assert [bar.held for bar in bars] == [True, False, True]
-    assert "+10.0%" in bars[1].text
-    assert [bar.held for bar in megascale.bars(table(2.05, 1.9, 2.01))] == [False, True, False]
+    assert [bar.value for bar in bars] == pytest.approx([1, 19, 150, 1, 0.2, 0.015, 0.025, 1.0])
+    assert [bar.held for bar in bars] == [True] * 6 + [False, True]
+    assert "+10.0%" in bars[6].text
+    assert [bar.held for bar in megascale.bars(table(2.05, 1.9, 2.01))][5:] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("place", "numbers"),
+    [
+        (0, {"equal": 0.0}),
+        (1, {"lost": (14, 21, 15)}),
+        (2, {"named": (150, 150, 200)}),
+        (2, {"named": (150, float("nan"), 150)}),
+        (3, {"skipped": 0.0}),
+        (4, {"stall": 0.31}),
+    ],
+)
+def test_one_seed_that_fails_fails_its_bar_alone(place, numbers):
+    assert [bar.held for bar in megascale.bars(table(2.0, 2.0, 1.9, **numbers))] == [at != place for at in range(8)]
