@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from torch import nn, optim
 from cotrain import place
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
+from cotrain.data.rollouts import Rollouts
 from cotrain.engine import fit
 from cotrain.errors import CotrainError, InputError
 from cotrain.exchange import post, without
@@ -555,6 +557,47 @@ def test_a_stream_that_cannot_be_split_made_ahead_and_resumed(two, tmp_path):
     alone = trained_on(False)
     two.run(trained_on, True, tmp_path, 3)
     for found in (*two.run(trained_on, False), *two.run(trained_on, True, tmp_path)):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+class Cut:
+    """Observations of noise; an episode is cut off after five to nine steps."""
+
+    def reset(self, seed):
+        self.noise = np.random.default_rng(seed)
+        self.left = int(self.noise.integers(5, 10))
+        return self.noise.normal(size=4), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self.noise.normal(size=4) + action, float(action), False, self.left == 0, {}
+
+
+@dataclass(frozen=True)
+class ActorCritic(Method):
+    def step(self, learners, batch, memory):
+        played = batch["played"]
+        value = learners["critic"](played["observation"]).squeeze(-1)
+        better = (played["value_to_come"] - value).detach()
+        taken = -F.cross_entropy(learners["actor"](played["observation"]), played["action"], reduction="none")
+        return {"actor": -(better * taken).mean(), "critic": (played["value_to_come"] - value).square().mean()}
+
+
+def played(placement):
+    learners = {
+        name: Learner(two_layer(seed=seed, outputs=outputs), SGD, placement=placement, units=["0", "2"])
+        for seed, (name, outputs) in enumerate((("actor", 3), ("critic", 1)))
+    }
+    stream = Rollouts(Cut, learners["actor"], learners["critic"], environments=4, horizon=8)
+    for seed in (1, 2):
+        fit(ActorCritic(), learners, {"played": stream}, 3, device="cpu", seed=seed)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_rounds_of_rollouts_whose_episodes_end_on_one_rank_alone(two, placement):
+    alone = played(placement)
+    for found in two.run(played, placement):
         assert_equal(alone, found, tolerance=1e-6)
 
 
