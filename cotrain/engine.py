@@ -103,6 +103,22 @@ def fit(
     check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
     place.start(where)
+    settings = {
+        "the number of steps": steps,
+        "the seed": seed,
+        "the number of judges": len(judges),
+        "judge_every": judge_every,
+        "the precision": precision,
+        "the number of microbatches": microbatches,
+        "the kind of device": where.type,
+        "the number of groups": groups,
+        "whether there is an out folder": folder is not None,
+        "save_every": save_every,
+        "partial": None if partial is None else sorted(partial),
+        "log_every": log_every,
+        "stack": stack,
+    }
+    place.check_same(description(method, learners, streams) | settings)
     with ExitStack() as scope:
         scope.enter_context(place.standing(place.grid(where, groups)))
         here = place.here()
@@ -111,7 +127,6 @@ def fit(
                 raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
             stack = False
         homes = deal_learners(method, learners, here.groups)
-        place.check_same(description(method, learners, streams, steps, seed, microbatches, precision))
         absent = {name for name, home in homes.items() if home != here.group}
         keep_homes(learners, homes)
         prepare(learners, where, absent)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from cotrain.errors import InputError
 
@@ -147,10 +147,23 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
     size = world // groups
     key = dist.group.WORLD, device.type, groups
     if key not in _meshes:  # its process groups serve every run of this process
-        _meshes[key] = init_device_mesh(device.type, (groups, size), mesh_dim_names=("learners", "data"))
+        _meshes[key] = mesh_of(device.type, (groups, size), ("learners", "data"))
     mesh = _meshes[key]
     rank = dist.get_rank()
     return Ranks(rank % size, size, rank // size, groups, mesh)
+
+
+def mesh_of(device: str, shape: tuple[int, int], names: tuple[str, str]) -> DeviceMesh:
+    """All processes in a grid, whose groups give up when the run does; those that torch makes wait for 30 minutes."""
+    grid = torch.arange(processes()).view(shape)
+    own: list[Any] = []
+    for rows in (grid.T, grid):
+        for row in rows.tolist():
+            everybody = len(row) == processes()
+            group = dist.group.WORLD if everybody else dist.new_group(row, timeout=timedelta(seconds=timeout()))
+            if dist.get_rank() in row:
+                own.append(group)
+    return DeviceMesh.from_group(own, device, grid, mesh_dim_names=names)
 
 
 def ranks_on_this_machine() -> int:

@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from cotrain.errors import CotrainError, InputError
+from cotrain.learner import Learner
 from cotrain.stream import Batch, Stream
 
 PATIENCE = 5.0  # seconds between looks at whether the maker of an awaited batch still lives
@@ -31,7 +32,7 @@ class Prefetched(Stream):
         pin: put batches into pinned memory, from which a GPU copies while it computes; None: where there is a GPU.
 
     Raises:
-        InputError: a number out of range, or a stream whose batches have no position.
+        InputError: a number out of range, a stream whose batches have no position, or one that asks learners.
     """
 
     def __init__(self, stream: Any, ahead: int = 2, workers: int = 0, pin: bool | None = None):
@@ -42,6 +43,8 @@ class Prefetched(Stream):
                 f"Workers make batches out of turn, which {type(stream).__name__} cannot: it has no position. Use "
                 "workers=0, a thread."
             )
+        if any(isinstance(part, Learner) for part in getattr(stream, "__dict__", {}).values()):
+            raise InputError(f"{type(stream).__name__} plays with learners as they are now; nothing can be made ahead.")
         self.stream = stream
         self.ahead = ahead
         self.workers = workers

@@ -10,7 +10,6 @@ from cotrain import __version__, place
 from cotrain.errors import InputError
 from cotrain.learner import Follower, Learner
 from cotrain.method import Method
-from cotrain.precision import Precision
 from cotrain.randomness import fold
 from cotrain.standing import plain
 from cotrain.stream import Stream
@@ -117,20 +116,23 @@ def keep_homes(learners: Mapping[str, Learner], homes: Mapping[str, int]) -> Non
         learner.home = found[name]
 
 
-def description(
-    method: Method,
-    learners: Mapping[str, Learner],
-    streams: Mapping[str, Stream],
-    steps: int,
-    seed: int,
-    microbatches: int,
-    precision: Precision,
-) -> dict[str, Any]:
+def description(method: Method, learners: Mapping[str, Learner], streams: Mapping[str, Stream]) -> dict[str, Any]:
     """What must be the same on every rank, or they would go different ways."""
     shapes = {
         f"the net of {name!r}": fold(*(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in learner.net.named_parameters()))
         for name, learner in learners.items()
         if not isinstance(learner, Follower)
+    }
+    ways = {
+        f"the way of {name!r}": {
+            "frozen": learner.factory is None,
+            "rule": type(learner.rule).__name__,
+            "shards": learner.shards,
+            "units": list(learner.units),
+            "nonfinite": learner.nonfinite,
+            "communication": str(getattr(learner.communication, "__name__", learner.communication)),
+        }
+        for name, learner in learners.items()
     }
     return {
         "cotrain's version": __version__,
@@ -139,11 +141,8 @@ def description(
         "the list of learners": list(learners),
         "the learners' placements": {name: learner.placement for name, learner in learners.items()},
         "the list of streams": list(streams),
-        "the number of steps": steps,
-        "the seed": seed,
-        "the number of microbatches": microbatches,
-        "the precision": precision,
         **shapes,
+        **ways,
     }
 
 

@@ -7,7 +7,7 @@ which tensors a backward pass must name.
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -43,8 +43,7 @@ def _mesh(device: str, hybrid: int | None) -> DeviceMesh:
         raise InputError("cannot be placed 'hsdp' where learners are dealt out to groups of ranks; use 'fsdp'.")
     if hybrid < 1 or here.ranks % hybrid:
         raise InputError(f"has shards in groups of {hybrid}, which does not divide {here.ranks} ranks.")
-    shape = (here.ranks // hybrid, hybrid)
-    return init_device_mesh(device, shape, mesh_dim_names=("replicas", "shards"))
+    return place.mesh_of(device, (here.ranks // hybrid, hybrid), ("replicas", "shards"))
 
 
 def sharded(net: nn.Module) -> bool:

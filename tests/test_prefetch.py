@@ -106,6 +106,10 @@ def test_refused_by_name():
 
     with pytest.raises(InputError, match="which Endless cannot: it has no position"):
         Prefetched(Endless(), workers=2)
+    asking = Endless()
+    asking.actor = Learner(two_layer())
+    with pytest.raises(InputError, match="Endless plays with learners as they are now"):
+        Prefetched(asking)
 
 
 def test_training_on_it_is_training_on_the_stream():

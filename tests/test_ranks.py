@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,12 +16,14 @@ from torch import nn, optim
 from cotrain import place
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
+from cotrain.data.rollouts import Rollouts
 from cotrain.engine import fit
 from cotrain.errors import CotrainError, InputError
 from cotrain.exchange import post, without
 from cotrain.gradients.clip import Clip
 from cotrain.gradients.pcgrad import PCGrad
 from cotrain.gradients.rule import chain
+from cotrain.judge import accuracy
 from cotrain.learner import Learner, follow
 from cotrain.method import Method
 from cotrain.methods.adversarial.cyclegan import CycleGAN
@@ -295,6 +298,12 @@ def dealt_out_otherwise(first, second):
     return weights(learners)
 
 
+def test_rounds_of_learners_on_different_ranks(two):
+    alone = dealt_out_otherwise((1, 3), (1, 3))
+    for found in two.run(dealt_out_otherwise, (2, 3), (2, 3)):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
 @pytest.mark.parametrize(("first", "second"), [((1, 3), (2, 3)), ((2, 3), (1, 3)), ((2, 3), (2, 2))])
 def test_learners_do_not_move_between_groups(two, first, second):
     for said in two.run(dealt_out_otherwise, first, second):
@@ -551,6 +560,47 @@ def test_a_stream_that_cannot_be_split_made_ahead_and_resumed(two, tmp_path):
         assert_equal(alone, found, tolerance=1e-6)
 
 
+class Cut:
+    """Observations of noise; an episode is cut off after five to nine steps."""
+
+    def reset(self, seed):
+        self.noise = np.random.default_rng(seed)
+        self.left = int(self.noise.integers(5, 10))
+        return self.noise.normal(size=4), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self.noise.normal(size=4) + action, float(action), False, self.left == 0, {}
+
+
+@dataclass(frozen=True)
+class ActorCritic(Method):
+    def step(self, learners, batch, memory):
+        played = batch["played"]
+        value = learners["critic"](played["observation"]).squeeze(-1)
+        better = (played["value_to_come"] - value).detach()
+        taken = -F.cross_entropy(learners["actor"](played["observation"]), played["action"], reduction="none")
+        return {"actor": -(better * taken).mean(), "critic": (played["value_to_come"] - value).square().mean()}
+
+
+def played(placement):
+    learners = {
+        name: Learner(two_layer(seed=seed, outputs=outputs), SGD, placement=placement, units=["0", "2"])
+        for seed, (name, outputs) in enumerate((("actor", 3), ("critic", 1)))
+    }
+    stream = Rollouts(Cut, learners["actor"], learners["critic"], environments=4, horizon=8)
+    for seed in (1, 2):
+        fit(ActorCritic(), learners, {"played": stream}, 3, device="cpu", seed=seed)
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp"])
+def test_rounds_of_rollouts_whose_episodes_end_on_one_rank_alone(two, placement):
+    alone = played(placement)
+    for found in two.run(played, placement):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
 # Checkpoints
 
 
@@ -668,6 +718,24 @@ def test_a_gradient_that_is_not_finite_is_kept_from_its_learner_on_all_ranks(two
         assert all(value.isfinite().all() for value in found.values())
 
 
+def patience(groups):
+    from cotrain.shard import _mesh
+
+    place.start(torch.device("cpu"))
+    with place.standing(place.grid(torch.device("cpu"), groups)):
+        axes = [place.here().along("data"), place.here().along("learners"), place.control()]
+    with place.standing(place.grid(torch.device("cpu"))):
+        hybrid = _mesh("cpu", 2)
+        axes += [hybrid.get_group("replicas"), hybrid.get_group("shards")]
+    return [group._get_backend(torch.device("cpu")).options._timeout.total_seconds() for group in axes]
+
+
+def test_every_group_gives_up_in_time(monkeypatch):
+    monkeypatch.setenv("COTRAIN_TIMEOUT", "17")
+    with Crew(4, joined=False) as crew:
+        assert crew.run(patience, 2) == [[17.0] * 5] * 4
+
+
 # What must be refused
 
 
@@ -701,6 +769,16 @@ def refused(case, rank, monkeypatch):
         learners["a"] = Learner(two_layer(), SGD, PCGrad(), placement="fsdp")
     elif case == "unit":
         learners["a"] = Learner(two_layer(), SGD, placement="fsdp", units=["7"])
+    elif case == "frozen":
+        learners["b"] = Learner(two_layer(seed=1), None if rank else SGD)
+    elif case == "policy":
+        learners["b"] = Learner(two_layer(seed=1), SGD, nonfinite="skip" if rank else "stop")
+    settings = {
+        "rhythm": {"log_every": 2 + rank},
+        "folder": {"out": None if rank else "/nowhere"},
+        "dealt out": {"groups": 1 + rank},
+        "judges": {"judges": [(accuracy("a"), [])] * rank},
+    }
     groups = {"groups": 3, "together": 2, "few": 2}.get(case, 1)
     if case == "together":
         example = CycleGAN.example()
@@ -708,7 +786,7 @@ def refused(case, rank, monkeypatch):
     elif case == "few":
         learners = {"a": learners["a"]}
     try:
-        fit(method, learners, streams, 1, device="cpu", groups=groups)
+        fit(method, learners, streams, 1, device="cpu", **({"groups": groups} | settings.get(case, {})))
     except InputError as error:
         return str(error)
     return "not refused"
@@ -728,6 +806,12 @@ def refused(case, rank, monkeypatch):
         ("unit", "'a' has no module '7'"),
         ("groups", "3 groups of learners do not divide 2 ranks"),
         ("together", "CycleGAN needs its learners together"),
+        ("frozen", "the way of 'b' is .*'frozen': False.* on rank 0, .*'frozen': True.* on rank 1"),
+        ("policy", "the way of 'b' is .*'stop'.* on rank 0, .*'skip'.* on rank 1"),
+        ("rhythm", "log_every is 2 on rank 0, 3 on rank 1"),
+        ("folder", "whether there is an out folder is True on rank 0, False on rank 1"),
+        ("dealt out", "the number of groups is 1 on rank 0, 2 on rank 1"),
+        ("judges", "the number of judges is 0 on rank 0, 1 on rank 1"),
         ("few", "1 learners cannot be dealt out to 2 groups"),
     ],
 )

@@ -74,6 +74,8 @@ class Rollouts(Stream):
             InputError: the ranks do not divide the environments.
         """
         count = len(self._episode) if self._all is None else self._all
+        if self._all is not None and self.numbers == list(range(rank * count // ranks, (rank + 1) * count // ranks)):
+            return  # a further round of training
         if count % ranks:
             raise InputError(f"{ranks} ranks do not divide {count} environments.")
         if self._observation is not None:
@@ -100,18 +102,24 @@ class Rollouts(Stream):
             self._observation = [self._start(number) for number in range(len(self.environments))]
         draws = Draws(torch.tensor(self.numbers), torch.full((len(self.numbers),), self.batches), self.seed, "action")
         observations, actions, rewards, ends = [], [], [], []
-        for _ in range(self.horizon):
+        cut: list[tuple[int, int, np.ndarray]] = []  # (step, environment, last observation) of episodes cut off
+        for step in range(self.horizon):
             now = self._observe()
             policy = self.actor.net(now).softmax(-1).cpu()
             # An environment's draws are its own, wherever it is played: the first action whose share reaches the draw.
             action_E = (policy.cumsum(-1) < draws.uniform()[:, None] * policy.sum(-1, keepdim=True)).sum(-1)
             action_E = action_E.clamp(max=policy.shape[-1] - 1)
-            reward, end = self._play(action_E.tolist())
+            reward, end = self._play(action_E.tolist(), step, cut)
             observations.append(now)
             actions.append(action_E)
             rewards.append(reward)
             ends.append(end)
-        last_value_E = self.critic.net(self._observe()).squeeze(-1).cpu()
+        # What would have come after a cut is the critic's guess. It is asked once, on every rank: it may be sharded.
+        last = self._tensor([*self._observation, *(observation for *_, observation in cut)])
+        value = self.critic.net(last).squeeze(-1).cpu()
+        for (step, number, _), guess in zip(cut, value[len(self.numbers) :], strict=True):
+            rewards[step][number] += self.discount * guess
+        last_value_E = value[: len(self.numbers)]
         returns_TE = discounted_returns(torch.stack(rewards), torch.stack(ends), last_value_E, self.discount)
         self.batches += 1
         return {
@@ -122,15 +130,14 @@ class Rollouts(Stream):
 
     def _observe(self) -> Tensor:
         assert self._observation is not None
+        return self._tensor(self._observation)
+
+    def _tensor(self, observations: list[np.ndarray]) -> Tensor:
         device = next(self.actor.net.parameters()).device
-        return torch.from_numpy(np.stack(self._observation)).float().to(device)
+        return torch.from_numpy(np.stack(observations)).float().to(device)
 
-    def _value(self, observation: np.ndarray) -> float:
-        device = next(self.critic.net.parameters()).device
-        return self.critic.net(torch.from_numpy(observation).float().to(device)[None]).item()
-
-    def _play(self, actions: list[int]) -> tuple[Tensor, Tensor]:
-        """One step of every environment; one that ended starts its next episode."""
+    def _play(self, actions: list[int], step: int, cut: list[tuple[int, int, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        """One step of every environment; one that ended starts its next episode, one cut off, not over, is noted."""
         assert self._observation is not None
         rewards, ends = torch.zeros(len(actions)), torch.zeros(len(actions))
         for number, action in enumerate(actions):
@@ -138,8 +145,8 @@ class Rollouts(Stream):
             self._actions[number].append(action)
             self._reward[number] += float(reward)
             rewards[number] = float(reward)
-            if truncated and not terminated:  # cut off, not over: what would have come is the critic's guess
-                rewards[number] += self.discount * self._value(observation)
+            if truncated and not terminated:
+                cut.append((step, number, observation))
             if terminated or truncated:
                 ends[number] = 1.0
                 self._finished = [*self._finished[-99:], (self.numbers[number], self._reward[number])]
