@@ -32,8 +32,9 @@ PROGRAM = textwrap.dedent(
 
     class Watched(MutualLearning):
         def step(self, learners, batch, memory):
-            mark = folder / "died"
-            if memory["step"] == die_at and os.environ.get("RANK", "0") == "1" and not mark.exists():
+            rank = os.environ.get("RANK", "0")
+            mark = folder / f"died {rank}"
+            if memory["step"] == die_at and rank in os.environ.get("DYING", "1") and not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             if die_at < 0:
@@ -120,10 +121,19 @@ def test_killed_and_started_again_it_ends_where_the_unbroken_run_ends(program, t
         folder.mkdir()
         command = launched("--max-restarts", 1, program, folder, STEPS, 20 + 3 * trial, placement)
         killed = ran(command)
-        assert (folder / "died").exists()
+        assert (folder / "died 1").exists()
         assert digests(killed.stdout) == digests(straight.stdout)
         rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(10, STEPS + 1, 10))
+
+
+@pytest.mark.slow
+def test_two_ranks_that_die_at_once(program, tmp_path, monkeypatch):
+    straight = ran(launched(program, tmp_path / "straight", STEPS, 10**6, "auto"))
+    monkeypatch.setenv("DYING", "0 1")
+    killed = ran(launched("--max-restarts", 2, program, tmp_path / "killed", STEPS, 33, "auto"))
+    assert any((tmp_path / "killed").glob("died *"))
+    assert digests(killed.stdout) == digests(straight.stdout)
 
 
 @pytest.mark.slow

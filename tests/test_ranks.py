@@ -311,6 +311,22 @@ def test_learners_do_not_move_between_groups(two, first, second):
         assert "where its optimizer is not" in said
 
 
+def partly_frozen(placement):
+    net = two_layer()
+    net[0].weight.requires_grad_(False)
+    net[2].bias.requires_grad_(False)
+    learners = {n: Learner(one, ADAM, placement=placement) for n, one in (("a", net), ("b", two_layer(seed=1)))}
+    fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 10, device="cpu")
+    return weights(learners)
+
+
+def test_frozen_and_trained_parameters_in_one_unit(two):
+    alone = partly_frozen("auto")
+    assert torch.equal(alone["a.0.weight"], two_layer()[0].weight)
+    for found in two.run(partly_frozen, "fsdp"):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
 class Branches(nn.Module):
     """Two layers alike, of which a call uses one."""
 
