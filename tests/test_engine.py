@@ -766,6 +766,16 @@ class TestCheckpointOfAnotherRun:
         with pytest.raises(InputError, match="stands at step 3, beyond the 2 asked for"):
             self.run(folder, steps=2)
 
+    def test_what_is_not_taken_over_starts_anew(self, tmp_path):
+        def run(rate, out=None):
+            rates = {"a": 0.1, "b": rate}  # `a` and the stream fit, and are loaded before `b` is found to differ
+            learners = {n: Learner(two_layer(seed=s), partial(optim.SGD, lr=rates[n])) for s, n in enumerate("ab")}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, partial=[])
+            return parameters(learners)
+
+        run(0.1, tmp_path)
+        assert same(run(0.2, tmp_path), run(0.2))
+
     def test_some_learners_can_be_taken_over(self, folder):
         trained, _, _ = train(3)
         learners, streams = remembering()
