@@ -103,9 +103,12 @@ def timeout() -> float:
     """Seconds; see TIMEOUT."""
     said = os.environ.get("COTRAIN_TIMEOUT", str(TIMEOUT))
     try:
-        return float(said)
+        seconds = float(said)
     except ValueError:
-        raise InputError(f"COTRAIN_TIMEOUT is a number of seconds, not {said!r}.") from None
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise InputError(f"COTRAIN_TIMEOUT is a positive number of seconds, not {said!r}.")
+    return seconds
 
 
 _control: dict[Any, dist.ProcessGroup] = {}
