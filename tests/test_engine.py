@@ -109,6 +109,18 @@ class TestOwnership:
         assert pair["b"].updates == 0
         assert place(pair["b"]) == [1.0, 1.0]
 
+    @pytest.mark.parametrize("rule", [None, Clip(1.0)])
+    def test_a_learner_that_no_loss_ever_reaches_is_named(self, rule):
+        def take(learners, batch, memory):
+            other = learners["b"]().sum() if memory["step"] > late else 0.0
+            return {"a": learners["a"]().sum(), "b": learners["a"]().square().sum() + other}
+
+        late = 9
+        with pytest.raises(InputError, match="No loss of 'b' has reached any of its parameters"):
+            fit(Step(take), weights("a", "b", rule=rule), {}, 4)
+        late = 2  # some steps without are a method's own affair
+        fit(Step(take), weights("a", "b", rule=rule), {}, 4)
+
     def test_gradients_do_not_pile_up(self):
         pair = weights("a", "b")
         for _ in range(2):
