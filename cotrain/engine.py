@@ -217,6 +217,7 @@ def fit(
             if here.ranks > 1 and (last or number == start or done % log_every == 0):
                 _check_reached(present)
             if last or done % log_every == 0:
+                _check_called(present)
                 row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
                 _check_finite(row, done, guarded)
                 report.add({"step": done, **row})
@@ -348,6 +349,14 @@ def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
 
 def _shares(losses: Losses, parts: int) -> Losses:
     return {owners: [loss / parts for loss in listed(value)] for owners, value in losses.items()}
+
+
+def _check_called(learners: Mapping[str, Learner]) -> None:
+    if idle := [repr(name) for name, learner in learners.items() if learner.reached is False]:
+        raise InputError(
+            f"No loss of {', '.join(idle)} has reached any of its parameters: the method never calls it, detaches what "
+            "it says, or gives the loss to the wrong name."
+        )
 
 
 def _check_reached(learners: Mapping[str, Learner]) -> None:

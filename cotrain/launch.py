@@ -18,7 +18,7 @@ def launch(command: Sequence[str], processes: int, machines: int, rendezvous: st
             from its last checkpoint.
 
     Raises:
-        InputError: nothing to run, or several machines without a place to meet.
+        InputError: nothing to run, a number out of range, or several machines without a place to meet.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -26,8 +26,14 @@ def launch(command: Sequence[str], processes: int, machines: int, rendezvous: st
 
     if not command:
         raise InputError("Say what to launch: a command as `run RECIPE`, or a script ending in .py.")
-    if machines > 1 and rendezvous is None:
-        raise InputError("Several machines need a place to meet: --rendezvous HOST:PORT, the same on each.")
+    for name, number, least in (("--nproc", processes, 1), ("--nnodes", machines, 1), ("--max-restarts", restarts, 0)):
+        if number < least:
+            raise InputError(f"{name} is at least {least}, not {number}.")
+    if command[0].endswith(".py") and not os.path.isfile(command[0]):
+        raise InputError(f"There is no script {command[0]}.")
+    if machines > 1 and not (rendezvous and rendezvous.rpartition(":")[0] and rendezvous.rpartition(":")[2].isdigit()):
+        said = f", not {rendezvous}" if rendezvous else ""
+        raise InputError(f"Several machines need a place to meet: --rendezvous HOST:PORT, the same on each{said}.")
     # With the store shared, processes that are started again read the addresses of dead ones.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))

@@ -76,6 +76,7 @@ class Learner:
         self.nonfinite = nonfinite
         self.communication = communication
         self.updates = 0  # how often the optimizer stepped; drives the schedule
+        self.reached: bool | None = None  # whether any loss ever reached its parameters; None before the first
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets

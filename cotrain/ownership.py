@@ -177,10 +177,14 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
         if guard is not None or any(learner.rule is not None for learner in stack.learners):
             stack.spread()
     for name, learner in pending.owners.items():
+        if not learner.reached:
+            apart = [gradient for own in pending.apart.get(name, {}).values() for gradient in own]
+            found = [*apart, *(p.grad for p in learner.parameters)]
+            learner.reached = learner.stack is not None or any(gradient is not None for gradient in found)
         if learner.rule is not None:
-            apart = pending.apart.get(name)
-            sets = list(apart.values()) if apart else [[p.grad for p in learner.parameters]]
-            if apart and learner.averaged:
+            kept = pending.apart.get(name)
+            sets = list(kept.values()) if kept else [[p.grad for p in learner.parameters]]
+            if kept and learner.averaged:
                 sets = [average_set(gradients, learner.parameters) for gradients in sets]
             for parameter, gradient in zip(learner.parameters, total(learner.rule(sets)), strict=True):
                 parameter.grad = gradient

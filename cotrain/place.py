@@ -103,9 +103,12 @@ def timeout() -> float:
     """Seconds; see TIMEOUT."""
     said = os.environ.get("COTRAIN_TIMEOUT", str(TIMEOUT))
     try:
-        return float(said)
+        seconds = float(said)
     except ValueError:
-        raise InputError(f"COTRAIN_TIMEOUT is a number of seconds, not {said!r}.") from None
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise InputError(f"COTRAIN_TIMEOUT is a positive number of seconds, not {said!r}.")
+    return seconds
 
 
 _control: dict[Any, dist.ProcessGroup] = {}
@@ -330,10 +333,12 @@ def exchange(messages: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("This group of ranks has no learner that posts a message; give fewer groups.")
     shapes = [(tuple(leaf.shape), leaf.dtype) for leaf in leaves]
     told: list[Any] = [None] * place.groups
-    dist.all_gather_object(told, (spec, shapes), group=group)
+    # The form of the messages, with numbers in place of tensors: a spec of torch's warns where it is unpickled.
+    form = pytree.tree_unflatten(range(len(leaves)), spec)
+    dist.all_gather_object(told, (form, shapes), group=group)
     delivered: dict[str, Any] = {}
     device = leaves[0].device
-    for number, (their_spec, their_shapes) in enumerate(told):
+    for number, (their_form, their_shapes) in enumerate(told):
         mine = number == place.group
         own = iter(leaves)
         theirs = []
@@ -341,5 +346,5 @@ def exchange(messages: Mapping[str, Any]) -> dict[str, Any]:
             tensor = next(own).detach().contiguous() if mine else torch.empty(shape, dtype=dtype, device=device)
             dist.broadcast(tensor, group=group, group_src=number)
             theirs.append(tensor)
-        delivered |= pytree.tree_unflatten(theirs, their_spec)
+        delivered |= pytree.tree_unflatten(theirs, pytree.tree_structure(their_form))
     return delivered

@@ -1,6 +1,7 @@
 """Where a run stands: what a checkpoint holds of it, and what makes it this run and no other."""
 
-from collections.abc import Collection, Mapping
+import copy
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -94,21 +95,34 @@ class Standing:
         Raises:
             InputError: it is of another run; the message says in what, as a table where the learners differ.
         """
-        try:
-            self._check(saved, steps)
-            for name, stream in self.streams.items():
-                self._put(stream, saved["streams"][name], f"its stream {name!r}")
-            self._put_learners(saved, list(self.learners))
-        except InputError as error:
-            if self.partial is not None:
-                self._put_learners(saved, common(self._nets(saved), self._own_nets(), self.partial))
-                return 0
-            mend = "Choose another folder, or remove it to start anew; `partial` takes over some learners."
-            raise InputError(f"The checkpoint in {folder} is of another run: {error} {mend}") from error
+        before = copy.deepcopy([one.state() for one in self._parts()]) if self.partial is not None else []
+        if wrong := _first_wrong(lambda: self._take(saved, steps)):
+            if self.partial is None:
+                mend = "Choose another folder, or remove it to start anew; `partial` takes over some learners."
+                raise InputError(f"The checkpoint in {folder} is of another run: {wrong} {mend}")
+            if wrong := _first_wrong(lambda: self._take_some(saved, before, self.partial or ())):
+                raise InputError(wrong)
+            return 0
         self.memory.update(place.move(saved["memory"], self.device))
         if len(saved["noted"]) == place.processes():
             self.recorder.load(self._own(saved["noted"]))
         return saved["step"]
+
+    def _parts(self) -> list[Any]:
+        return [*self.streams.values(), *self.learners.values()]
+
+    def _take(self, saved: dict[str, Any], steps: int) -> None:
+        self._check(saved, steps)
+        for name, stream in self.streams.items():
+            self._put(stream, saved["streams"][name], f"its stream {name!r}")
+        self._put_learners(saved, list(self.learners))
+
+    def _take_some(self, saved: dict[str, Any], before: list[Any], partial: Collection[str]) -> None:
+        """The `partial` learners; what else was taken before something did not fit goes back."""
+        names = common(self._nets(saved), self._own_nets(), partial)
+        for one, state in zip(self._parts(), before, strict=True):
+            one.load(state)
+        self._put_learners(saved, names)
 
     def _check(self, saved: Mapping[str, Any], steps: int) -> None:
         if saved["step"] > steps:
@@ -152,6 +166,17 @@ class Standing:
     def _identity(self) -> dict[str, Any]:
         """What makes it this run, as far as it can be written down."""
         return {"seed": self.seed, "method": type(self.method).__name__, **plain(self.method)}
+
+
+def _first_wrong(work: Callable[[], None]) -> str:
+    """What the work raised on the first rank where it raised something, on every rank: ranks with other learners may
+    find other things wrong, and all go on from one step. Empty if all is well."""
+    wrong = ""
+    try:
+        work()
+    except InputError as error:
+        wrong = str(error)
+    return next(filter(None, place.everywhere(wrong)), "")
 
 
 def plain(settings: Any) -> dict[str, Any]:

@@ -109,6 +109,18 @@ class TestOwnership:
         assert pair["b"].updates == 0
         assert place(pair["b"]) == [1.0, 1.0]
 
+    @pytest.mark.parametrize("rule", [None, Clip(1.0)])
+    def test_a_learner_that_no_loss_ever_reaches_is_named(self, rule):
+        def take(learners, batch, memory):
+            other = learners["b"]().sum() if memory["step"] > late else 0.0
+            return {"a": learners["a"]().sum(), "b": learners["a"]().square().sum() + other}
+
+        late = 9
+        with pytest.raises(InputError, match="No loss of 'b' has reached any of its parameters"):
+            fit(Step(take), weights("a", "b", rule=rule), {}, 4)
+        late = 2  # some steps without are a method's own affair
+        fit(Step(take), weights("a", "b", rule=rule), {}, 4)
+
     def test_gradients_do_not_pile_up(self):
         pair = weights("a", "b")
         for _ in range(2):
@@ -773,6 +785,16 @@ class TestCheckpointOfAnotherRun:
     def test_one_that_went_further(self, folder):
         with pytest.raises(InputError, match="stands at step 3, beyond the 2 asked for"):
             self.run(folder, steps=2)
+
+    def test_what_is_not_taken_over_starts_anew(self, tmp_path):
+        def run(rate, out=None):
+            rates = {"a": 0.1, "b": rate}  # `a` and the stream fit, and are loaded before `b` is found to differ
+            learners = {n: Learner(two_layer(seed=s), partial(optim.SGD, lr=rates[n])) for s, n in enumerate("ab")}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, partial=[])
+            return parameters(learners)
+
+        run(0.1, tmp_path)
+        assert same(run(0.2, tmp_path), run(0.2))
 
     def test_some_learners_can_be_taken_over(self, folder):
         trained, _, _ = train(3)

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from cotrain.errors import InputError
+from cotrain.launch import launch
+
 STEPS = 60
 # Mutual learning with dropout, momentum, a follower and a schedule; the last line of a rank is a digest of all.
 PROGRAM = textwrap.dedent(
@@ -181,6 +184,22 @@ def test_what_cannot_be_launched_is_said():
         done = subprocess.run(launched(*words), capture_output=True, text=True, timeout=60, env=environment())
         assert done.returncode == 2
         assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"processes": 0}, "--nproc is at least 1, not 0"),
+        ({"machines": 0}, "--nnodes is at least 1, not 0"),
+        ({"restarts": -1}, "--max-restarts is at least 0, not -1"),
+        ({"command": ["nowhere.py", "--fast"]}, "There is no script nowhere.py"),
+        ({"machines": 2, "rendezvous": "host"}, "--rendezvous HOST:PORT, the same on each, not host"),
+    ],
+)
+def test_numbers_and_names_are_looked_at_before_anything_starts(changed, message):
+    asked = {"command": ["doctor"], "processes": 1, "machines": 1, "rendezvous": None, "restarts": 0}
+    with pytest.raises(InputError, match=message):
+        launch(**{**asked, **changed})
 
 
 def test_a_mistake_ends_with_its_own_code():

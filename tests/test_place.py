@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cotrain import place
+from cotrain.errors import InputError
 
 
 def test_move_goes_into_dicts_and_leaves_the_rest():
@@ -55,6 +56,13 @@ def test_masked_mean_of_nothing_is_zero_and_connected():
 def test_one_process_has_no_process_group():
     assert place.ranks() == place.processes() == 1
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("said", ["soon", "0", "-3", "nan", "inf"])
+def test_a_timeout_that_is_none(monkeypatch, said):
+    monkeypatch.setenv("COTRAIN_TIMEOUT", said)
+    with pytest.raises(InputError, match=f"COTRAIN_TIMEOUT is a positive number of seconds, not '{said}'"):
+        place.timeout()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

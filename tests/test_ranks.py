@@ -29,6 +29,7 @@ from cotrain.method import Method
 from cotrain.methods.adversarial.cyclegan import CycleGAN
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
+from cotrain.methods.reinforce.actor_critic import ActorCritic
 from cotrain.methods.semi.mean_teacher import MeanTeacher
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows, Stream
@@ -589,16 +590,6 @@ class Cut:
         return self.noise.normal(size=4) + action, float(action), False, self.left == 0, {}
 
 
-@dataclass(frozen=True)
-class ActorCritic(Method):
-    def step(self, learners, batch, memory):
-        played = batch["played"]
-        value = learners["critic"](played["observation"]).squeeze(-1)
-        better = (played["value_to_come"] - value).detach()
-        taken = -F.cross_entropy(learners["actor"](played["observation"]), played["action"], reduction="none")
-        return {"actor": -(better * taken).mean(), "critic": (played["value_to_come"] - value).square().mean()}
-
-
 def played(placement):
     learners = {
         name: Learner(two_layer(seed=seed, outputs=outputs), SGD, placement=placement, units=["0", "2"])
@@ -606,7 +597,7 @@ def played(placement):
     }
     stream = Rollouts(Cut, learners["actor"], learners["critic"], environments=4, horizon=8)
     for seed in (1, 2):
-        fit(ActorCritic(), learners, {"played": stream}, 3, device="cpu", seed=seed)
+        fit(ActorCritic(), learners, {"rollout": stream}, 3, device="cpu", seed=seed)
     return weights(learners)
 
 
@@ -665,6 +656,27 @@ def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
     first, *others = four.run(with_batch_statistics, groups)
     for other in others:
         assert_equal(first, other, tolerance=0)
+
+
+def resumed_with(folder, rate, some=None):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), partial(optim.SGD, lr=0.1)) for seed in range(2)}
+    learners["n1"].factory = partial(optim.SGD, lr=rate)
+    try:
+        fit(Ring(), learners, {"labelled": labelled_rows()}, 4, device="cpu", groups=2, out=folder, partial=some)
+    except InputError as error:
+        return str(error)
+    return [learner.updates for learner in learners.values()]
+
+
+def test_what_one_rank_cannot_load_no_rank_goes_on_from(two, tmp_path):
+    two.run(resumed_with, tmp_path, 0.1)
+    for said in two.run(resumed_with, tmp_path, 0.2):
+        assert "of another run" in said
+        assert "'n1'. Its optimizer was made with lr=0.1, now 0.2" in said
+    assert two.run(resumed_with, tmp_path, 0.2, ["n0"]) == [
+        [8, 0],
+        [0, 4],
+    ]  # n0 went on, n1 began anew, both for 4 steps
 
 
 # What is watched
