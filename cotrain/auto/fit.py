@@ -27,6 +27,8 @@ from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import Problem, Test, load, read_test
 from cotrain.auto.result import Report, Result, check_folder
 from cotrain.auto.search import Clock, seconds
+from cotrain.auto.shift import find_shift
+from cotrain.auto.spare import look_further
 from cotrain.auto.teach import teach
 from cotrain.auto.views import make_views
 from cotrain.errors import InputError
@@ -52,6 +54,7 @@ def fit(
     prior: str = "auto",
     metric: Metric = "auto",
     method: str | None = None,
+    trust_shift: bool = False,
     encoder: str | Sequence[str] = "auto",
     seed: int = 0,
     jobs: int = 2,
@@ -72,6 +75,7 @@ def fit(
         prior: shares of the classes in the population: "auto", "label", "uniform", or "a:0.1,b:0.9".
         metric: what is optimized; "auto" is accuracy, or balanced accuracy where a class is rare.
         method: try only these learners ("supervised", "emnb", "graph", "cotraining", ...).
+        trust_shift: learn from the unlabelled rows even where the labelled ones are not like them.
         encoder: pretrained encoders as views: "auto" (what is on this disk), "none", a path or a name, or several.
         seed: of everything random. jobs: threads. out: folder for model, student and report.
 
@@ -89,7 +93,9 @@ def fit(
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
     with threadpool_limits(max(1, jobs)), clock.interruptible(partial(warn_first, warnings)):
-        result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs), warnings)
+        result = _fit(
+            problem, checked, clock, coverage, prior, metric, method, trust_shift, encoder, seed, max(1, jobs), warnings
+        )
         if out is not None:
             result.rescue(out)
     return result
@@ -103,6 +109,7 @@ def _fit(
     prior: str,
     metric: Metric,
     method: str | None,
+    trust_shift: bool,
     encoder: str | Sequence[str],
     seed: int,
     jobs: int,
@@ -125,8 +132,14 @@ def _fit(
     if method is None and already_good(board, choice) and choice.used_unlabelled:
         choice = board.choose(unlabelled=False)
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
-
     everything = features.of(features.labelled, features.unlabelled)
+    shift = find_shift(problem, features, everything, board, choice.members, seed) if asked else None
+    alone = shift is not None and shift.apart and choice.used_unlabelled and method is None and not trust_shift
+    if alone:
+        choice = board.choose(unlabelled=False)
+    if shift is not None and shift.apart:
+        warnings.append(shift.warning(alone, trust_shift, problem.grouped))
+
     model = committee(board, choice.members, everything, problem, shares.shares, measure)
     supervised = committee(board, choice.supervised, everything, problem, shares.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
@@ -182,7 +195,8 @@ def _fit(
         "slices": slices(problem, board, choice),
         "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
-        "settings": {"budget": clock.budget, "jobs": jobs, "folds": seen.folds, "method": method},
+        "settings": {"budget": clock.budget, "jobs": jobs, "folds": len(seen.folds), "method": method},
+        "shift": None if shift is None else asdict(shift) | {"apart": shift.apart, "left_alone": alone},
         "machine": machine(),
         "test": None,
         "warnings": warnings,
@@ -190,6 +204,7 @@ def _fit(
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
+    values |= look_further(problem, features, everything, seen, choice.members, clock, seed, warnings)
     values["seconds"] = round(clock.spent, 2)
     return Result(model, student, Report(values))
 
