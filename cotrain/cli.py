@@ -72,7 +72,6 @@ def fit(
     budget: str = "3m",
     coverage: float = 0.9,
     method: str | None = None,
-    trust_shift: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     out: Path | None = None,
     as_json: Json = False,
@@ -89,8 +88,6 @@ def fit(
         Of the sets of classes that cannot be ruled out, between 0 and 1.
     method:
         Try only these learners: supervised, emnb, graph, self-training, cotraining, ...
-    trust_shift:
-        Learn from the unlabelled rows even where the labelled ones are not like them.
     seed:
         Of everything random.
     out:
@@ -100,7 +97,7 @@ def fit(
     """
     from cotrain.auto import commands
 
-    options = {"budget": budget, "coverage": coverage, "method": method, "trust_shift": trust_shift, "seed": seed}
+    options = {"budget": budget, "coverage": coverage, "method": method, "seed": seed}
     commands.fit(data, out, as_json, vars(table) | vars(aim) | options)
 
 

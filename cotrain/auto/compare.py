@@ -19,7 +19,6 @@ from cotrain.auto.features import Features
 from cotrain.auto.fit import committee, find_encoders
 from cotrain.auto.problem import Problem, Test, load, read_test
 from cotrain.auto.search import Clock, seconds
-from cotrain.auto.shift import find_shift
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, make_views
 from cotrain.errors import InputError
@@ -167,14 +166,10 @@ def _value(
     choice = board.choose(unlabelled=asked and auto)
     if choice.used_unlabelled and already_good(board, choice):
         choice = board.choose(unlabelled=False)
-    everything = features.of(features.labelled, features.unlabelled)
-    if auto and choice.used_unlabelled:
-        shift = find_shift(problem, features, everything, board, choice.members, seed)
-        if shift is not None and shift.apart:
-            choice = board.choose(unlabelled=False)
     if test is None:
         corrected = bootstrap(board, asked and auto, seed)[0 if choice.used_unlabelled else 1]
         return corrected if np.isfinite(corrected) else board.score(board.right(choice.members))
+    everything = features.of(features.labelled, features.unlabelled)
     model = committee(board, choice.members, everything, problem, found.prior.shares, found.metric)
     return score(model.probabilities(test.frame, test.folder), test.y, found.metric)
 

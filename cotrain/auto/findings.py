@@ -172,8 +172,6 @@ def _gain(values: Values) -> str:
 def _unasked(values: Values) -> str:
     """Why no learner on unlabelled rows was judged."""
     rows = values["rows"]
-    if (values.get("shift") or {}).get("left_alone"):
-        return "The unlabelled rows seem to come from elsewhere than the labelled ones and were left alone"
     if any(c.get("unlabelled") and c["estimate"] is not None for c in values["candidates"]):
         return "Learners on the labels alone are nearly always right already"
     if _setting(values, "method"):

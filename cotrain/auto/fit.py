@@ -54,7 +54,6 @@ def fit(
     prior: str = "auto",
     metric: Metric = "auto",
     method: str | None = None,
-    trust_shift: bool = False,
     encoder: str | Sequence[str] = "auto",
     seed: int = 0,
     jobs: int = 2,
@@ -75,7 +74,6 @@ def fit(
         prior: shares of the classes in the population: "auto", "label", "uniform", or "a:0.1,b:0.9".
         metric: what is optimized; "auto" is accuracy, or balanced accuracy where a class is rare.
         method: try only these learners ("supervised", "emnb", "graph", "cotraining", ...).
-        trust_shift: learn from the unlabelled rows even where the labelled ones are not like them.
         encoder: pretrained encoders as views: "auto" (what is on this disk), "none", a path or a name, or several.
         seed: of everything random. jobs: threads. out: folder for model, student and report.
 
@@ -93,9 +91,7 @@ def fit(
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
     with threadpool_limits(max(1, jobs)), clock.interruptible(partial(warn_first, warnings)):
-        result = _fit(
-            problem, checked, clock, coverage, prior, metric, method, trust_shift, encoder, seed, max(1, jobs), warnings
-        )
+        result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs), warnings)
         if out is not None:
             result.rescue(out)
     return result
@@ -109,7 +105,6 @@ def _fit(
     prior: str,
     metric: Metric,
     method: str | None,
-    trust_shift: bool,
     encoder: str | Sequence[str],
     seed: int,
     jobs: int,
@@ -134,11 +129,8 @@ def _fit(
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
     everything = features.of(features.labelled, features.unlabelled)
     shift = find_shift(problem, features, everything, board, choice.members, seed) if asked else None
-    alone = shift is not None and shift.apart and choice.used_unlabelled and method is None and not trust_shift
-    if alone:
-        choice = board.choose(unlabelled=False)
     if shift is not None and shift.apart:
-        warnings.append(shift.warning(alone, trust_shift, problem.grouped))
+        warnings.append(shift.warning(choice.used_unlabelled, problem.grouped))
 
     model = committee(board, choice.members, everything, problem, shares.shares, measure)
     supervised = committee(board, choice.supervised, everything, problem, shares.shares, measure)
@@ -196,7 +188,7 @@ def _fit(
         "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
         "settings": {"budget": clock.budget, "jobs": jobs, "folds": len(seen.folds), "method": method},
-        "shift": None if shift is None else asdict(shift) | {"apart": shift.apart, "left_alone": alone},
+        "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
         "test": None,
         "warnings": warnings,

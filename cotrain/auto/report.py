@@ -80,7 +80,7 @@ SHAPE: dict[str, Any] = {
     "label_next?": [{"row": int, "reason": str, "shown": str}],
     "machine?": {},
     "settings?": {"budget?": _number, "folds?": int, "method?": Maybe(str)},
-    "shift?": Maybe({"place": _number, "bar": _number, "apart": bool, "left_alone": bool}),
+    "shift?": Maybe({"place": _number, "bar": _number, "apart": bool}),
     "skipped?": {"curve?": str, "steady?": str},
     "slices?": [{"name": str, "rows": int, "accuracy": _number}],
     "steady?": Maybe({"flipped": _number, "times": int, "dropped": _number, "rows": int}),

@@ -35,17 +35,19 @@ class Shift:
     def apart(self) -> bool:
         return self.place > self.bar
 
-    def warning(self, left_alone: bool, trusted: bool, grouped: bool) -> str:
-        """What a user should know of rows that come from elsewhere."""
+    def warning(self, used: bool, grouped: bool) -> str:
+        """What a user should know of rows that come from elsewhere; `used`: the unlabelled rows, in the result.
+
+        They are not left alone for it: where labels were drawn from a part of the rows (one source of news, dark
+        digits, smooth cells), learners on the unlabelled rows were better on the rest in all of 14 runs.
+        """
         said = (
             "The labelled rows are not like the unlabelled ones: a classifier tells them apart "
             f"({self.place:.2f}, where 0.5 is chance and 1 is always), so scores on labelled rows may not hold "
             "for the others."
         )
-        if left_alone:
-            said += " The unlabelled rows were left alone; --trust-shift uses them all the same."
-        elif trusted:
-            said += " The unlabelled rows were asked all the same, as --trust-shift says."
+        if used:
+            said += " The unlabelled rows were learnt from all the same; --method supervised does without."
         if not grouped:
             said += " If the rows come by speaker, patient or session, name that column with --group."
         return said
@@ -60,7 +62,11 @@ def find_shift(
     seed: int,
 ) -> Shift | None:
     """By the features of the best learner on labelled rows; these members say which class a row is of. None where there
-    is nothing to compare."""
+    is nothing to compare, or where labels are of fewer than nine units: these may stand anywhere."""
+    units = len(np.unique(problem.unit[features.labelled]))
+    bar = max(APART, 0.5 + CLEAR / np.sqrt(12 * units))  # a place by chance has a variance of 1/12
+    if bar >= 1:
+        return None
     supervised = [m for m, trial in enumerate(board.trials) if not trial.candidate.unlabelled]
     best = max(supervised, key=lambda m: board.score(board.correct[m]))
     said = np.full(len(problem.y), -1)
@@ -71,8 +77,6 @@ def find_shift(
     said[features.unlabelled] = (np.mean(told, axis=0) * board.decision).argmax(1)
     x = matrices[board.trials[best].candidate.views[0]]
     place = place_among(x, features.labelled, features.unlabelled, said, problem.unit, seed)
-    units = len(np.unique(problem.unit[features.labelled]))
-    bar = max(APART, 0.5 + CLEAR / np.sqrt(12 * units))  # a place by chance has a variance of 1/12
     return None if np.isnan(place) else Shift(place, float(bar))
 
 

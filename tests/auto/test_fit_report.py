@@ -112,7 +112,7 @@ def example(**changes):
             "gain_low": 0.01,
             "gain_high": 0.06,
         },
-        "shift": {"place": 0.53, "bar": 0.8, "apart": False, "left_alone": False},
+        "shift": {"place": 0.53, "bar": 0.8, "apart": False},
         "steady": {"flipped": 0.04, "times": 5, "dropped": 0.2, "rows": 2000},
         "skipped": {},
         "slices": [{"name": "review: longer", "rows": 30, "accuracy": 0.9}],

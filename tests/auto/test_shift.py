@@ -88,12 +88,12 @@ def test_what_is_said():
     shift = Shift(0.93, 0.8)
     assert shift.apart
     assert not Shift(0.93, 0.956).apart
-    alone = shift.warning(True, False, False)
-    assert "a classifier tells them apart (0.93, where 0.5 is chance" in alone
-    assert "left alone; --trust-shift" in alone
-    assert "--group" in alone
-    assert "--group" not in shift.warning(True, False, True)
-    assert "asked all the same" in shift.warning(False, True, True)
+    used = shift.warning(True, False)
+    assert "a classifier tells them apart (0.93, where 0.5 is chance" in used
+    assert "--method supervised" in used
+    assert "--group" in used
+    assert "--method" not in shift.warning(False, False)
+    assert "--group" not in shift.warning(True, True)
 
 
 # In a fit
@@ -113,19 +113,17 @@ def elsewhere():
     return table
 
 
-def test_rows_from_elsewhere_are_left_alone_unless_they_are_trusted(elsewhere, monkeypatch):
+def test_rows_from_elsewhere_are_warned_of_and_used(elsewhere, monkeypatch):
     names = {"logistic regression, table", "graph, table"}
     monkeypatch.setattr(evidence, "candidates", lambda views: [c for c in candidates(views) if c.name in names])
-    alone = fit(elsewhere, target="kind", **FAST).report
-    trusted = fit(elsewhere, target="kind", trust_shift=True, **FAST).report
-    assert alone["shift"]["apart"]
-    assert alone["shift"] | {"left_alone": False} == trusted["shift"]
-    assert not alone["used_unlabelled"]
-    assert alone["chosen"]["estimate"] == alone["supervised"]["estimate"]
-    assert sum("not like the unlabelled ones" in text for text in alone["warnings"]) == 1
-    assert any("as --trust-shift says" in text for text in trusted["warnings"])
+    other = fit(elsewhere, target="kind", **FAST).report
+    assert other["shift"]["place"] > other["shift"]["bar"]
+    assert other["shift"]["apart"]
+    assert other["used_unlabelled"]
+    assert sum("not like the unlabelled ones" in text for text in other["warnings"]) == 1
+    few = elsewhere.assign(kind=elsewhere["kind"].where(elsewhere.index < 8))
+    assert fit(few, target="kind", **FAST).report["shift"] is None
     usual = fit(elsewhere.drop(columns="age"), target="kind", **FAST).report
+    assert usual["shift"]["place"] < 0.7
     assert not usual["shift"]["apart"]
     assert not any("not like the unlabelled ones" in text for text in usual["warnings"])
-    assert trusted["used_unlabelled"]
-    assert alone["shift"]["left_alone"]
