@@ -3,6 +3,7 @@
 Legend: N rows, n labelled rows.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,21 +62,26 @@ def find_shift(
     members: Sequence[int],
     seed: int,
 ) -> Shift | None:
-    """By the features of the best learner on labelled rows; these members say which class a row is of. None where there
-    is nothing to compare, or where labels are of fewer than nine units: these may stand anywhere."""
+    """By the features of the best learner on labelled rows but trees; these members say which class a row is of. None
+    where there is nothing to compare, or where labels are of fewer than nine units: these may stand anywhere."""
     units = len(np.unique(problem.unit[features.labelled]))
     bar = max(APART, 0.5 + CLEAR / np.sqrt(12 * units))  # a place by chance has a variance of 1/12
     if bar >= 1:
         return None
-    supervised = [m for m, trial in enumerate(board.trials) if not trial.candidate.unlabelled]
-    best = max(supervised, key=lambda m: board.score(board.correct[m]))
+    tried = [trial.candidate for trial in board.trials]
+    linear = [
+        m for m, c in enumerate(tried) if not c.unlabelled and c.route != "trees"
+    ]  # trees read what is not scaled
+    if not linear:
+        return None
+    best = max(linear, key=lambda m: board.score(board.correct[m]))
     said = np.full(len(problem.y), -1)
     together = out_of_fold(board, members)
     held = ~np.isnan(together[:, 0])
     said[features.labelled[held]] = (together[held] * board.decision).argmax(1)
     told = [soften(np.asarray(board.trials[m].unlabelled), board.temperatures[m]) for m in members]
     said[features.unlabelled] = (np.mean(told, axis=0) * board.decision).argmax(1)
-    x = matrices[board.trials[best].candidate.views[0]]
+    x = matrices[tried[best].views[0]]
     place = place_among(x, features.labelled, features.unlabelled, said, problem.unit, seed)
     return None if np.isnan(place) else Shift(place, float(bar))
 
@@ -118,7 +124,9 @@ def place_among(
         learnt = weight > 0
         if not (known & learnt).any():
             continue
-        learner = LogisticRegression(max_iter=300).fit(x[rows[learnt]], known[learnt], weight[learnt])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a classifier that did not converge is judged by what it predicts
+            learner = LogisticRegression(max_iter=300).fit(x[rows[learnt]], known[learnt], weight[learnt])
         for c in both:
             held = (part == number) & (said == c)
             here = known[held]

@@ -122,8 +122,12 @@ def test_rows_from_elsewhere_are_warned_of_and_used(elsewhere, monkeypatch):
     assert other["used_unlabelled"]
     assert sum("not like the unlabelled ones" in text for text in other["warnings"]) == 1
     few = elsewhere.assign(kind=elsewhere["kind"].where(elsewhere.index < 8))
-    assert fit(few, target="kind", **FAST).report["shift"] is None
+    assert fit(few, target="kind", budget="0.001s", **FAST).report["shift"] is None
     usual = fit(elsewhere.drop(columns="age"), target="kind", **FAST).report
     assert usual["shift"]["place"] < 0.7
     assert not usual["shift"]["apart"]
     assert not any("not like the unlabelled ones" in text for text in usual["warnings"])
+
+
+def test_trees_alone_do_not_tell(elsewhere):
+    assert fit(elsewhere, target="kind", method="trees", budget="0.001s", **FAST).report["shift"] is None
