@@ -131,6 +131,8 @@ def fit(
         keep_homes(learners, homes)
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
+        for learner in present.values():
+            learner.hold(False)  # whatever an interrupted run left
         if here.ranks > 1:
             for stream in streams.values():
                 if hasattr(stream, "split"):

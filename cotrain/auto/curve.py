@@ -4,7 +4,7 @@ Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,11 @@ from cotrain.auto.trial import even, joined, train
 
 SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
+REPEATS = 2  # of the folds at most: more would take long and move the curve little
 FASTEST = 1.0  # exponent of the curve at most: no learner's error falls faster than 1 / labels for long
+
+NO_TIME = "there was no time for it"
+TOO_FEW = "the labels are too few to leave some of them out"
 
 
 def learning_curve(
@@ -27,11 +31,11 @@ def learning_curve(
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
-    seconds: float,
+    left: Callable[[], float],
     seed: int = 0,
     worth: float = 1.0,
     draws: int = 200,
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | str:
     """The committee's out-of-fold score with a third, two thirds and all of the training labels of each fold.
 
     Its members are trained again on the smaller parts (drawn by class, the third within the two thirds); their
@@ -39,27 +43,29 @@ def learning_curve(
     the three points; its 90 % interval comes from drawing rows again.
 
     Args:
-        y: class codes of all rows, -1 is unlabelled. seconds: time for it. worth: as in `interval`.
+        y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each
+            fold. worth: as in `interval`.
 
     Returns:
-        `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or None where
-        the time was too short, labels are too few to be thinned out, or a member cannot be trained on so little.
+        `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or the
+        reason why there is none: no time, too few labels to thin out, or a member that cannot be trained on so few.
     """
-    end = time.perf_counter() + seconds
+    why = NO_TIME
     right: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    for repeat in sorted({fold.repeat for fold in folds}):
+    for repeat in sorted({fold.repeat for fold in folds})[:REPEATS]:
         own = [fold for fold in folds if fold.repeat == repeat]
-        found = _repeat(board, members, features, y, own, end, seed)
-        if found is None:
+        found = _repeat(board, members, features, y, own, left, seed)
+        if isinstance(found, str):
+            why = found
             break
         right.append(found[0])
         sizes.append(found[1])
     if not right:
-        return None
+        return why
     correct_Sn, labels_S = np.mean(right, axis=0), np.mean(sizes, axis=0)
     if len(np.unique(labels_S.round())) < len(labels_S):
-        return None
+        return TOO_FEW
     rng = np.random.default_rng(seed)
     units = board.unit.max() + 1
     gains = []
@@ -69,7 +75,7 @@ def learning_curve(
         if np.isfinite(drawn_S).all():
             gains.append(projected_gain(labels_S, drawn_S, len(board.y)))
     if not gains:
-        return None
+        return TOO_FEW
     scores = [board.score(correct) for correct in correct_Sn]
     low, high = np.quantile(gains, [0.05, 0.95])
     return {
@@ -90,10 +96,11 @@ def _repeat(
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
-    end: float,
+    left: Callable[[], float],
     seed: int,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]."""
+) -> tuple[np.ndarray, np.ndarray] | str:
+    """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]; or why
+    that cannot be told."""
     place = np.full(len(y), -1)
     place[features.labelled] = np.arange(len(features.labelled))
     correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
@@ -103,16 +110,16 @@ def _repeat(
         held = place[fold.held]
         everything = board.together(members)[fold.repeat, held]
         if np.isnan(everything).any():  # the search did not come to this fold
-            return None
-        spent = time.perf_counter() - start
-        if start + spent * len(folds) / max(number, 1) > end:  # at this pace not all folds will be done
-            return None
+            return NO_TIME
+        pace = (time.perf_counter() - start) / max(number, 1)
+        if pace * (len(folds) - number) > left():  # not all folds will be done
+            return NO_TIME
         parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
         matrices = features.of(fold.train, fold.unlabelled)
         try:
             said = [_said(board, members, matrices, y, part, fold) for part in parts]
         except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-            return None
+            return "a learner of the result cannot be trained on a third of the labels"
         correct_Sn[:, held] = (np.stack([*said, everything]) * board.decision).argmax(2) == board.y[held]
         sizes.append([*map(len, parts), len(fold.train)])
     return correct_Sn, np.mean(sizes, axis=0)

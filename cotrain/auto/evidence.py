@@ -14,7 +14,7 @@ from cotrain.auto.calibrate import soften
 from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import Features
-from cotrain.auto.folds import make_folds
+from cotrain.auto.folds import Fold, make_folds
 from cotrain.auto.problem import Problem
 from cotrain.auto.search import Clock, search
 from cotrain.auto.trial import Trial
@@ -29,14 +29,14 @@ class Evidence:
     """What learners said of rows that they were not trained on, and what follows from it.
 
     trials: all, also those that were dropped. board: of those that ran. metric: what counts on this table.
-    folds: how many were planned.
+    folds: those that were planned.
     """
 
     trials: list[Trial]
     board: Board
     prior: priors.Prior
     metric: str
-    folds: int
+    folds: Sequence[Fold]
 
 
 def gather(
@@ -63,10 +63,12 @@ def gather(
     trials = search(
         tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(warn_first, warnings)
     )
-    return weigh(trials, problem, asked, prior, metric, len(folds))
+    return weigh(trials, problem, asked, prior, metric, folds)
 
 
-def weigh(trials: list[Trial], problem: Problem, asked: bool, prior: str, metric: str, folds: int) -> Evidence:
+def weigh(
+    trials: list[Trial], problem: Problem, asked: bool, prior: str, metric: str, folds: Sequence[Fold]
+) -> Evidence:
     """What follows from trials. Raises InputError if none of a learner on labelled rows came to an end."""
     classes = problem.audit.classes
     counts = np.bincount(problem.y[problem.labelled], minlength=len(classes))

@@ -273,13 +273,48 @@ def mistakes(confusion: Sequence[Sequence[int]], classes: Sequence[str], most: i
     return [f"{wrong:,} of {rows:,} “{truth}” were taken for “{said}”" for wrong, rows, truth, said in found[:most]]
 
 
-def more_labels(curve: Values) -> str:
-    """What the learning curve promises."""
-    gain, low, high = (100 * curve[key] for key in ("gain", "gain_low", "gain_high"))
+def more_labels(values: Values) -> str:
+    """What the learning curve promises, or why there is none; nothing where nobody asked."""
+    curve = values.get("curve")
+    if not curve:
+        why = (values.get("skipped") or {}).get("curve")
+        return f"Not measured: {why}." if why else ""
+    gain, low, high = (max(0, round(100 * curve[key])) for key in ("gain", "gain_low", "gain_high"))
+    more, labelled = f"{curve['more']} more labels", count(values["rows"]["labelled"], "labelled row")
     if high < 1:
-        return f"{curve['more']} more labels would hardly change the score."
-    points = f"{gain:.0f} points ({low:.0f}–{high:.0f})"
-    return f"{curve['more']} more labels would add about {points}, if the curve goes on as it does."
+        return f"{more} would hardly change the score, as far as {labelled} can tell."
+    if not gain:
+        return f"{more} may add nothing, or up to {count(high, 'point')}, if the curve goes on as it does."
+    span = f" ({low} to {high})" if low < high else ""
+    return (
+        f"{more} {'would' if low else 'may'} add about {count(gain, 'point')}{span}, if the curve goes on as it does."
+    )
+
+
+def curve_limits(values: Values) -> str:
+    """How far the learning curve can be trusted."""
+    return (
+        f"A hint, no more: a third, two thirds and all of the same {values['rows']['labelled']:,} labelled rows, of "
+        "which each fold holds some out. The scores are not corrected for having picked the best learners. The range "
+        "of the gain is what other draws of these rows would have said; that the curve keeps its shape is a guess."
+    )
+
+
+def steady(values: Values) -> str:
+    """Whether other labels would have given another result; nothing where that was not asked."""
+    found = values.get("steady")
+    if not found:
+        why = (values.get("skipped") or {}).get("steady")
+        return f"Whether the result hangs on single labels was not measured: {why}." if why else ""
+    again = f"Trained again {found['times']} times, each time without {percent(found['dropped'])} of the labels"
+    return f"{again}, the result tells {percent(found['flipped'])} of the unlabelled rows otherwise."
+
+
+def likeness(shift: Values) -> str:
+    """Whether labelled rows are like unlabelled ones."""
+    tells, sure = ("tells", "is") if shift["apart"] else ("does not surely tell", "would be")
+    where = f"{shift['place']:.2f}; 0.5 is chance, above {shift['bar']:.2f} {sure} sure"
+    return f"a classifier {tells} them apart ({where})"
 
 
 def status(candidate: Values, alone: bool) -> str:

@@ -27,6 +27,8 @@ from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import Problem, Test, load, read_test
 from cotrain.auto.result import Report, Result, check_folder
 from cotrain.auto.search import Clock, seconds
+from cotrain.auto.shift import find_shift
+from cotrain.auto.spare import look_further
 from cotrain.auto.teach import teach
 from cotrain.auto.views import make_views
 from cotrain.errors import InputError
@@ -125,8 +127,11 @@ def _fit(
     if method is None and already_good(board, choice) and choice.used_unlabelled:
         choice = board.choose(unlabelled=False)
         warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
-
     everything = features.of(features.labelled, features.unlabelled)
+    shift = find_shift(problem, features, everything, board, choice.members, seed) if asked else None
+    if shift is not None and shift.apart:
+        warnings.append(shift.warning(choice.used_unlabelled, problem.grouped))
+
     model = committee(board, choice.members, everything, problem, shares.shares, measure)
     supervised = committee(board, choice.supervised, everything, problem, shares.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
@@ -182,7 +187,8 @@ def _fit(
         "slices": slices(problem, board, choice),
         "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
-        "settings": {"budget": clock.budget, "jobs": jobs, "folds": seen.folds, "method": method},
+        "settings": {"budget": clock.budget, "jobs": jobs, "folds": len(seen.folds), "method": method},
+        "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
         "test": None,
         "warnings": warnings,
@@ -190,6 +196,7 @@ def _fit(
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
+    values |= look_further(problem, features, everything, seen, choice.members, clock, seed, warnings)
     values["seconds"] = round(clock.spent, 2)
     return Result(model, student, Report(values))
 

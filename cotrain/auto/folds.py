@@ -43,7 +43,7 @@ def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool
         times = 1
     made = []
     for repeat in range(times):
-        part = _deal(y[labelled], unit[labelled], max(folds, 5), np.random.default_rng([seed, repeat]))
+        part = deal(y[labelled], unit[labelled], max(folds, 5), np.random.default_rng([seed, repeat]))
         for number in range(folds):
             held = labelled[part == number]
             if len(held):
@@ -52,7 +52,7 @@ def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool
     return made
 
 
-def _deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+def deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
     """The fold of each row, -1 for always in training: units are dealt out by class, to the shortest fold first."""
     units, place = np.unique(unit, return_inverse=True)
     kind = np.array([np.bincount(y[place == number]).argmax() for number in range(len(units))])

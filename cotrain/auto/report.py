@@ -80,7 +80,10 @@ SHAPE: dict[str, Any] = {
     "label_next?": [{"row": int, "reason": str, "shown": str}],
     "machine?": {},
     "settings?": {"budget?": _number, "folds?": int, "method?": Maybe(str)},
+    "shift?": Maybe({"place": _number, "bar": _number, "apart": bool}),
+    "skipped?": {"curve?": str, "steady?": str},
     "slices?": [{"name": str, "rows": int, "accuracy": _number}],
+    "steady?": Maybe({"flipped": _number, "times": int, "dropped": _number, "rows": int}),
     "suspicious?": [{"row": int, "label": str, "rather": str, "probability": _number, "shown?": str}],
 }
 
@@ -184,7 +187,7 @@ def lines(values: Values) -> list[str]:
         ("result", chosen["name"] + (f": {'; '.join(chosen['members'])}" if len(chosen["members"]) > 1 else "")),
         ("student", findings.student(values)),
         ("test", findings.on_test_rows(values) if values["test"] else ""),
-        ("more labels", findings.more_labels(values["curve"]) if values.get("curve") else ""),
+        ("more labels", findings.more_labels(values)),
         ("label next", _rows(wanted) if wanted else ""),
         ("suspicious", f"labels in {_rows(suspicious)}" if suspicious else ""),
         *(("warning", warning) for warning in warnings[:TOLD]),

@@ -61,6 +61,12 @@ class Clock:
         """What is left of a share of the budget."""
         return share * self.budget - self.spent
 
+    def slot(self, share: float) -> Callable[[], float]:
+        """Tells, whenever asked, what is left of a share of the budget that begins now: at most half of what is left in
+        all, and nothing once the user has ended the budget."""
+        end = self.spent + min(share * self.budget, self.left() / 2)
+        return lambda: min(end, self.budget) - self.spent
+
     @contextmanager
     def interruptible(self, warn: Callable[[str], None]) -> Iterator[None]:
         """While the result is being finished, the first Ctrl-C only ends the budget; a second one ends the program."""

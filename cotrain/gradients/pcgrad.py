@@ -25,6 +25,8 @@ class PCGrad(GradientRule):
     def __call__(self, sets: list[GradientSet]) -> list[GradientSet]:
         # A parameter that no loss reached stays None; one that some loss did not reach has a zero gradient there.
         model = [next((g for g in gradients if g is not None), None) for gradients in zip(*sets, strict=True)]
+        if not any(gradient is not None for gradient in model):
+            return [model]
         original = [_flat(gradients, model) for gradients in sets]
         projected = []
         for i in range(len(sets)):

@@ -10,11 +10,15 @@ from sklearn.naive_bayes import GaussianNB
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board
-from cotrain.auto.curve import MORE, _thinned, learning_curve, projected_gain
+from cotrain.auto.curve import MORE, NO_TIME, TOO_FEW, _thinned, learning_curve, projected_gain
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.trial import Trial, run_fold
 from cotrain.views.table import ScaledView
+
+
+def ample() -> float:
+    return 1e9
 
 
 class Spy(GaussianNB):
@@ -86,7 +90,7 @@ def test_parts_are_thirds_of_each_class_within_each_other():
 
 def test_more_labels_more_right_and_the_last_point_is_the_boards_own():
     board, features, y, folds = problem(labels=90, distance=1.3, learners=(LogisticRegression, GaussianNB))
-    curve = learning_curve(board, [0, 1], features, y, folds, seconds=60)
+    curve = learning_curve(board, [0, 1], features, y, folds, left=ample)
     points = curve["points"]
     assert [point["labels"] for point in points] == [24, 48, 72]
     assert points[-1]["estimate"] == pytest.approx(board.score(board.right([0, 1])))
@@ -99,9 +103,9 @@ def test_more_labels_more_right_and_the_last_point_is_the_boards_own():
 def test_held_rows_are_never_trained_on():
     board, features, y, folds = problem(labels=30, learners=(Spy,))
     Spy.seen.clear()
-    learning_curve(board, [0], features, y, folds, seconds=60)
-    assert len(Spy.seen) == 2 * len(folds)
-    for number, fold in enumerate(folds):
+    learning_curve(board, [0], features, y, folds, left=ample)
+    assert len(Spy.seen) == 2 * 10  # two of the four repeats
+    for number, fold in enumerate(folds[:10]):
         matrix = features.of(fold.train, fold.unlabelled)["table"]
         held = {tuple(row) for row in np.asarray(matrix[fold.held])}
         for seen in Spy.seen[2 * number : 2 * number + 2]:
@@ -110,14 +114,24 @@ def test_held_rows_are_never_trained_on():
 
 def test_the_same_seed_gives_the_same_curve():
     given = problem(labels=45)
-    curves = [learning_curve(given[0], [0], *given[1:], seconds=60, seed=3) for _ in range(2)]
+    curves = [learning_curve(given[0], [0], *given[1:], left=ample, seed=3) for _ in range(2)]
     assert curves[0] == curves[1]
 
 
 def test_no_curve_where_it_cannot_be_had():
     board, features, y, folds = problem(labels=60)
-    assert learning_curve(board, [0], features, y, folds, seconds=-1) is None
+    assert learning_curve(board, [0], features, y, folds, left=lambda: -1.0) == NO_TIME
     board.trials[0].candidate.__dict__["make"] = lambda _: LogisticRegression(C=-1.0)
-    assert learning_curve(board, [0], features, y, folds, seconds=60) is None
+    assert "cannot be trained" in learning_curve(board, [0], features, y, folds, left=ample)
     few = problem(labels=8, classes=4)  # one or two labels a class in training: a third is what two thirds are
-    assert learning_curve(few[0], [0], *few[1:], seconds=60) is None
+    assert learning_curve(few[0], [0], *few[1:], left=ample) == TOO_FEW
+
+
+def test_whole_repeats_that_fit_the_time_make_the_curve():
+    board, features, y, folds = problem(labels=30)
+    asked = iter([1e9] * 5)  # of the first repeat's folds; then the time is over
+    curve = learning_curve(board, [0], features, y, folds, left=lambda: next(asked, -1.0))
+    first = learning_curve(board, [0], features, y, folds[:5], left=ample)
+    assert folds[5].repeat == 1
+    assert curve == first
+    assert learning_curve(board, [0], features, y, folds, left=ample) != curve

@@ -8,6 +8,7 @@ from cotrain.auto.findings import (
     duration,
     expected,
     headline,
+    likeness,
     limits,
     metric,
     mistakes,
@@ -20,6 +21,7 @@ from cotrain.auto.findings import (
     size,
     span,
     status,
+    steady,
     student,
     verdict,
     wilson,
@@ -196,9 +198,34 @@ def test_mistakes_by_hand():
 
 
 def test_more_labels_in_words():
-    curve = example()["curve"]
-    assert more_labels(curve) == "50 more labels would add about 4 points (1–6), if the curve goes on as it does."
-    assert more_labels(curve | {"gain": 0.001, "gain_high": 0.004}) == "50 more labels would hardly change the score."
+    values = example()
+
+    def said(**changes):
+        return more_labels(values | {"curve": values["curve"] | changes})
+
+    assert said() == "50 more labels would add about 4 points (1 to 6), if the curve goes on as it does."
+    assert said(gain=0.01, gain_low=0.01, gain_high=0.012).startswith("50 more labels would add about 1 point, if")
+    assert said(gain=0.02, gain_low=0.0).startswith("50 more labels may add about 2 points (0 to 6), if")
+    assert said(gain=0.0, gain_low=0.0).startswith("50 more labels may add nothing, or up to 6 points, if")
+    hardly = "50 more labels would hardly change the score, as far as 60 labelled rows can tell."
+    assert said(gain=0.001, gain_low=0.0, gain_high=0.004) == hardly
+    skipped = {"curve": None, "skipped": {"curve": "there was no time for it"}}
+    assert more_labels(values | skipped) == "Not measured: there was no time for it."
+    assert more_labels(values | {"curve": None, "skipped": {}}) == ""
+
+
+def test_how_steady_in_words():
+    said = "Trained again 5 times, each time without 20 % of the labels, the result tells 4 % of the unlabelled rows"
+    assert steady(example()).replace("\u00a0", " ") == f"{said} otherwise."
+    skipped = {"steady": None, "skipped": {"steady": "there was no time for it"}}
+    assert steady(example(**skipped)).endswith("was not measured: there was no time for it.")
+    assert steady(example(steady=None)) == ""
+
+
+def test_rows_from_elsewhere_in_words():
+    shift = {"place": 0.953, "bar": 0.8, "apart": True}
+    assert likeness(shift).endswith("tells them apart (0.95; 0.5 is chance, above 0.80 is sure)")
+    assert likeness(example()["shift"]).startswith("a classifier does not surely tell them apart (0.53;")
 
 
 def test_the_student_and_the_metric_in_words():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.auto import evidence
+from cotrain.auto import evidence, steady
 from cotrain.auto import fit as module
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.fit import fit
@@ -78,9 +78,12 @@ def done(reviews) -> Result:
     return fit(reviews(rows=120), target="label", test=test, **FAST)
 
 
+AMPLE = {"budget": "1h"}  # where two fits are compared, neither may end for want of time on a busy machine
+
+
 @pytest.fixture(scope="module")
 def quick(reviews) -> Result:
-    return fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST)
+    return fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
 
 
 # What comes out
@@ -141,6 +144,30 @@ def test_the_rows_to_label_next_have_no_label(done, reviews):
     assert all(table["review"][entry["row"] - 1] == entry["shown"] for entry in done.report["label_next"])
 
 
+def test_a_curve_and_how_steady_it_is_are_told(quick):
+    curve, found = quick.report["curve"], quick.report["steady"]
+    assert quick.report["skipped"] == {}
+    assert [point["labels"] for point in curve["points"]] == [4, 9, 13]
+    assert curve["gain_low"] <= curve["gain"] <= curve["gain_high"]
+    assert (found["rows"], found["times"]) == (104, 5)
+    assert 0 <= found["flipped"] < 0.5
+    assert not quick.report["shift"]["apart"]
+
+
+def test_what_there_is_no_time_for_is_skipped_with_a_reason(reviews):
+    result = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", budget="0.001s", **FAST)
+    assert (result.report["curve"], result.report["steady"]) == (None, None)
+    assert result.report["skipped"] == dict.fromkeys(("curve", "steady"), "there was no time for it")
+    without = fit(reviews(rows=16), target="label", method="naive-bayes", **FAST)
+    assert without.report["skipped"]["steady"] == "there are no unlabelled rows"
+
+
+def test_a_result_that_hangs_on_single_labels_is_warned_of(monkeypatch, reviews):
+    monkeypatch.setattr(steady, "FLIPPING", -1.0)
+    result = fit(reviews(rows=120), target="label", method="naive-bayes", **FAST, **AMPLE)
+    assert any("hangs on single labels" in text for text in result.report["warnings"])
+
+
 def test_a_planted_wrong_label_is_found(reviews):
     table = reviews(rows=160, labelled=140)
     table.loc[7, "label"] = "bad" if table.loc[7, "label"] == "good" else "good"
@@ -163,7 +190,7 @@ def same_report(one: Result, other: Result) -> None:
 
 
 def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
-    again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", encoder="none", jobs=1)
+    again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
     same_report(quick, again)
     np.testing.assert_array_equal(
         quick.model.predict_proba(reviews(seed=1)), again.model.predict_proba(reviews(seed=1))
@@ -257,8 +284,9 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group
     monkeypatch.setattr(module, "make_views", lambda *_: Views(views, dense=("spy",)))
     monkeypatch.setattr(evidence, "candidates", lambda *_: spies)
     fit(table, target="kind", group=group, drop=() if group else "speaker", **FAST)
-    # Two learners, each labelled row in each of four repeats; five speakers make five folds, whatever the draw.
-    assert sum(asked) == 2 * 20 * (1 if group else 4)
+    # Two learners, each labelled row in each of four repeats; five speakers make five folds, whatever the draw. Then
+    # one learner for the curve, with a third and with two thirds of the labels, in two repeats at most.
+    assert sum(asked) == 2 * 20 * (1 if group else 4) + 2 * 20 * (1 if group else 2)
 
 
 # What is asked for

@@ -112,6 +112,9 @@ def example(**changes):
             "gain_low": 0.01,
             "gain_high": 0.06,
         },
+        "shift": {"place": 0.53, "bar": 0.8, "apart": False},
+        "steady": {"flipped": 0.04, "times": 5, "dropped": 0.2, "rows": 2000},
+        "skipped": {},
         "slices": [{"name": "review: longer", "rows": 30, "accuracy": 0.9}],
         "suspicious": [{"row": 18, "where": "row 18", "label": "bad", "rather": "good", "probability": 0.08}],
         "label_next": [
@@ -300,7 +303,10 @@ def test_everything_a_reader_may_ask_is_on_the_page():
         "row 4 good , row 18 bad",
         "extra trees, words given up : too slow for the time budget",
         "graph, topics rejected : loses 14.0 points",
-        "50 more labels would add about 4 points (1–6)",
+        "50 more labels would add about 4 points (1 to 6)",
+        "a third, two thirds and all of the same 60 labelled rows",
+        "tells 4 % of the unlabelled rows otherwise",
+        "a classifier does not surely tell them apart (0.53; 0.5 is chance",
         "5 of 20 “fair” were taken for “good”",
         "differ by 4 points on average",
         "every class of at least 21 % probability",
@@ -316,6 +322,15 @@ def test_everything_a_reader_may_ask_is_on_the_page():
         "Joins each row to those most like it",
     ):
         assert part in text, part
+
+
+def test_what_was_skipped_says_why():
+    skipped = {"curve": "there was no time for it", "steady": "there are no unlabelled rows"}
+    values = example(curve=None, steady=None, skipped=skipped)
+    text = Page(render(values)).text
+    assert "What more labels would bring Not measured: there was no time for it." in text
+    assert "was not measured: there are no unlabelled rows." in text
+    assert "more labels  Not measured: there was no time for it." in "\n".join(lines(values))
 
 
 def test_a_page_of_the_contract_alone():

@@ -75,3 +75,7 @@ def test_a_zero_gradient_does_no_harm():
     one, two = PCGrad()([[torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 0.0])]])
     assert one[0].tolist() == [1.0, 0.0]
     assert two[0].tolist() == [0.0, 0.0]
+
+
+def test_losses_that_reach_no_parameter_leave_none():
+    assert PCGrad()([[None, None], [None, None]]) == [[None, None]]

@@ -1,0 +1,46 @@
+"""What the time that is left when the result stands is used for: would more labels help, and would other labels have
+given another result?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cotrain.auto import steady
+from cotrain.auto.curve import learning_curve
+from cotrain.auto.evidence import Evidence
+from cotrain.auto.features import Features
+from cotrain.auto.problem import Problem
+from cotrain.auto.search import Clock
+from cotrain.views.view import Matrix
+
+CURVE, STEADY = 0.15, 0.1  # of the budget at most
+
+
+def look_further(
+    problem: Problem,
+    features: Features,
+    matrices: Mapping[str, Matrix],
+    seen: Evidence,
+    members: Sequence[int],
+    clock: Clock,
+    seed: int,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """`curve` and `steady` of the report, each None where it could not be had; then `skipped` says why."""
+    board = seen.board
+    skipped: dict[str, str] = {}
+    worth = board.worth(board.right(members))
+    found = learning_curve(
+        board, members, features, problem.y, seen.folds, clock.slot(CURVE), seed=seed, worth=worth
+    )  # fmt: skip
+    curve = None if isinstance(found, str) else found
+    if isinstance(found, str):
+        skipped["curve"] = found
+    if not len(features.unlabelled):
+        return {"curve": curve, "steady": None, "skipped": skipped | {"steady": "there are no unlabelled rows"}}
+    told = steady.steadiness(board, members, features, matrices, problem.y, clock.slot(STEADY), seed)
+    if isinstance(told, str):
+        return {"curve": curve, "steady": None, "skipped": skipped | {"steady": told}}
+    if told.flipped > steady.FLIPPING:
+        warnings.append(steady.warning(told))
+    return {"curve": curve, "steady": asdict(told), "skipped": skipped}

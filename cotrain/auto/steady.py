@@ -1,0 +1,103 @@
+"""Whether the result would have been another with other labels: it is trained again with some of them left out.
+
+Legend: n labelled rows, m unlabelled rows, C classes.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cotrain.auto.calibrate import soften
+from cotrain.auto.choose import Board
+from cotrain.auto.curve import NO_TIME, TOO_FEW
+from cotrain.auto.features import Features
+from cotrain.auto.trial import even, joined, train
+from cotrain.views.view import Matrix
+
+TIMES = 5
+DROPPED = 0.2  # of the labelled rows of each class
+FLIPPING = 0.15  # share of unlabelled rows told otherwise from which the result hangs on single labels
+LOOKED_AT = 2_000  # unlabelled rows
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """The share of unlabelled rows that are told otherwise, over `times` trainings without `dropped` of the labels."""
+
+    flipped: float
+    times: int = TIMES
+    dropped: float = DROPPED
+    rows: int = 0
+
+
+def steadiness(
+    board: Board,
+    members: Sequence[int],
+    features: Features,
+    matrices: Mapping[str, Matrix],
+    y: np.ndarray,
+    left: Callable[[], float],
+    seed: int = 0,
+) -> Steadiness | str:
+    """Train the members again, TIMES, each time without a fifth of the labelled rows of each class, and compare.
+
+    Only the labels differ: views, temperatures and classes' shares stay.
+
+    Args:
+        matrices: features of all rows. y: class codes of all rows, -1 is unlabelled. left: seconds that are left for
+            it, asked before each training.
+
+    Returns:
+        What was found, or the reason why nothing was.
+    """
+    rng = np.random.default_rng([seed, TIMES])
+    place = np.arange(len(features.unlabelled))
+    if len(place) > LOOKED_AT:
+        place = np.sort(rng.choice(place, LOOKED_AT, replace=False))
+    rows = features.unlabelled[place]
+    trials = [board.trials[m] for m in members]
+    told = [
+        soften(np.asarray(t.unlabelled)[place], board.temperatures[m]) for m, t in zip(members, trials, strict=True)
+    ]
+    usual = (np.mean(told, axis=0) * board.decision).argmax(1)
+    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
+    todo = TIMES * len(members)
+    done, start = 0, time.perf_counter()
+    pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / len(trials)  # in the folds
+    flips = []
+    for _ in range(TIMES):
+        kept = _thinned(y, features.labelled, rng)
+        if len(kept) == len(features.labelled):
+            return TOO_FEW
+        told = []
+        for m, trial in zip(members, trials, strict=True):
+            if pace * (todo - done) > left():
+                return NO_TIME
+            try:
+                estimator = train(trial.candidate, matrices, y, kept, features.unlabelled, prior, whole=True)
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+                return "a learner of the result cannot be trained on fewer labels"
+            found = even(estimator, joined(matrices, trial.candidate, rows), len(prior))
+            told.append(soften(found, board.temperatures[m]))
+            done += 1
+            pace = (time.perf_counter() - start) / done
+        flips.append(((np.mean(told, axis=0) * board.decision).argmax(1) != usual).mean())
+    return Steadiness(float(np.mean(flips)), rows=len(rows))
+
+
+def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The rows without the share DROPPED of each class, drawn; of one or two rows in a class none is left out."""
+    kept = []
+    for label in np.unique(y[rows]):
+        own = rng.permutation(rows[y[rows] == label])
+        kept.append(own[round(DROPPED * len(own)) :])
+    return np.sort(np.concatenate(kept))
+
+
+def warning(found: Steadiness) -> str:
+    return (
+        f"The result hangs on single labels: without a fifth of them, {found.flipped:.0%} of the unlabelled rows are "
+        "told otherwise. More labels would make it steadier."
+    )
