@@ -57,7 +57,7 @@ class Size:
 # The bars are given at steps of about 1.2 ms and 20 ms. "tiny" is the net that took 1.2 ms where the bars were set; it
 # is faster on newer machines, where "small" is the net that takes 1.2 ms.
 SIZES = {
-    "tiny": Size(hidden=128, batch=64, steps=200, bar=None),
+    "tiny": Size(hidden=128, batch=64, steps=200, bar=0.05),
     "small": Size(hidden=256, batch=128, steps=200, bar=0.05),
     "large": Size(hidden=2048, batch=512, steps=15, bar=0.01),
 }
