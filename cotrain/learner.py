@@ -146,6 +146,11 @@ class Learner:
             return
         self.placed = True
         if self.placement != "local":
+            if any(hasattr(parameter, "placements") for parameter in self.net.parameters()):
+                raise InputError(
+                    "is sharded already: give the net as it was made, or say placement='local' of one that you place "
+                    "and train in a loop of your own."
+                )
             place.copy_from([*self.net.parameters(), *self.net.buffers()], group=place.here().along("data"))
         self.averaged = self.placement in ("auto", "ddp") and self.factory is not None
         if not self.is_sharded:

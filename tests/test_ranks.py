@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn, optim
+from torch.distributed.fsdp import fully_shard
 
 from cotrain import place
 from cotrain.average import GradientMean
@@ -789,6 +790,8 @@ def refused(case, rank, monkeypatch):
     elif case == "wrapped":
         both = nn.parallel.DistributedDataParallel(nn.ModuleList([one.net for one in learners.values()]))
         learners = {"both": Learner(both, SGD)}
+    elif case == "sharded":
+        fully_shard(learners["a"].net)
     elif case == "built":
         learners["a"] = Learner(two_layer(), SGD, placement="fsdp")
         with place.standing(place.Ranks()):
@@ -829,6 +832,7 @@ def refused(case, rank, monkeypatch):
         ("version", "cotrain's version is '0.0' on rank 0, '0.1' on rank 1"),
         ("batch", "2 ranks do not divide the batch of 7 rows"),
         ("wrapped", "'both' is wrapped in DistributedDataParallel"),
+        ("sharded", "'a' is sharded already: give the net as it was made"),
         ("built", "'a' has an optimizer that was built before sharding"),
         ("apart", "'a' has a rule that wants losses apart"),
         ("unit", "'a' has no module '7'"),

@@ -29,7 +29,7 @@ def _watched(kind):
     else:
         for part in (net[0], net[2], net):
             fully_shard(part)
-    one = Learner(net, partial(optim.AdamW, lr=0.1)).build()
+    one = Learner(net, partial(optim.AdamW, lr=0.1), placement="local").build()  # placed by hand, above
     with count({"one": one.net}) as counted:
         one(torch.randn(5, 6)).square().mean().backward()
     guard = Guard({"one": one}, {"one": "rollback"}, every=1)
