@@ -39,7 +39,7 @@ def auto_units(net: nn.Module, least: float = 0.01, most: float = 0.1) -> list[U
 
     A block above `most` is cut into its children where it has some; what they leave of it is a unit of its own if it
     holds `least`. Neighbours below `least` in a Sequential or ModuleList make one unit together. What is in no unit,
-    the net's own parameters among it, belongs to the net itself, and so does a weight that two units would share:
+    the net's own parameters among it, belongs to the net itself, and so does a weight that two units would share::
 
         for unit in auto_units(net):
             fully_shard(unit)
