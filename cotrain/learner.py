@@ -80,6 +80,7 @@ class Learner:
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
+        self.size = 0  # bytes of what is trained
         self.placed = False  # over the ranks, once
         self.home: tuple[int, int, int] | None = None  # ranks of its group, groups, which: of the first run on several
         self.averaged = False  # whether the engine averages its gradients over ranks
@@ -113,6 +114,7 @@ class Learner:
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
+        self.size = sum(p.numel() * p.element_size() for p in self.parameters)
         if not self.net.training:
             self.net.train()
         self.optimizer = self.factory(self.parameters)

@@ -25,6 +25,9 @@ except ImportError:
     _engine_run_backward = None  # type: ignore[assignment]
 
 
+SMALL = 2**18  # bytes of all trained parameters
+
+
 @dataclass
 class Pending:
     """What `backward` leaves for `step`."""
@@ -67,6 +70,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         done, losses = at_once(learners, losses)
         pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
+    keep = left > 1 and (_small(learners) or _share_nodes(losses))
     for owners, value in losses.items():
         left -= 1
         leaves: list[Tensor] = []
@@ -83,8 +87,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
             if leaves_apart:
                 terms = listed(value)
                 for index, loss in enumerate(terms):
-                    keep = left > 0 or bool(leaves) or index < len(terms) - 1
-                    gradients = torch.autograd.grad(loss, leaves_apart, retain_graph=keep, allow_unused=True)
+                    more = left > 0 or bool(leaves) or index < len(terms) - 1
+                    gradients = torch.autograd.grad(loss, leaves_apart, retain_graph=more, allow_unused=True)
                     _deal_out(gradients, owners, index, pending)
             if leaves:
                 # Ownership is real: the graph may lead through other learners, but only these get a gradient.
@@ -93,7 +97,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 if mean is not None:
                     mean.arm()
-                _run_backward(total_loss, leaves, keep=left > 0)
+                _run_backward(total_loss, leaves, keep=keep and left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
         if mean is not None:
@@ -113,6 +117,31 @@ def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
     _engine_run_backward(
         (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
     )
+
+
+def _small(learners: Mapping[str, Learner]) -> bool:
+    """Whether all nets are so small that to keep their graphs costs less than to look whether they must be kept."""
+    return sum(learner.size for learner in learners.values()) < SMALL
+
+
+def _share_nodes(losses: Losses, limit: int = 2_000) -> bool:
+    """Whether two losses have a node in common, so that the graph of one must outlive its backward pass for the other.
+
+    A graph that is kept until the last backward pass costs fresh memory for every buffer of the next. Parameters do not
+    count: they keep nothing for a backward pass. Beyond `limit` nodes the answer is yes.
+    """
+    seen: dict[Any, int] = {}
+    for number, value in enumerate(losses.values()):
+        todo = [loss.grad_fn for loss in listed(value) if isinstance(loss, Tensor) and loss.grad_fn is not None]
+        while todo:
+            node = todo.pop()
+            owner = seen.setdefault(node, number)
+            if owner != number or len(seen) > limit:
+                return True
+            for below, _ in node.next_functions:
+                if below is not None and seen.get(below) != number and not hasattr(below, "variable"):
+                    todo.append(below)
+    return False
 
 
 def _last_of(owners: Owners, losses: Losses) -> tuple[str, ...]:

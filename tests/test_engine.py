@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cotrain import checkpoint
+from cotrain import checkpoint, ownership
 from cotrain.engine import fit, prepare, update
 from cotrain.errors import CotrainError, InputError
 from cotrain.gradients.clip import Clip
@@ -643,6 +643,22 @@ class TestResume:
         straight = train(9)
         train(5, tmp_path)
         assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_graphs_are_kept_where_losses_share_them_and_only_there(monkeypatch, shared):
+    monkeypatch.setattr(ownership, "SMALL", 0)
+    kept = []
+    plain = ownership._run_backward
+    monkeypatch.setattr(ownership, "_run_backward", lambda *a, keep: (kept.append(keep), plain(*a, keep=keep)))
+
+    def take(learners, batch, memory):
+        one, two = learners["a"](), learners["b"]()
+        both = one * two if shared else one
+        return {"a": both.square().sum(), "b": (two * both.detach()).sum() if not shared else both.sum()}
+
+    fit(Step(take), weights("a", "b"), {}, 2)
+    assert kept == [shared, False] * 2
 
 
 def test_a_learner_that_no_step_gives_a_loss_is_named():
