@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import cotrain.methods
-from cotrain import engine
+from cotrain import engine, place
 from cotrain.errors import CotrainError, InputError
 from cotrain.learner import Follower, Learner
 from cotrain.method import Example, Losses, Method, Owners, Roles
@@ -41,12 +41,13 @@ class CheckFailed(CotrainError, AssertionError):
     """A method breaks a promise; the message names the method and the promise."""
 
 
-def check(method: type[Method], ranks: bool = True) -> None:
+def check(method: type[Method], ranks: bool = True, device: str = "cpu") -> None:
     """Run every check on a method class that has an `example()`.
 
     Args:
         ranks: also on two processes on this machine, which import the class by its name: it stands on the top level of
-            a module, and a script that checks it does so under `if __name__ == "__main__"`.
+            a module, and a script that checks it does so under `if __name__ == "__main__"`. These run on the CPU.
+        device: where the other checks run, as `fit` takes it.
 
     Raises:
         CheckFailed: lists every check that failed, with its reason.
@@ -65,7 +66,7 @@ def check(method: type[Method], ranks: bool = True) -> None:
             failures.append(f"{one.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
 
     for one in CHECKS:
-        run(one)
+        run(one, device)
     if ranks:
         for each in RANK_CHECKS:
             with Crew(RANKS) as crew:
@@ -85,11 +86,11 @@ def methods() -> list[type[Method]]:
     return list(found.values())
 
 
-def check_losses(method: type[Method]) -> None:
+def check_losses(method: type[Method], device: str = "cpu") -> None:
     """Losses are finite scalars, and every owner is a learner with an optimizer."""
     example = method.example()
     given = 0
-    for losses in _steps(example):
+    for losses in _steps(example, device):
         given += len(losses)
         for key, value in losses.items():
             for name in _names(key):
@@ -103,14 +104,14 @@ def check_losses(method: type[Method]) -> None:
     _require(given > 0, "the steps gave no loss")
 
 
-def check_ownership(method: type[Method]) -> None:
+def check_ownership(method: type[Method], device: str = "cpu") -> None:
     """The step itself moves no weight; after it the owners move, and nobody else but followers."""
     example = method.example()
-    engine.prepare(example.learners)
+    engine.prepare(example.learners, place.device_of(device))
     before = _parameters(example.learners)
     seen: set[str] = set()
     moved: set[str] = set()
-    for losses in _steps(example):
+    for losses in _steps(example, device):
         after = _parameters(example.learners)
         for name in example.learners:
             _require(_equal(before[name], after[name]), f"the step itself moved the weights of {name!r}")
@@ -125,12 +126,12 @@ def check_ownership(method: type[Method]) -> None:
         raise CheckFailed(f"{name!r} owns a loss and did not move")
 
 
-def check_same_seed(method: type[Method]) -> None:
+def check_same_seed(method: type[Method], device: str = "cpu") -> None:
     """The same seed gives the same weights, bit for bit."""
-    _require(_equal(train(method), train(method)), "two runs with one seed differ")
+    _require(_equal(train(method, device), train(method, device)), "two runs with one seed differ")
 
 
-def check_order_free(method: type[Method]) -> None:
+def check_order_free(method: type[Method], device: str = "cpu") -> None:
     """Neither the order of the losses nor that of the learners changes anything: roles have names, not places."""
 
     class Reversed(method):  # type: ignore[valid-type,misc]
@@ -144,40 +145,42 @@ def check_order_free(method: type[Method]) -> None:
     def learners(example: Example) -> Example:
         return replace(example, learners=dict(reversed(example.learners.items())))
 
-    plain = train(method)
-    _require(close(plain, train(method, change=losses)), "the order of the losses changes the weights")
-    _require(close(plain, train(method, change=learners)), "the order of the learners changes the weights")
+    plain = train(method, device)
+    _require(close(plain, train(method, device, change=losses)), "the order of the losses changes the weights")
+    _require(close(plain, train(method, device, change=learners)), "the order of the learners changes the weights")
 
 
-def check_resume(method: type[Method]) -> None:
+def check_resume(method: type[Method], device: str = "cpu") -> None:
     """Stopped half-way and resumed equals an unbroken run, bit for bit: weights, optimizers, memory, streams."""
-    straight = train(method)
+    straight = train(method, device)
     with tempfile.TemporaryDirectory() as folder:
-        train(method, steps=STEPS // 2, out=folder)
-        resumed = train(method, out=folder)
+        train(method, device, steps=STEPS // 2, out=folder)
+        resumed = train(method, device, out=folder)
     _require(_equal(straight, resumed), "a resumed run differs from an unbroken one")
 
 
-def check_microbatches(method: type[Method]) -> None:
+def check_microbatches(method: type[Method], device: str = "cpu") -> None:
     """Two microbatches equal one batch, or the class says `whole_batch`."""
     if method.example().method.whole_batch:
         try:
-            train(method, microbatches=2)
+            train(method, device, microbatches=2)
         except InputError:
             return
         raise CheckFailed("whole_batch is set, but microbatches were not refused")
-    _require(close(train(method), train(method, microbatches=2)), "two microbatches differ from one batch")
+    _require(
+        close(train(method, device), train(method, device, microbatches=2)), "two microbatches differ from one batch"
+    )
 
 
-def check_bfloat16(method: type[Method]) -> None:
+def check_bfloat16(method: type[Method], device: str = "cpu") -> None:
     """Under bf16 autocast the weights stay finite."""
-    for name, weights in train(method, precision="bf16").items():
+    for name, weights in train(method, device, precision="bf16").items():
         _require(all(bool(w.isfinite().all()) for w in weights), f"{name!r} has weights that are not finite in bf16")
 
 
-def check_fields(method: type[Method]) -> None:
+def check_fields(method: type[Method], device: str = "cpu") -> None:
     """Every field acts: some other value of it changes the weights."""
-    plain = train(method)
+    plain = train(method, device)
     hints = get_type_hints(method)
     for field in fields(method):
         value = getattr(method.example().method, field.name)
@@ -187,16 +190,17 @@ def check_fields(method: type[Method]) -> None:
             f"cannot vary field {field.name!r} of type {hints[field.name]}; use numbers, bools or Literals",
         )
         _require(
-            any(_acts(method, field.name, other, plain) for other in others), f"field {field.name!r} changes nothing"
+            any(_acts(method, device, field.name, other, plain) for other in others),
+            f"field {field.name!r} changes nothing",
         )
 
 
-def _acts(method: type[Method], name: str, value: Any, plain: Mapping[str, list[Tensor]]) -> bool:
+def _acts(method: type[Method], device: str, name: str, value: Any, plain: Mapping[str, list[Tensor]]) -> bool:
     def change(example: Example) -> Example:
         return replace(example, method=replace(example.method, **{name: value}))
 
     try:
-        return not _equal(plain, train(method, change=change))
+        return not _equal(plain, train(method, device, change=change))
     except InputError:
         return False  # a value that the method refuses by name; another one may do
     except CotrainError:
@@ -237,24 +241,29 @@ def _with(settings: Any, name: str, value: Any) -> Any:
 
 def train(
     method: type[Method],
+    device: str = "cpu",
     steps: int = STEPS,
     change: Callable[[Example], Example] = lambda example: example,
     **settings: Any,
 ) -> dict[str, list[Tensor]]:
     """The weights after a short run of the method's example."""
     example = change(method.example())
-    engine.fit(example.method, example.learners, example.streams, steps, device="cpu", **settings)
+    engine.fit(example.method, example.learners, example.streams, steps, device=device, **settings)
     return _weights(example.learners)
 
 
-def _steps(example: Example) -> Iterator[Losses]:
+def _steps(example: Example, device: str) -> Iterator[Losses]:
     """The losses of a few steps; it is the caller's to update between them."""
-    engine.prepare(example.learners)
+    where = place.device_of(device)
+    engine.prepare(example.learners, where)
     roles = Roles("learner", example.learners)
-    memory = example.method.memory(roles)
+    memory = place.move(example.method.memory(roles), where)
     for number in range(STEPS):
         memory |= {"step": number, "generator": generator("check", number)}
-        batch = {name: Roles(f"field of stream {name!r}", next(stream)) for name, stream in example.streams.items()}
+        batch = {
+            name: Roles(f"field of stream {name!r}", place.move(next(stream), where))
+            for name, stream in example.streams.items()
+        }
         yield example.method.step(roles, Roles("stream", batch), memory)
 
 
@@ -292,7 +301,7 @@ def _require(holds: bool, message: str) -> None:
         raise CheckFailed(message)
 
 
-CHECKS: tuple[Callable[[type[Method]], None], ...] = (
+CHECKS: tuple[Callable[..., None], ...] = (
     check_losses,
     check_ownership,
     check_same_seed,

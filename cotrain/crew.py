@@ -123,6 +123,7 @@ def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is the parent's: rank 0 opens none on the same port
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # gloo sums on the host, and there may be fewer GPUs than ranks
     }
 
 

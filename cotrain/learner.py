@@ -117,7 +117,7 @@ class Learner:
         self.size = sum(p.numel() * p.element_size() for p in self.parameters)
         if not self.net.training:
             self.net.train()
-        self.optimizer = self.factory(self.parameters)
+        self.optimizer = fused(self.factory(self.parameters))
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         return self
@@ -236,6 +236,22 @@ class Learner:
         for speed in ("foreach", "fused", "capturable", "differentiable"):  # how, not what
             plain.pop(speed, None)
         return {"optimizer": type(self.optimizer).__name__, **plain}
+
+
+def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let Adam and AdamW step in torch's fused kernels, where the factory did not choose between torch's ways.
+
+    The same steps but for rounding, in a third of the time on a CPU. Subclasses, and what these kernels do not do
+    (complex weights, a learning rate that is a tensor, other devices), stay as they are.
+    """
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+        for group in optimizer.param_groups:
+            chosen = any(group[name] not in (None, False) for name in ("capturable", "differentiable"))
+            chosen = chosen or group["fused"] is not None or group["foreach"] is not None
+            usual = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
+            if usual and not chosen and not isinstance(group["lr"], Tensor):
+                group["fused"] = True
+    return optimizer
 
 
 class Follower(Learner):

@@ -33,6 +33,7 @@ class Pending:
     """What `backward` leaves for `step`."""
 
     owners: dict[str, Learner] = field(default_factory=dict)
+    parts: int = 0  # microbatches that came before
     # Gradients kept apart for the rules that ask for it: learner -> (owners, place in their list) -> gradients.
     apart: dict[str, dict[tuple[Owners, int], GradientSet]] = field(default_factory=dict)
     sent: list[GradientMean] = field(default_factory=list)  # gradients on their way between ranks
@@ -103,8 +104,9 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         if mean is not None:
             mean.send()
             pending.sent.append(mean)
-    if last:
+    if last and pending.parts:
         _send_left_out(learners, losses, pending)
+    pending.parts += 1
     for stack in stacks:
         stack.backward()
 
@@ -114,9 +116,14 @@ def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
     if _engine_run_backward is None or loss.dim():
         loss.backward(inputs=leaves, retain_graph=keep)
         return
-    _engine_run_backward(
-        (loss,), (torch.ones_like(loss),), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True
-    )
+    one = _one(loss.dtype, loss.device)
+    _engine_run_backward((loss,), (one,), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True)
+
+
+@cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Where every backward pass starts; autograd writes into no gradient that others hold."""
+    return torch.ones((), dtype=dtype, device=device)
 
 
 def _small(learners: Mapping[str, Learner]) -> bool:

@@ -6,6 +6,7 @@ single process is a grid of one and pays for no collective.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,11 +69,20 @@ def standing(ranks: Ranks) -> Iterator[None]:
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is this process's GPU if there is one, else the CPU."""
+    """`auto` is this process's GPU if each process of this machine has one, else the CPU.
+
+    Raises:
+        InputError: a GPU is asked for, and there is none for this process.
+    """
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if gpus >= max(1, int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))) else "cpu"
+        if gpus and name == "cpu":
+            warnings.warn(f"More processes than GPUs ({gpus}) on this machine: training on the CPU.", stacklevel=2)
+    if name == "cuda" and local >= gpus:
+        raise InputError(f"device='cuda' asks for GPU {local} for process {local} of this machine; there are {gpus}.")
     if name == "cuda" and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        return torch.device("cuda", local)
     return torch.device(name)
 
 

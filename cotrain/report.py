@@ -50,7 +50,8 @@ class Recorder:
         copied: Iterator[float] = iter(())
         if tensors:
             where = tensors[0].device
-            copied = iter(torch.stack([t.to(where).reshape(()) if t.dim() else t.to(where) for t in tensors]).tolist())
+            here = [t if t.device == where and not t.dim() else t.to(where).reshape(()) for t in tensors]
+            copied = iter(torch.stack(here).tolist())
         return {
             name: [next(copied) if isinstance(value, Tensor) else float(value) for value in values]
             for name, values in self._noted.items()

@@ -86,7 +86,7 @@ PROGRAM = textwrap.dedent(
         "mean": follow("one", 0.9),
     }
     streams = {"labelled": labelled_rows(batch=7), "unlabelled": unlabelled_rows(batch=5)}
-    report = fit(Everything(), learners, streams, steps, out=folder, save_every=3, log_every=4)
+    report = fit(Everything(), learners, streams, steps, out=folder, save_every=3, log_every=4, device="cpu")
 
     digest = hashlib.sha256()
     def take_in(tree):

@@ -39,6 +39,53 @@ def test_a_built_optimizer_is_refused_with_the_line_to_write():
         Learner(net, optim.Adam(net.parameters()))
 
 
+class OwnAdam(optim.Adam):
+    """A subclass, which may step in a way of its own."""
+
+
+@pytest.mark.parametrize(
+    ("factory", "fused"),
+    [
+        (optim.Adam, True),
+        (partial(optim.AdamW, amsgrad=True), True),
+        (partial(optim.AdamW, fused=False), False),
+        (partial(optim.AdamW, foreach=True), None),
+        (partial(optim.AdamW, foreach=False), None),
+        (partial(optim.AdamW, capturable=True), None),
+        (partial(optim.AdamW, lr=torch.tensor(0.1)), None),
+        (OwnAdam, None),
+        (SGD, None),
+    ],
+)
+def test_adam_is_fused_where_nobody_chose(factory, fused):
+    learner = Learner(nn.Linear(2, 2), factory).build()
+    assert learner.optimizer.param_groups[0]["fused"] is fused
+
+
+def test_adam_on_complex_weights_is_left_alone():
+    net = nn.Linear(2, 2, dtype=torch.complex64)
+    assert Learner(net, optim.Adam).build().optimizer.param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True}])
+@pytest.mark.parametrize("optimizer", [optim.Adam, optim.AdamW])
+def test_fused_steps_are_the_steps_of_torchs_default(optimizer, settings, kind):
+    def weights(fused):
+        net = nn.Linear(3, 2, dtype=kind)
+        with torch.no_grad():
+            net.weight.copy_(torch.arange(6).view(2, 3) / 6 - 0.4)
+            net.bias.fill_(0.3)
+        learner = Learner(net, partial(optimizer, lr=0.05, fused=fused, **settings), schedule=lambda n: 1 / (n + 1))
+        prepare({"a": learner})
+        x = torch.linspace(-1, 1, 12, dtype=kind).view(4, 3)
+        for _ in range(20):
+            update({"a": learner}, {"a": learner(x).square().mean()})
+        return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    torch.testing.assert_close(weights(None), weights(False), rtol=1e-5 if kind == torch.float32 else 1e-12, atol=0)
+
+
 def test_a_frozen_learner_takes_no_rule_or_schedule():
     for options in ({"rule": Clip(1.0)}, {"schedule": lambda update: 1.0}):
         with pytest.raises(InputError, match="frozen"):

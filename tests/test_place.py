@@ -25,6 +25,23 @@ def test_auto_is_the_gpu_if_there_is_one():
     assert place.device_of("cpu").type == "cpu"
 
 
+def test_auto_is_the_cpu_where_processes_are_more_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert place.device_of("auto") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.warns(UserWarning, match=r"More processes than GPUs \(2\) on this machine"):
+        assert place.device_of("auto") == torch.device("cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(InputError, match="asks for GPU 1 for process 1 of this machine; there are 1"):
+        place.device_of("cuda")
+
+
 def test_global_mean_in_one_process_is_the_mean_without_gradient():
     values = torch.tensor([[1.0, 2.0], [3.0, 6.0]], requires_grad=True)
     mean = place.global_mean(values)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cotrain import place
 from cotrain.errors import InputError
 
 
@@ -43,8 +44,8 @@ def mix(one: Tensor, two: Tensor, weight_N: Tensor) -> Tensor:
 def mixup(alpha: float, generator: torch.Generator, *fields: Tensor) -> tuple[Tensor, ...]:
     """Each row mixed with another of its batch: all fields [N, ...] (inputs, targets) by one order and one weight."""
     count, device = len(fields[0]), fields[0].device
-    weight_N = mixup_weight(count, alpha, generator).to(device)
-    order_N = torch.randperm(count, generator=generator).to(device)
+    weight_N = place.move(mixup_weight(count, alpha, generator), device)
+    order_N = place.move(torch.randperm(count, generator=generator), device)
     return tuple(mix(field, field[order_N], weight_N) for field in fields)
 
 
@@ -62,7 +63,7 @@ def mixup_across(
 
     The i-th row of one meets the i-th of the other; the shorter batch is gone through again and again.
     """
-    weight_N = mixup_weight(len(ones[0]) + len(twos[0]), alpha, generator).to(ones[0].device)
+    weight_N = place.move(mixup_weight(len(ones[0]) + len(twos[0]), alpha, generator), ones[0].device)
     sizes = [len(ones[0]), len(twos[0])]
     met = [torch.arange(size, device=weight_N.device) % other for size, other in zip(sizes, sizes[::-1], strict=True)]
     weights = weight_N.split(sizes)
@@ -82,4 +83,4 @@ def interleaved(model: Callable[[Tensor], Tensor], inputs: Tensor, batches: int)
     batches = max(1, min(batches, len(inputs)))
     order_N = torch.cat([torch.arange(start, len(inputs), batches) for start in range(batches)])
     outputs = torch.cat([model(inputs[start::batches]) for start in range(batches)])
-    return outputs[order_N.argsort().to(outputs.device)]
+    return outputs[place.move(order_N.argsort(), outputs.device)]

@@ -445,6 +445,7 @@ class TestText:
         pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra [export]")
         pytest.importorskip("onnx", reason="onnx is in the extra [export]")
         save_bert(tmp_path / "bert")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # int8 is for CPUs
         encoder = find("text", str(tmp_path / "bert"))
         monkeypatch.setattr(encoder_module, "AGREEMENT", 0.9)  # the network is random and tiny
         found, precision = encoder.embed(SENTENCES, "int8")
@@ -541,7 +542,7 @@ class TestImage:
         x = torch.from_numpy((cut - np.float32([0.5, 0.4, 0.3])) / np.float32([0.2, 0.3, 0.4])).permute(2, 0, 1)[None]
         with torch.no_grad():
             expected = model.forward_head(model.forward_features(x), pre_logits=True).numpy()
-        assert raw == pytest.approx(expected, abs=1e-4)
+        assert raw == pytest.approx(expected, abs=1e-3 if torch.cuda.is_available() else 1e-4)  # TF32
 
     def test_grey_arrays_and_broken_files(self, tmp_path):
         self.save(tmp_path / "model")

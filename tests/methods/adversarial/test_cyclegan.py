@@ -139,7 +139,7 @@ def test_it_learns_to_translate_a_shift():
         "critic_a": Learner(critic(), fast),
         "critic_b": Learner(critic(), fast),
     }
-    fit(CycleGAN(identity=0.0), learners, {"a": Shifted(-1.0, 1), "b": Shifted(2.0, 2)}, 800)
+    fit(CycleGAN(identity=0.0), learners, {"a": Shifted(-1.0, 1), "b": Shifted(2.0, 2)}, 800, device="cpu")
     x = torch.tensor([[-1.3], [-1.0], [-0.7]])
     made = learners["a_to_b"].net(x)
     assert made.mean().item() == pytest.approx(2.0, abs=0.25)

@@ -43,9 +43,10 @@ class Constant(nn.Module):
 
 def test_without_weight_each_learner_learns_alone():
     together, alone = learners(), learners()
-    fit(MutualLearning(weight=0.0), together, {"labelled": labelled_rows()}, 5)
+    fit(MutualLearning(weight=0.0), together, rows(), 5, device="cpu")
     for name, learner in alone.items():
-        fit(MutualLearning(weight=0.0), {name: learner, "other": Learner(two_layer(seed=9), SGD)}, rows(), 5)
+        pair = {name: learner, "other": Learner(two_layer(seed=9), SGD)}
+        fit(MutualLearning(weight=0.0), pair, rows(), 5, device="cpu")
         for one, two in zip(learner.net.parameters(), together[name].net.parameters(), strict=True):
             assert torch.equal(one, two)
 
@@ -56,7 +57,7 @@ def rows():
 
 def test_equals_the_plain_loop():
     peers, plain = learners(), [two_layer(seed=0), two_layer(seed=1)]
-    fit(MutualLearning(weight=0.7, temperature=2.0), peers, rows(), 10)
+    fit(MutualLearning(weight=0.7, temperature=2.0), peers, rows(), 10, device="cpu")
     optimizers = [optim.SGD(net.parameters(), lr=0.1) for net in plain]
     stream = labelled_rows()
     for _ in range(10):
@@ -89,7 +90,7 @@ def test_a_teacher_alone_in_the_exchange_gets_no_gradient_from_its_student():
 def test_three_peers():
     trio = learners(("a", "b", "c"))
     before = [p.clone() for learner in trio.values() for p in learner.net.parameters()]
-    fit(MutualLearning(), trio, rows(), 1)
+    fit(MutualLearning(), trio, rows(), 1, device="cpu")
     after = [p for learner in trio.values() for p in learner.net.parameters()]
     assert all(not torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
@@ -97,7 +98,7 @@ def test_three_peers():
 def test_it_pulls_peers_together():
     def distance(weight):
         pair = learners()
-        fit(MutualLearning(weight=weight), pair, rows(), 60)
+        fit(MutualLearning(weight=weight), pair, rows(), 60, device="cpu")
         batch = next(labelled_rows(count=24, batch=24))
         one, two = (learner.net(batch["x"]).softmax(-1) for learner in pair.values())
         return (one - two).abs().mean().item()

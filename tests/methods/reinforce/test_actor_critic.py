@@ -90,6 +90,6 @@ class Bandit:
 
 def test_it_learns_which_arm_pays():
     pair = learners(policy=(0.9, 0.1), value=0.0, optimizer=partial(optim.Adam, lr=0.05))
-    fit(ActorCritic(), pair, {"rollout": Bandit(pair["actor"])}, 150)
+    fit(ActorCritic(), pair, {"rollout": Bandit(pair["actor"])}, 150, device="cpu")
     assert pair["actor"].net.output.softmax(-1)[1].item() > 0.95
     assert pair["critic"].net.output.item() == pytest.approx(1.0, abs=0.2)
