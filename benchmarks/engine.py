@@ -1,7 +1,7 @@
 """What the engine costs: mutual learning of two nets by `engine.fit`, by the shortest correct loop written by hand, and by
 the same loop on Lightning Fabric, in a LightningModule with manual optimization and on Accelerate, where they are installed.
 
-    python benchmarks/engine.py [--blocks 15] [--sizes tiny,small,large] [--record]
+    python benchmarks/engine.py [--blocks 15] [--sizes tiny,small,large] [--device cuda] [--record]
 
 The engine lets AdamW step in torch's fused kernels, which torch's own default does not. So there are two loops by hand,
 one with each; "over fused" is what the engine adds to the one that steps as it does.
@@ -11,7 +11,7 @@ All programs run in one process on one thread and are timed in turn (`_timing`).
 every 50 steps; the loops keep none. A block is one call of `fit` (of `Trainer.fit`), so its start is in it; the column
 "start" has a call's cost beyond that of its steps, "no start" what is added without it. "aten" counts the operations of
 torch in a step, which no load on the machine changes. After the timing all nets must have learned the same. --record
-writes results/benchmarks/engine.json.
+writes results/benchmarks/engine.json (engine_gpu.json on a GPU, whose batches lie there already).
 """
 
 import argparse
@@ -44,6 +44,7 @@ from cotrain.stream import Rows
 Program = Callable[[int], None]
 RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "engine.json"
 LEARNING_RATE = 1e-3
+device = "cpu"  # --device sets another
 INPUTS, CLASSES = 64, 10
 
 
@@ -69,15 +70,16 @@ SIZES = {
 def nets(size: Size) -> list[nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [
+        one, two = (
             nn.Sequential(nn.Linear(INPUTS, size.hidden), nn.ReLU(), nn.Linear(size.hidden, CLASSES)) for _ in range(2)
-        ]
+        )
+    return [one.to(device), two.to(device)]
 
 
 def rows(size: Size) -> Rows:
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(4096, INPUTS, generator=rng), torch.randint(CLASSES, (4096,), generator=rng)
-    return Rows({"x": x, "y": y}, batch=size.batch)
+    return Rows({"x": x.to(device), "y": y.to(device)}, batch=size.batch)
 
 
 def learn(out: Tensor, other: Tensor, y: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ def by_engine(size: Size) -> tuple[Program, list[nn.Module]]:
     streams = {"labelled": rows(size)}
 
     def run(steps: int) -> None:
-        fit(MutualLearning(), learners, streams, steps, device="cpu")
+        fit(MutualLearning(), learners, streams, steps, device=device)
 
     return run, pair
 
@@ -120,7 +122,7 @@ def by_engine(size: Size) -> tuple[Program, list[nn.Module]]:
 def by_fabric(size: Size) -> tuple[Program, list[nn.Module]]:
     from lightning.fabric import Fabric
 
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = Fabric(accelerator=device, devices=1)
     pair = nets(size)
     (one, first), (two, second) = (fabric.setup(net, optim.AdamW(net.parameters(), lr=LEARNING_RATE)) for net in pair)
     stream = rows(size)
@@ -169,7 +171,7 @@ def by_trainer(size: Size) -> tuple[Program, list[nn.Module]]:
             second.step()
 
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=0, enable_checkpointing=False, **quiet)
+    trainer = lightning.Trainer(accelerator=device, devices=1, max_epochs=0, enable_checkpointing=False, **quiet)
     module = Mutual()
     stream = rows(size)
 
@@ -184,7 +186,7 @@ def by_trainer(size: Size) -> tuple[Program, list[nn.Module]]:
 def by_accelerate(size: Size) -> tuple[Program, list[nn.Module]]:
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=device == "cpu")
     pair = nets(size)
     optimizers = [optim.AdamW(net.parameters(), lr=LEARNING_RATE) for net in pair]
     one, two, first, second = accelerator.prepare(*pair, *optimizers)
@@ -227,6 +229,16 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def waited_for(program: Program) -> Program:
+    """A block ends when the device has done its work; the wait is busy and counts as processor time."""
+
+    def run(steps: int) -> None:
+        program(steps)
+        torch.cuda.synchronize()
+
+    return run
+
+
 def operations(program: Program, steps: int = 50) -> float:
     """Operations of torch a step, without those of a call's start and end."""
     counts = []
@@ -246,6 +258,8 @@ def measure(size: Size, blocks: int) -> dict[str, dict[str, Any]]:
             programs[name], learned[name] = make(size)
         except ImportError as missing:
             print(f"{name} is not installed ({missing.name}) and left out.", file=sys.stderr)
+    if device == "cuda":
+        programs = {name: waited_for(program) for name, program in programs.items()}
     starts = interleaved(programs, 1, blocks)
     times = interleaved(programs, size.steps, blocks)
     # A call's start: one step's call without a step, both of them the median.
@@ -277,13 +291,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=15)
     parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    global device
+    device = given.device
     result: dict[str, Any] = {
         "version": __version__,
         "commit": recipe.commit(),
-        "machine": recipe.machine(),
+        "machine": recipe.machine() | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
         "sizes": {},
     }
     for name in given.sizes.split(","):
@@ -324,8 +341,9 @@ def main() -> None:
             **found,
         }
     if given.record:
-        RECORDED.parent.mkdir(parents=True, exist_ok=True)
-        RECORDED.write_text(json.dumps(result, indent=1) + "\n")
+        recorded = RECORDED if device == "cpu" else RECORDED.with_stem("engine_gpu")
+        recorded.parent.mkdir(parents=True, exist_ok=True)
+        recorded.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

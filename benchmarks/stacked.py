@@ -1,13 +1,13 @@
 """What eight learners of one architecture cost when they run as one (`fit(stack=True)`), against loops by hand.
 
-    python benchmarks/stacked.py [--blocks 9] [--only "mlp, batches of 16"] [--record]
+    python benchmarks/stacked.py [--blocks 9] [--only "mlp, batches of 16"] [--device cuda] [--record]
 
 Independent learners are compared with eight that are trained one after another, each with batches of its own drawing,
 and mutual learning with the shortest loop that trains eight together. All programs of a case run in one process on one
 thread, in turn. Beside the times stand the calls of aten in a step, which no noise touches, and the memory of tensors
 at its highest. "layers" is what `fit` does with these nets, "vmap" what it does with nets whose layers it does not
 know. After the timing all nets must have learned the same. --record writes results/benchmarks/stacked.json after
-each case, and keeps what is there of other cases from the same commit.
+each case (stacked_gpu.json on a GPU), and keeps what is there of other cases from the same commit.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from cotrain.stack import stacked, worthwhile
 from cotrain.stream import Rows
 
 LEARNERS, CLASSES = 8, 10
+device = "cpu"  # --device sets another
 RUN = 1000  # steps of the run over which the measurement of "auto" is spread
 RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "stacked.json"
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -134,13 +135,13 @@ class Program:
 def nets(case: Case) -> list[nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [case.net() for _ in range(LEARNERS)]
+        return [case.net().to(device) for _ in range(LEARNERS)]
 
 
 def rows(case: Case) -> Rows:
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(1024, *case.shape, generator=rng), torch.randint(CLASSES, (1024,), generator=rng)
-    return Rows({"x": x, "y": y}, batch=case.batch)
+    return Rows({"x": x.to(device), "y": y.to(device)}, batch=case.batch)
 
 
 def one_after_another(case: Case) -> Program:
@@ -189,7 +190,7 @@ def by_engine(case: Case, stack: bool, wrapped: bool = False) -> Program:
     streams = {"labelled": rows(case)}
 
     def run(steps: int) -> None:
-        fit(case.method, learners, streams, steps, device="cpu", stack=stack)
+        fit(case.method, learners, streams, steps, device=device, stack=stack)
 
     def step() -> None:
         batch = {"labelled": next(streams["labelled"])}
@@ -209,6 +210,16 @@ MAKERS: dict[str, Callable[[Case], Program]] = {
     "stacked, layers": lambda case: by_engine(case, stack=True),
     "stacked, vmap": lambda case: by_engine(case, stack=True, wrapped=True),
 }
+
+
+def waited_for(run: Callable[[int], None]) -> Callable[[int], None]:
+    """A block ends when the device has done its work; the wait is busy and counts as processor time."""
+
+    def waiting(steps: int) -> None:
+        run(steps)
+        torch.cuda.synchronize()
+
+    return waiting
 
 
 class Calls(TorchDispatchMode):
@@ -281,7 +292,7 @@ def _kept(program: Program) -> Iterator[Tensor]:
 def auto(case: Case, times: dict[str, list[float]]) -> dict[str, Any]:
     """What "auto" picks, and what picking and running it costs against the better way, over a run of RUN steps."""
     learners = learners_of(case, nets(case))
-    prepare(learners)
+    prepare(learners, device)
     batch = {"labelled": next(rows(case))}
 
     def step(copies: Learners) -> None:
@@ -296,7 +307,8 @@ def auto(case: Case, times: dict[str, list[float]]) -> dict[str, Any]:
 
 def measure(case: Case, blocks: int) -> dict[str, Any]:
     programs = {name: make(case) for name, make in MAKERS.items()}
-    times = interleaved({name: program.run for name, program in programs.items()}, case.steps, blocks)
+    timed = {name: program.run if device == "cpu" else waited_for(program.run) for name, program in programs.items()}
+    times = interleaved(timed, case.steps, blocks)
     expected = [p for net in programs["by hand"].nets for p in net.parameters()]
     for name, program in programs.items():
         for one, two in zip(expected, (p for net in program.nets for p in net.parameters()), strict=True):
@@ -323,17 +335,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    global device
+    device = given.device
+    recorded = RECORDED if device == "cpu" else RECORDED.with_stem("stacked_gpu")
     result: dict[str, Any] = {
         "version": __version__,
         "commit": recipe.commit(),
-        "machine": recipe.machine(),
+        "machine": recipe.machine() | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
         "learners": LEARNERS,
         "cases": {},
     }
-    if RECORDED.exists() and (before := json.loads(RECORDED.read_text()))["commit"] == result["commit"]:
+    if recorded.exists() and (before := json.loads(recorded.read_text()))["commit"] == result["commit"]:
         result["cases"] = before["cases"]
     for case in CASES:
         if not case.name.startswith(given.only):
@@ -362,8 +378,8 @@ def main() -> None:
             show.line(f"At most {case.bar}: {'held' if found['bar']['held'] else 'did not hold'}")
         result["cases"][case.name] = {"blocks": given.blocks, **found}
         if given.record:
-            RECORDED.parent.mkdir(parents=True, exist_ok=True)
-            RECORDED.write_text(json.dumps(result, indent=1) + "\n")
+            recorded.parent.mkdir(parents=True, exist_ok=True)
+            recorded.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

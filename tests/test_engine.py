@@ -645,6 +645,7 @@ class TestResume:
             save_every=2,
             keep=2,
             best="score",
+            device="cpu",
         )
         kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
         assert kept == ["step-000000004", "step-000000008", "step-000000010"]
@@ -835,7 +836,7 @@ class TestCheckpointOfAnotherRun:
                 return {"c": learners["c"](batch["labelled"]["x"]).square().mean()}
 
         seen = {}
-        fit(Look(), learners, streams, 1, out=folder, partial=["a"])
+        fit(Look(), learners, streams, 1, out=folder, partial=["a"], device="cpu")
         assert all(torch.equal(seen["a"][name], value) for name, value in trained["a"].net.state_dict().items())
 
     def test_one_that_is_asked_for_and_is_not_there(self, folder):
