@@ -268,11 +268,11 @@ def measure(size: Size, blocks: int) -> dict[str, dict[str, Any]]:
         for name in times
     }
     bare = {name: [t - start[name] / size.steps for t in times[name]] for name in times}
-    expected = [p for net in learned["by hand"] for p in net.parameters()]
+    expected = [p.cpu() for net in learned["by hand"] for p in net.parameters()]
     for name, pair in learned.items():
         for one, two in zip(expected, (p for net in pair for p in net.parameters()), strict=True):
             # Loosely: thousands of steps of AdamW in fp32 carry rounding far; what is asked is whether it is the same work.
-            assert (one - two).abs().mean() < 0.1 * one.abs().mean(), f"{name} learned something else"
+            assert (one - two.cpu()).abs().mean() < 0.1 * one.abs().mean(), f"{name} learned something else"
     found = {}
     for name in programs:
         found[name] = {
