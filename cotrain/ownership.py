@@ -71,8 +71,10 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         done, losses = at_once(learners, losses)
         pending.owners |= {name: learners[name] for name in done}
     left = len(losses)
-    keep = left > 1 and (_small(learners) or _share_nodes(losses))
-    for owners, value in losses.items():
+    graphs = _graphs(losses) if left > 1 and not _small(learners) else None
+    one_pass = graphs is not None and _as_one(learners, losses, graphs, pending)
+    keep = left > 1 and (graphs is None or graphs.joined)
+    for owners, value in () if one_pass else losses.items():
         left -= 1
         leaves: list[Tensor] = []
         leaves_apart: list[Tensor] = []
@@ -98,7 +100,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                 total_loss = value if isinstance(value, Tensor) else sum(value[1:], value[0])
                 if mean is not None:
                     mean.arm()
-                _run_backward(total_loss, leaves, keep=keep and left > 0)
+                _run_backward([total_loss], leaves, keep=keep and left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
             _explain(owners, value, error)
         if mean is not None:
@@ -111,13 +113,13 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         stack.backward()
 
 
-def _run_backward(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> None:
-    """`loss.backward(inputs=leaves, retain_graph=keep)`, whose wrapper costs as much as the graph of a small net."""
-    if _engine_run_backward is None or loss.dim():
-        loss.backward(inputs=leaves, retain_graph=keep)
+def _run_backward(losses: Sequence[Tensor], leaves: Sequence[Tensor], keep: bool = False) -> None:
+    """`torch.autograd.backward(losses, inputs=leaves, retain_graph=keep)`, which costs as much as a small net does."""
+    if _engine_run_backward is None or any(loss.dim() for loss in losses):
+        torch.autograd.backward(losses, inputs=leaves, retain_graph=keep)
         return
-    one = _one(loss.dtype, loss.device)
-    _engine_run_backward((loss,), (one,), keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True)
+    ones = tuple(_one(loss.dtype, loss.device) for loss in losses)
+    _engine_run_backward(tuple(losses), ones, keep, False, tuple(leaves), allow_unreachable=True, accumulate_grad=True)
 
 
 @cache
@@ -127,28 +129,67 @@ def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _small(learners: Mapping[str, Learner]) -> bool:
-    """Whether all nets are so small that to keep their graphs costs less than to look whether they must be kept."""
-    return sum(learner.size for learner in learners.values()) < SMALL
+    """Whether all nets are so small that to keep their graphs costs less than to look at them. On a GPU none is: a
+    backward pass wakes a thread of the device there, and looking may save some."""
+    on_host = all(learner.parameters[0].device.type == "cpu" for learner in learners.values() if learner.parameters)
+    return on_host and sum(learner.size for learner in learners.values()) < SMALL
 
 
-def _share_nodes(losses: Losses, limit: int = 2_000) -> bool:
-    """Whether two losses have a node in common, so that the graph of one must outlive its backward pass for the other.
+@dataclass
+class Graphs:
+    """What the losses' graphs are made of."""
 
-    A graph that is kept until the last backward pass costs fresh memory for every buffer of the next. Parameters do not
-    count: they keep nothing for a backward pass. Beyond `limit` nodes the answer is yes.
+    joined: bool  # two have a node in common, so that one must outlive its backward pass for the other
+    reached: list[set[int]]  # ids of the leaves that each loss reaches; fewer than losses if the graphs are too large
+
+
+def _graphs(losses: Losses, limit: int = 2_000) -> Graphs:
+    """A walk through the losses' graphs, up to `limit` nodes; larger ones count as joined.
+
+    A graph that is kept until the last backward pass costs fresh memory for every buffer of the next. Leaves do not
+    join graphs: they keep nothing for a backward pass.
     """
-    seen: dict[Any, int] = {}
-    for number, value in enumerate(losses.values()):
-        todo = [loss.grad_fn for loss in listed(value) if isinstance(loss, Tensor) and loss.grad_fn is not None]
+    found = Graphs(False, [])
+    before: set[Any] = set()
+    for value in losses.values():
+        seen: set[Any] = set()
+        leaves: set[int] = set()
+        terms = value if isinstance(value, list | tuple) else [value]
+        todo = [loss.grad_fn for loss in terms if isinstance(loss, Tensor) and loss.grad_fn is not None]
         while todo:
             node = todo.pop()
-            owner = seen.setdefault(node, number)
-            if owner != number or len(seen) > limit:
-                return True
+            seen.add(node)
+            if len(before) + len(seen) > limit:
+                return Graphs(True, [])
             for below, _ in node.next_functions:
-                if below is not None and seen.get(below) != number and not hasattr(below, "variable"):
-                    todo.append(below)
-    return False
+                if below is not None and below not in seen:
+                    if hasattr(below, "variable"):
+                        leaves.add(id(below.variable))
+                    else:
+                        todo.append(below)
+        found.joined = found.joined or not before.isdisjoint(seen)
+        found.reached.append(leaves)
+        before |= seen
+    return found
+
+
+def _as_one(learners: Mapping[str, Learner], losses: Losses, graphs: Graphs, pending: Pending) -> bool:
+    """One backward pass for all losses, if that is the same: each is one tensor, reaches no trained leaf but its
+    owners', and nothing wants gradients apart or sends them to other ranks."""
+    scalars = [value for value in losses.values() if isinstance(value, Tensor) and not value.dim()]
+    if len(graphs.reached) < len(losses) or len(scalars) < len(losses):
+        return False
+    owners = {name: _owner(learners, name) for key in losses for name in _names(key)}
+    if any(one.apart or one.averaged or one.is_sharded or one.stack is not None for one in owners.values()):
+        return False
+    trained = {id(leaf) for learner in owners.values() for leaf in learner.leaves}
+    for key, reached in zip(losses, graphs.reached, strict=True):
+        own = {id(leaf) for name in _names(key) for leaf in owners[name].leaves}
+        if not own & reached or reached & trained - own:
+            return False
+    _run_backward(scalars, [leaf for learner in owners.values() for leaf in learner.leaves])
+    pending.owners |= owners
+    return True
 
 
 def _last_of(owners: Owners, losses: Losses) -> tuple[str, ...]:

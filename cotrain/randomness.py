@@ -46,7 +46,8 @@ def seed_torch(seed: int) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
+        for generator_of_gpu in torch.cuda.default_generators:
+            generator_of_gpu.manual_seed(seed)
 
 
 def _wrap(x: int) -> int:

@@ -656,20 +656,50 @@ class TestResume:
         assert equal(everything(*straight[:2]), everything(*train(9, tmp_path)[:2]))
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_graphs_are_kept_where_losses_share_them_and_only_there(monkeypatch, shared):
-    monkeypatch.setattr(ownership, "SMALL", 0)
-    kept = []
-    plain = ownership._run_backward
-    monkeypatch.setattr(ownership, "_run_backward", lambda *a, keep: (kept.append(keep), plain(*a, keep=keep)))
-
+@pytest.mark.parametrize(
+    ("how", "passes"),
+    [
+        ("own leaves only", [(2, False)]),
+        ("through another's leaf", [(1, False), (1, False)]),
+        ("one graph", [(1, True), (1, False)]),
+        ("one graph of an owner of both", [(2, False)]),
+        ("a list", [(1, False), (1, False)]),
+    ],
+)
+def test_backward_passes_are_as_few_and_graphs_as_short_lived_as_they_may_be(monkeypatch, how, passes):
     def take(learners, batch, memory):
         one, two = learners["a"](), learners["b"]()
-        both = one * two if shared else one
-        return {"a": both.square().sum(), "b": (two * both.detach()).sum() if not shared else both.sum()}
+        own = {"a": one.square().sum(), "b": (two * one.detach()).sum()}
+        both = (one * two).square().sum()
+        if how == "through another's leaf":
+            return own | {"b": (two * one).sum()}
+        if how == "one graph":
+            return {"a": both, "b": both.sqrt()}
+        if how == "one graph of an owner of both":
+            return {("a", "b"): both, ("b", "a"): both.sqrt()}
+        return own | ({"a": [own["a"], one.sum()]} if how == "a list" else {})
 
-    fit(Step(take), weights("a", "b"), {}, 2)
-    assert kept == [shared, False] * 2
+    def run():
+        learners = weights("a", "b")
+        fit(Step(take), learners, {}, 2, device="cpu")
+        return parameters(learners)
+
+    small = run()
+    kept = []
+    plain = ownership._run_backward
+    monkeypatch.setattr(ownership, "SMALL", 0)
+    monkeypatch.setattr(
+        ownership, "_run_backward", lambda a, b, keep=False: (kept.append((len(a), keep)), plain(a, b, keep))
+    )
+    assert same(small, run())
+    assert kept == passes * 2
+
+
+def test_large_graphs_are_taken_for_joined():
+    x = torch.ones((), requires_grad=True)
+    long = sum((x * n for n in range(60)), x)
+    assert not ownership._graphs({"a": long, "b": x * 1}).joined
+    assert ownership._graphs({"a": long, "b": x * 1}, limit=100) == ownership.Graphs(True, [])
 
 
 def test_a_learner_that_no_step_gives_a_loss_is_named():
