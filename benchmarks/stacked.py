@@ -309,7 +309,7 @@ def measure(case: Case, blocks: int) -> dict[str, Any]:
     programs = {name: make(case) for name, make in MAKERS.items()}
     timed = {name: program.run if device == "cpu" else waited_for(program.run) for name, program in programs.items()}
     # On a GPU a step of a wide net takes milliseconds, and the start of a run must not count for much.
-    times = interleaved(timed, case.steps if device == "cpu" else max(50, case.steps), blocks)
+    times = interleaved(timed, case.steps if device == "cpu" else max(15, case.steps), blocks)
     expected = [p for net in programs["by hand"].nets for p in net.parameters()]
     for name, program in programs.items():
         for one, two in zip(expected, (p for net in program.nets for p in net.parameters()), strict=True):
@@ -342,6 +342,7 @@ def main() -> None:
     torch.set_num_threads(1)
     global device
     device = given.device
+    torch.backends.cudnn.allow_tf32 = False  # so that all programs can be held to the same weights
     recorded = RECORDED if device == "cpu" else RECORDED.with_stem("stacked_gpu")
     result: dict[str, Any] = {
         "version": __version__,

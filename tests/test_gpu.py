@@ -23,7 +23,7 @@ from cotrain.methods.reinforce.actor_critic import ActorCritic
 from cotrain.prefetch import Prefetched
 from cotrain.shard import whole
 from cotrain.stopping import Stopped
-from cotrain.stream import Once, Stream
+from cotrain.stream import Once, Rows, Stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -132,6 +132,22 @@ def test_gpu_learns_what_the_cpu_learns():
 
 def test_stack_equals_alone():
     assert close(trained("cuda", stack=False), trained("cuda", stack=True))
+
+
+def test_stacked_convolutions_equal_alone():
+    x, y = torch.randn(64, 1, 8, 8), torch.randint(3, (64,))
+
+    def run(stack):
+        learners = {}
+        for seed, name in enumerate(("one", "two", "three")):
+            torch.manual_seed(seed)
+            layers = nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)
+            learners[name] = Learner(nn.Sequential(*layers), SGD)
+        streams = {"labelled": Rows({"x": x, "y": y}, batch=16)}
+        fit(MutualLearning(), learners, streams, 10, device="cuda", stack=stack)
+        return weights(learners)
+
+    assert close(run(False), run(True), tolerance=1e-4)
 
 
 def test_auto_stack_decides():
