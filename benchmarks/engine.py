@@ -20,7 +20,6 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +30,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torch.nn.functional as F
-from _timing import interleaved, over
+from _timing import Calls, Program, interleaved, over, waited_for
 from torch import Tensor, nn, optim
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cotrain import __version__, recipe, show
 from cotrain.engine import fit
@@ -41,7 +39,6 @@ from cotrain.learner import Learner
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.stream import Rows
 
-Program = Callable[[int], None]
 RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "engine.json"
 LEARNING_RATE = 1e-3
 device = "cpu"  # --device sets another
@@ -217,35 +214,13 @@ MAKERS = {
 }
 
 
-class Counted(TorchDispatchMode):
-    """Counts the operations of torch that are called within it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls += 1
-        return function(*args, **(kwargs or {}))
-
-
-def waited_for(program: Program) -> Program:
-    """A block ends when the device has done its work; the wait is busy and counts as processor time."""
-
-    def run(steps: int) -> None:
-        program(steps)
-        torch.cuda.synchronize()
-
-    return run
-
-
 def operations(program: Program, steps: int = 50) -> float:
     """Operations of torch a step, without those of a call's start and end."""
     counts = []
     for times in (1, 2):
-        with Counted() as counted:
+        with Calls() as calls:
             program(times * steps)
-        counts.append(counted.calls)
+        counts.append(calls.number)
     return (counts[1] - counts[0]) / steps
 
 

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torch.nn.functional as F
-from _timing import interleaved
+from _timing import Calls, interleaved, waited_for
 from torch import Tensor, nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -210,26 +210,6 @@ MAKERS: dict[str, Callable[[Case], Program]] = {
     "stacked, layers": lambda case: by_engine(case, stack=True),
     "stacked, vmap": lambda case: by_engine(case, stack=True, wrapped=True),
 }
-
-
-def waited_for(run: Callable[[int], None]) -> Callable[[int], None]:
-    """A block ends when the device has done its work; the wait is busy and counts as processor time."""
-
-    def waiting(steps: int) -> None:
-        run(steps)
-        torch.cuda.synchronize()
-
-    return waiting
-
-
-class Calls(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.number += 1
-        return func(*args, **(kwargs or {}))
 
 
 def calls_a_step(program: Program) -> int:

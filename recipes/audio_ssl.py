@@ -13,13 +13,11 @@ from torch import Tensor, nn, optim
 
 from cotrain.data import fsdd, splits
 from cotrain.data.audio import stack_waves
-from cotrain.judge import accuracy
 from cotrain.losses import ramps
-from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, judged, method_of
+from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, method_of
 from cotrain.nets.headed import Headed
 from cotrain.nets.wide_resnet import WideResNet
 from cotrain.run import Bar, Fit, Run, Table
-from cotrain.stream import Once
 from cotrain.views import audio
 from cotrain.views.audio_augment import flips, strong_wave, weak_wave
 from cotrain.views.copies import Augment, always, chain
@@ -104,14 +102,7 @@ def recipe(
         decay=0.999 if full else 0.98,
     )
     made = method_of(method, mixup, level, ramp=steps // 4)
-    return Run(
-        made,
-        task.learners(made, seed),
-        task.streams(made, seed),
-        steps,
-        judges=[(accuracy(judged(made)), Once({"x": spectrogram(waves[data.test]), "y": truth[data.test]}))],
-        seed=seed,
-    )
+    return task.run(made, steps, seed, spectrogram(waves[data.test]), truth[data.test])
 
 
 def augmentation(level: Level) -> Augment:
@@ -160,8 +151,7 @@ def cepstra() -> np.ndarray:
 def rows_of(labels: int, seed: int, held_out: bool) -> splits.Split:
     """Which rows are labelled, unlabelled and judged."""
     split = splits.few_labels("fsdd", 10 * (labels or 10), seed)
-    if not labels:
-        split = splits.Split(np.sort(np.concatenate([split.labelled, split.unlabelled])), split.unlabelled, split.test)
+    split = split if labels else splits.all_labelled(split)
     if not held_out:
         return split
     apart = np.isin(fsdd.labels()[1], HELD_OUT_SPEAKERS)

@@ -10,12 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, optim
 
 from cotrain.data import splits
-from cotrain.judge import accuracy
 from cotrain.losses import ramps
-from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, judged, method_of
+from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, method_of
 from cotrain.nets.wide_resnet import WideResNet
 from cotrain.run import Bar, Run, Table
-from cotrain.stream import Once
 from cotrain.views.copies import Augment, always, chain
 from cotrain.views.image_augment import quarter_turns, strong_image, weak_image
 
@@ -85,14 +83,7 @@ def recipe(
         decay=0.999 if full else 0.98,
     )
     made = method_of(method, mixup, level, ramp=steps // 4)
-    return Run(
-        made,
-        task.learners(made, seed),
-        task.streams(made, seed),
-        steps,
-        judges=[(accuracy(judged(made)), Once({"x": scaled(x[data.test]), "y": y[data.test]}))],
-        seed=seed,
-    )
+    return task.run(made, steps, seed, scaled(x[data.test]), y[data.test])
 
 
 def augmentation(level: Level) -> Augment:
@@ -123,8 +114,7 @@ def images(full: bool) -> tuple[Tensor, Tensor]:
 def rows_of(labels: int, seed: int, held_out: bool) -> splits.Split:
     """Which rows are labelled, unlabelled and judged."""
     split = splits.few_labels("cifar10", 10 * (labels or 25), seed)
-    if not labels:
-        split = splits.Split(np.sort(np.concatenate([split.labelled, split.unlabelled])), split.unlabelled, split.test)
+    split = split if labels else splits.all_labelled(split)
     if not held_out:
         return split
     # Labelled rows are sorted, and so are the classes: every other row is half of each class.

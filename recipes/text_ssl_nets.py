@@ -15,12 +15,10 @@ from torch import Tensor, optim
 from cotrain.data import splits
 from cotrain.estimators.em_naive_bayes import EMNaiveBayes
 from cotrain.estimators.self_training import SelfTraining
-from cotrain.judge import accuracy
 from cotrain.losses import ramps
-from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, judged, method_of
+from cotrain.methods.semi.comparison import PUBLISHED, ROWS, Level, Name, Task, method_of
 from cotrain.nets.text_bag import TextBag
 from cotrain.run import Bar, Fit, Run, Table
-from cotrain.stream import Once
 from cotrain.views.copies import Augment, always, chain
 from cotrain.views.text_noise import cut_words, drop_words, replace_words
 from cotrain.views.token_ids import TokenIds, word_vectors
@@ -104,14 +102,7 @@ def recipe(
     )
     # The net does not see the order of words, so that turning them is no task for it.
     made = method_of(method, mixup, level, ramp=steps // 4, turn=False)
-    return Run(
-        made,
-        task.learners(made, seed),
-        task.streams(made, seed),
-        steps,
-        judges=[(accuracy(judged(made)), Once({"x": embedded(ids[data.test]), "y": y[data.test]}))],
-        seed=seed,
-    )
+    return task.run(made, steps, seed, embedded(ids[data.test]), y[data.test])
 
 
 def augmentation(level: Level) -> Augment:
@@ -157,8 +148,7 @@ def fit_of(method: str, data: splits.Split) -> Fit:
 def rows_of(labels: int, seed: int, held_out: bool) -> splits.Split:
     """Which rows are labelled, unlabelled and judged."""
     split = splits.few_labels("ag_news", 4 * (labels or 10), seed)
-    if not labels:
-        split = splits.Split(np.sort(np.concatenate([split.labelled, split.unlabelled])), split.unlabelled, split.test)
+    split = split if labels else splits.all_labelled(split)
     if not held_out:
         return split
     y = splits.load("ag_news")[1]

@@ -107,6 +107,11 @@ def few_labels(name: str, labels: int, seed: int) -> Split:
     return Split(labelled, np.setdiff1d(pool, labelled), test)
 
 
+def all_labelled(split: Split) -> Split:
+    """With a label for every row of the pool; the unlabelled rows stay, for methods that look at them too."""
+    return Split(np.sort(np.concatenate([split.labelled, split.unlabelled])), split.unlabelled, split.test)
+
+
 def _check(name: str) -> None:
     if name not in NAMES:
         raise InputError(f"There is no split named {name!r}; the names are {', '.join(NAMES)}.")

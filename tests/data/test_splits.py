@@ -72,6 +72,14 @@ def test_sizes_of_pools():
     assert {name: len(s.unlabelled) for name, s in sizes.items()} == {"ag_news": 5580, "fashion": 9980, "mfeat": 1380}
 
 
+def test_all_labelled_moves_no_row_to_or_from_the_test():
+    split = splits.few_labels("digits", 40, seed=3)
+    every = splits.all_labelled(split)
+    assert every.labelled.tolist() == sorted([*split.labelled, *split.unlabelled])
+    assert np.array_equal(every.unlabelled, split.unlabelled)
+    assert np.array_equal(every.test, split.test)
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="no split named 'nothing'"):
         splits.few_labels("nothing", 10, 0)

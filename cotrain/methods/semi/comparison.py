@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
+from cotrain.judge import accuracy
 from cotrain.learner import Learner, follow
 from cotrain.method import Method
 from cotrain.methods.semi.deep_co_training import DeepCoTraining
@@ -21,7 +22,8 @@ from cotrain.methods.semi.remixmatch import ReMixMatch
 from cotrain.methods.semi.supervised import Supervised
 from cotrain.nets.headed import Headed
 from cotrain.randomness import fold, seed_torch
-from cotrain.stream import Rows, Stream
+from cotrain.run import Run
+from cotrain.stream import Once, Rows, Stream
 from cotrain.views.copies import Augment, Augmented, Copies, Turn
 
 Name = Literal["supervised", "mean teacher", "deep co-training", "mixmatch", "remixmatch", "fixmatch"]
@@ -159,6 +161,11 @@ class Task:
         )
         streams["unlabelled"] = Rows({"x": self.unlabelled}, self.batch_unlabelled, seed, name="unlabelled", view=view)
         return streams
+
+    def run(self, method: Method, steps: int, seed: int, x: Tensor, y: Tensor) -> Run:
+        """The training of the method, judged by its accuracy on rows x [N, ...] of classes y int64 [N]."""
+        judge = accuracy(judged(method)), Once({"x": x, "y": y})
+        return Run(method, self.learners(method, seed), self.streams(method, seed), steps, judges=[judge], seed=seed)
 
     def _learner(self, make: Callable[[], nn.Module], seed: int, role: str) -> Learner:
         with torch.random.fork_rng(devices=[]):
