@@ -121,12 +121,15 @@ def distil(
     classes: list[str],
     seed: int,
     seconds: float,
+    mixed: bool = False,
 ) -> Student:
     """A student that says of each row what the committee says. `features` are the fitted views' matrices of the rows.
 
     Args:
         target_NC: the committee's probabilities (one-hot where the label is known).
         seconds: training ends after about so long; a part of the rows is enough for a linear student of many rows.
+        mixed: teach a net mixtures of two rows, of which the committee would say a mixture. True of rows that differ in
+            many numbers (digits with 40 labels: 1 point less is lost), and not where classes surround each other.
     """
     wide, deep = _split(features)
     weights: dict[str, np.ndarray] = {}
@@ -140,7 +143,7 @@ def distil(
         kinds.append("linear on hashed words and characters")
     if deep is not None:
         with threadpool_limits(1):
-            weights |= _net(deep, target_NC, offset, seed)
+            weights |= _net(deep, target_NC, offset, seed, mixed)
         weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))
         kinds.append("net with one hidden layer")
     return Student(columns, views, classes, weights, " + ".join(kinds))
@@ -187,7 +190,7 @@ def soft_regression(
     return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
 
 
-def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
     """Weights of a net with one hidden layer, trained on noisy copies of the rows."""
     import torch
 
@@ -195,7 +198,7 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int)
 
     rng = generator(seed, "student")
     rows, size, classes = x.shape[0], x.shape[1], target_NC.shape[1]
-    hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 128))
+    hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 256))
     data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
     offset = torch.from_numpy(offset_NC).float()
     centre, spread = data.mean(0), data.std(0, correction=0).mean().clamp(min=1e-6)
@@ -214,11 +217,16 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):
         index = torch.randint(rows, (min(128, rows),), generator=rng)
-        noisy = data[index] + 0.1 * torch.randn(len(index), size, generator=rng)
+        inputs, wanted, added = data[index], target[index], offset[index]
+        if mixed:
+            share = 0.5 * torch.rand(len(index), 1, generator=rng)
+            other = torch.randperm(len(index), generator=rng)
+            inputs, wanted, added = (torch.lerp(own, own[other], share) for own in (inputs, wanted, added))
+        noisy = inputs + 0.1 * torch.randn(len(index), size, generator=rng)
         inner = torch.relu(noisy @ weights[0] + weights[1])
         kept = (torch.rand(inner.shape, generator=rng) < 0.8) / 0.8
-        logits = (inner * kept) @ weights[2] + weights[3] + offset[index]
-        loss = -(target[index] * logits.log_softmax(-1)).sum(-1).mean()
+        logits = (inner * kept) @ weights[2] + weights[3] + added
+        loss = -(wanted * logits.log_softmax(-1)).sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.model import Model
@@ -39,15 +40,19 @@ def teach(
             extracted[view.source] = view.extract(problem.frame)
         features.append(view.fit(extracted[view.source]).transform(extracted[view.source]))
     time_for_it = max(2.0, min(20.0, clock.left() / 3))
-    trial = distil(fresh, [f[taught] for f in features], target[taught], problem.columns, classes, seed, time_for_it)
-    agreement, loss = 1.0, 0.0
+    how, agreement, loss = False, 1.0, 0.0
     if len(checked):
-        said = trial.logits([f[checked] for f in features]).argmax(1)
         wanted = target[checked]
-        agreement = float((said == wanted.argmax(1)).mean())
-        # What the committee believes is lost where the student says something else.
-        loss = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
-    student = distil(fresh, features, target, problem.columns, classes, seed, time_for_it)
+        found = []
+        part = [f[taught] for f in features]
+        for mixed in (False,) if any(sparse.issparse(f) for f in features) else (False, True):
+            trial = distil(fresh, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
+            said = trial.logits([f[checked] for f in features]).argmax(1)
+            # What the committee believes is lost where the student says something else.
+            lost = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
+            found.append((lost, mixed, float((said == wanted.argmax(1)).mean())))
+        loss, how, agreement = min(found)
+    student = distil(fresh, features, target, problem.columns, classes, seed, time_for_it, how)
     some = problem.frame.iloc[: min(len(problem.frame), 500)]
     start = time.perf_counter()
     student.probabilities(some, problem.source.folder)

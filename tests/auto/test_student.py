@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from cotrain.auto.columns import Columns
@@ -123,6 +124,27 @@ def test_a_net_learns_what_no_line_can_and_stays_small():
     np.testing.assert_array_equal(student.logits([x]), again.logits([x]))
     other = distil({}, [5 + 3 * x], wanted, columns, ["n", "p"], 1, 5.0)
     assert (student.logits([x]) != other.logits([x])).any()
+
+
+def test_mixtures_serve_many_numbers_and_not_classes_around_each_other():
+    """Why both are tried: against what was not taught, each loses less than the other on one of two problems."""
+    rng = np.random.default_rng(0)
+
+    def right(x, y, mixed):
+        half = len(x) // 2
+        columns, classes = Columns("y"), [str(c) for c in range(y.max() + 1)]
+        taught = np.eye(len(classes))[y[:half]]
+        student = distil({}, [x[:half]], taught, columns, classes, 0, 5.0, mixed)
+        return (student.logits([x[half:]]).argmax(1) == y[half:]).mean()
+
+    digits, names = load_digits(return_X_y=True)
+    order = rng.permutation(len(digits))[:600]
+    many = digits[order].astype(np.float32), names[order]
+    angle, ring = rng.uniform(0, 2 * np.pi, 800), rng.integers(0, 2, 800)
+    radius = 1 - 0.5 * ring + 0.1 * rng.normal(size=800)
+    around = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]).astype(np.float32), ring
+    assert right(*many, True) > right(*many, False)
+    assert right(*around, True) < right(*around, False)
 
 
 def test_the_logits_of_text_and_numbers_add_up():
