@@ -29,18 +29,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on the disk
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # before numpy
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on the disk
 
-import numpy as np
-import pandas as pd
-from main_job import Store, key, numbers
-from peers.sets import TARGET, Cell
-from peers.summary import Bar
-from sklearn.linear_model import LogisticRegression
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from main_job import Store, key, numbers  # noqa: E402
+from peers.sets import TARGET, Cell  # noqa: E402
+from peers.summary import Bar  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
 
-from cotrain.data.splits import Split, few_labels, load
-from cotrain.recipe import commit, machine
+from cotrain.data.splits import Split, few_labels, load  # noqa: E402
+from cotrain.recipe import commit, machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "results" / "benchmarks" / "encoders.json"
