@@ -12,9 +12,9 @@ All methods have the labelled and test rows of `cotrain.data.splits`. Unlabelled
 are cut to 3,000 of a set, the same ones for every seed, so that a set is embedded in a minute or two; that is done
 once, is kept in COTRAIN_CACHE and is timed apart. `cotrain.fit` gets no option but the encoder, the seed and one
 thread, and may take its 3 minutes. SetFit has its defaults (one epoch over all pairs of labelled rows, logistic head).
-With 100 labels that is 7,500 pairs, half an hour on one busy core, so it gets `num_iterations=5` there: 1,000 pairs,
-about 5 minutes. sms is scored by balanced accuracy, which `cotrain.fit` aims at by itself; there SetFit's body also
-gets a head with balanced class weights.
+With 100 labels that is 7,500 pairs, or 25 minutes on one core, so it gets `num_iterations=5` there: 1,000 pairs, about
+the 3 minutes that `cotrain.fit` has. sms is scored by balanced accuracy, which `cotrain.fit` aims at by itself; there
+SetFit's body also gets a head with balanced class weights.
 """
 
 import argparse
