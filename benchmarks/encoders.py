@@ -229,7 +229,8 @@ def bars(shown: Sequence[dict[str, Any]]) -> list[Bar]:
             found.append(Bar(f"{where}: with the encoder >= 85", row["mean"], row["mean"] >= 85))
         over = row["cotrain has over it"]
         if row["method"] in (SETFIT, BALANCED) and over is not None:
-            found.append(Bar(f"{where}: level with {row['method']} or ahead (>= -0.5)", over, over >= -0.5))
+            cut = " on some of its pairs" if row["labels"] > MANY else ""
+            found.append(Bar(f"{where}: level with {row['method']}{cut} or ahead (>= -0.5)", over, over >= -0.5))
     return found
 
 
