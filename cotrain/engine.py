@@ -24,7 +24,7 @@ from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
 from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare
 from cotrain.progress import progress
-from cotrain.randomness import at, fold, seed_torch
+from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
 from cotrain.stack import How, stacked, worthwhile
 from cotrain.standing import RunMemory, Standing
@@ -142,7 +142,8 @@ def fit(
         noise = fold(seed, "step")
         # Ranks draw different noise for their rows of a batch; what a method draws itself is the same on all.
         own = fold("rank", here.rank) if here.rank else 0
-        own_noise = {name: fold(seed, "learner", name) ^ own for name in present}
+        drawing = [name for name, learner in present.items() if not draws_nothing(learner.net)]
+        own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
         standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
@@ -155,8 +156,7 @@ def fit(
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
         guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
-        writes = folder is not None and place.first()
-        report = Report(folder / "log.jsonl" if folder is not None and writes else None, upto=start)
+        report = Report(folder / "log.jsonl" if folder is not None and place.first() else None, upto=start)
 
         def settle() -> None:
             """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
@@ -200,8 +200,8 @@ def fit(
             address = at(noise, number)
             seed_torch(address ^ own)
             memory.begin(number)
-            for name, learner in present.items():
-                learner.noise = address ^ own_noise[name]
+            for name in drawing:
+                present[name].noise = address ^ own_noise[name]
             with lookout.step(number) if lookout is not None else NOTHING:
                 batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
                 if number == start and stack:

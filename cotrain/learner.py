@@ -1,6 +1,7 @@
 """A learner: a net, the optimizer that trains it, and the rule its gradients pass through."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ class Learner:
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
-        self.size = 0  # bytes of what is trained
+        self.size = 0.0  # bytes of what is trained; infinite on a GPU, where no graph is too small to be looked at
         self.placed = False  # over the ranks, once
         self.home: tuple[int, int, int] | None = None  # ranks of its group, groups, which: of the first run on several
         self.averaged = False  # whether the engine averages its gradients over ranks
@@ -114,7 +115,8 @@ class Learner:
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
-        self.size = sum(p.numel() * p.element_size() for p in self.parameters)
+        on_host = self.parameters[0].device.type == "cpu"
+        self.size = sum(p.numel() * p.element_size() for p in self.parameters) if on_host else math.inf
         if not self.net.training:
             self.net.train()
         self.optimizer = fused(self.factory(self.parameters))

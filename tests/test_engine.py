@@ -268,6 +268,19 @@ class TestNoise:
         assert torch.equal(torch.rand(2), expected)
         assert learners["a"].noise is None
 
+    @pytest.mark.parametrize("net", [two_layer(), nn.Sequential(two_layer(), nn.Dropout(0.5)), Weight(1.0)])
+    def test_generators_are_seeded_for_nets_that_may_draw(self, net, monkeypatch):
+        seeded = []
+        monkeypatch.setattr("cotrain.learner.seed_torch", seeded.append)
+
+        def take(learners, batch, memory):
+            learners["a"](batch["labelled"]["x"]) if not isinstance(net, Weight) else learners["a"]()
+            return {}
+
+        with pytest.warns(UserWarning, match="did not learn"):
+            fit(Step(take), {"a": Learner(net, SGD)}, {"labelled": labelled_rows()}, 2, device="cpu")
+        assert len(seeded) == (0 if isinstance(net, nn.Sequential) and len(net) == 3 else 2)
+
     def test_draws_of_the_method_are_addressed_by_the_step(self):
         def run(steps, extra):
             seen = []

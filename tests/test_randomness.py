@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 
-from cotrain.randomness import Draws, at, fold, generator, seed_torch
+from cotrain.randomness import Draws, at, draws_nothing, fold, generator, seed_torch
 
 
 def test_fold_is_the_same_in_every_process():
@@ -117,3 +118,18 @@ class TestDraws:
         assert not draws.coin(0.0).any()
         assert draws.coin(1.0).all()
         assert abs(draws.coin(0.3).float().mean() - 0.3) < 0.03
+
+
+def test_nets_that_surely_draw_nothing():
+    class Own(nn.Linear):
+        pass
+
+    def net(*more):
+        return nn.Sequential(nn.Linear(2, 2), nn.ReLU(), *more)
+
+    hooked, replaced = net(), net()
+    hooked[0].register_forward_hook(lambda *_: None)
+    replaced[0].forward = torch.rand_like
+    assert draws_nothing(net(nn.Sequential(nn.BatchNorm1d(2))))
+    for odd in (net(nn.Dropout(0.0)), net(nn.RReLU()), net(Own(2, 2)), hooked, replaced):
+        assert not draws_nothing(odd)
