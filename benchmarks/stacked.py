@@ -118,8 +118,8 @@ CASES = [
     *(Case(mlp, (64,), b, Independent(), o, 100) for o in ("AdamW fused", "SGD") for b in (16, 64)),
     *(Case(mlp, (64,), b, MutualLearning(), "AdamW", 50) for b in (16, 32, 64)),
     *(Case(small_convolutions, (1, 28, 28), b, Independent(), "AdamW", 5) for b in (16, 64)),
-    Case(large_convolutions, (3, 32, 32), 32, Independent(), "AdamW", 1),
-    Case(wide_resnet, (1, 28, 28), 16, Independent(), "AdamW", 2),
+    Case(large_convolutions, (3, 32, 32), 32, Independent(), "AdamW", 4),
+    Case(wide_resnet, (1, 28, 28), 16, Independent(), "AdamW", 4),
 ]
 
 
