@@ -102,7 +102,7 @@ def recipe(
         decay=0.999 if full else 0.98,
     )
     made = method_of(method, mixup, level, ramp=steps // 4)
-    return task.run(made, steps, seed, spectrogram(waves[data.test]), truth[data.test])
+    return Run(made, steps=steps, seed=seed, **task.parts(made, seed, spectrogram(waves[data.test]), truth[data.test]))
 
 
 def augmentation(level: Level) -> Augment:

@@ -83,7 +83,7 @@ def recipe(
         decay=0.999 if full else 0.98,
     )
     made = method_of(method, mixup, level, ramp=steps // 4)
-    return task.run(made, steps, seed, scaled(x[data.test]), y[data.test])
+    return Run(made, steps=steps, seed=seed, **task.parts(made, seed, scaled(x[data.test]), y[data.test]))
 
 
 def augmentation(level: Level) -> Augment:

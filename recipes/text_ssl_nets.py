@@ -102,7 +102,7 @@ def recipe(
     )
     # The net does not see the order of words, so that turning them is no task for it.
     made = method_of(method, mixup, level, ramp=steps // 4, turn=False)
-    return task.run(made, steps, seed, embedded(ids[data.test]), y[data.test])
+    return Run(made, steps=steps, seed=seed, **task.parts(made, seed, embedded(ids[data.test]), y[data.test]))
 
 
 def augmentation(level: Level) -> Augment:

@@ -5,7 +5,7 @@ Legend: L labelled examples, U unlabelled examples, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from cotrain.methods.semi.remixmatch import ReMixMatch
 from cotrain.methods.semi.supervised import Supervised
 from cotrain.nets.headed import Headed
 from cotrain.randomness import fold, seed_torch
-from cotrain.run import Run
 from cotrain.stream import Once, Rows, Stream
 from cotrain.views.copies import Augment, Augmented, Copies, Turn
 
@@ -162,10 +161,10 @@ class Task:
         streams["unlabelled"] = Rows({"x": self.unlabelled}, self.batch_unlabelled, seed, name="unlabelled", view=view)
         return streams
 
-    def run(self, method: Method, steps: int, seed: int, x: Tensor, y: Tensor) -> Run:
-        """The training of the method, judged by its accuracy on rows x [N, ...] of classes y int64 [N]."""
+    def parts(self, method: Method, seed: int, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """Learners, streams and judges as `Run` takes them; judged on rows x [N, ...] of classes y int64 [N]."""
         judge = accuracy(judged(method)), Once({"x": x, "y": y})
-        return Run(method, self.learners(method, seed), self.streams(method, seed), steps, judges=[judge], seed=seed)
+        return {"learners": self.learners(method, seed), "streams": self.streams(method, seed), "judges": [judge]}
 
     def _learner(self, make: Callable[[], nn.Module], seed: int, role: str) -> Learner:
         with torch.random.fork_rng(devices=[]):

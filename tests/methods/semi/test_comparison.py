@@ -52,11 +52,10 @@ def test_each_row_of_the_table_trains(row):
     method = method_of(**{"name" if key == "method" else key: value for key, value in ROWS[row].items()}, ramp=2)
     assert bool(method.mixup) == ROWS[row]["mixup"]
     problem = task()
-    run = problem.run(method, steps=3, seed=0, x=problem.x, y=problem.y)
-    assert judged(method) in run.learners
-    report = engine.fit(method, run.learners, run.streams, run.steps, judges=run.judges, device="cpu")
+    parts = problem.parts(method, 0, problem.x, problem.y)
+    report = engine.fit(method, steps=3, device="cpu", **parts)
     assert all(value == value for value in report.last.values())
-    net = run.learners[judged(method)].net.eval()
+    net = parts["learners"][judged(method)].net.eval()
     assert report.last["accuracy"] == pytest.approx((net(problem.x).argmax(-1) == problem.y).float().mean().item())
 
 
