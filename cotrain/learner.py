@@ -248,10 +248,10 @@ def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """
     if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
         for group in optimizer.param_groups:
-            chosen = any(group[name] not in (None, False) for name in ("capturable", "differentiable"))
-            chosen = chosen or group["fused"] is not None or group["foreach"] is not None
+            left_open = group["fused"] is None and group["foreach"] is None
+            special = group["capturable"] or group["differentiable"] or isinstance(group["lr"], Tensor)
             usual = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
-            if usual and not chosen and not isinstance(group["lr"], Tensor):
+            if left_open and usual and not special:
                 group["fused"] = True
     return optimizer
 

@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
 from cotrain.errors import InputError
+from cotrain.shard import leaves
 from cotrain.units import auto_units, managed
 
 
@@ -120,14 +121,9 @@ def sharded_tower(reshard: bool) -> tuple[int, float]:
     for unit in units:
         fully_shard(unit, reshard_after_forward=reshard)
     fully_shard(net)
-    gathered = [module for module in net.modules() if isinstance(module, FSDPModule)]
-    for module in gathered:
-        module.unshard()
-    leaves = list(net.parameters())
-    for module in gathered:
-        module.reshard()
+    reached = leaves(net)
     F.cross_entropy(alone(x), y).backward()
-    F.cross_entropy(net(x[rank::2]), y[rank::2]).backward(inputs=leaves)
+    F.cross_entropy(net(x[rank::2]), y[rank::2]).backward(inputs=reached)
     apart = [(own.grad.full_tensor() - its.grad).abs().max() for own, its in zip(net.parameters(), alone.parameters())]
     return len(units), max(apart).item()
 
