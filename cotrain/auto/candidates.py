@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import MultinomialNB
+from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import SVC
 
 from cotrain.auto.views import Views
@@ -116,6 +116,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), words),
         Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), words),
         Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), characters),
+        Candidate(f"self-training, {counted}", (counted,), True, _likely(ComplementNB()), words),
         Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), topics),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), topics),
@@ -165,8 +166,13 @@ def _quota(base) -> Callable[[np.ndarray], SelfTraining]:
     )
 
 
-def _sure(base) -> Callable[[np.ndarray], SelfTraining]:
-    return lambda prior: SelfTraining(base, criterion="threshold", threshold=0.9, rounds=8, random_state=0)
+def _sure(base, threshold: float = 0.9) -> Callable[[np.ndarray], SelfTraining]:
+    return lambda prior: SelfTraining(base, criterion="threshold", threshold=threshold, rounds=8, random_state=0)
+
+
+def _likely(base) -> Callable[[np.ndarray], SelfTraining]:
+    """Self-training on guesses half way from chance to certainty, for a learner whose probabilities are cautious."""
+    return lambda prior: _sure(base, (1 + 1 / len(prior)) / 2)(prior)
 
 
 def named(views: Views) -> dict[str, list[Candidate]]:

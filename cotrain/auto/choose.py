@@ -5,6 +5,7 @@ Legend: M candidates, R repeats, n labelled rows, C classes, B draws.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.special import stdtr
@@ -91,6 +92,13 @@ class Board:
         with np.errstate(invalid="ignore"):
             return (right & held).sum(0) / held.sum(0)
 
+    def _heard(self, m: int) -> np.ndarray | None:
+        """What a candidate says of the unlabelled rows [m]; None where that is no evidence."""
+        trial = self.trials[m]
+        if trial.unlabelled is None or trial.candidate.kind in MIXED:
+            return None
+        return (trial.unlabelled * self.decision).argmax(1)
+
     def _agreement(self) -> np.ndarray:
         """How far each candidate and its fellows on other views, or by other routes, agree on the unlabelled rows, [M].
 
@@ -99,9 +107,7 @@ class Board:
         error (Dasgupta, Littman & McAllester 2001).
         """
         heard = [
-            (m, t.candidate, (t.unlabelled * self.decision).argmax(1))
-            for m, t in enumerate(self.trials)
-            if t.unlabelled is not None and t.candidate.kind not in MIXED
+            (m, trial.candidate, said) for m, trial in enumerate(self.trials) if (said := self._heard(m)) is not None
         ]
         found = np.full(len(self.trials), np.nan)
         for m, own, said in heard:
@@ -112,6 +118,17 @@ class Board:
             ]
             found[m] = max(kappas, default=np.nan)
         return found
+
+    def _usual(self, supervised: Sequence[int]) -> float:
+        """How far learners on labelled rows agree across kinds, for two of a kind agree because they see the same;
+        across routes, where there is only one kind."""
+        said = [(self.trials[m].candidate.kind, guess) for m in supervised if (guess := self._heard(m)) is not None]
+        across = [
+            _kappa(guess, other, len(self.decision))
+            for (kind, guess), (other_kind, other) in combinations(said, 2)
+            if kind != other_kind
+        ]
+        return max([0.0, *(across or np.nan_to_num(self.agreement[supervised]))])
 
     def score(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
         """Weighted mean of correctness over the evaluated rows, each counted as often as `times` says."""
@@ -126,10 +143,11 @@ class Board:
         weight = weight / max(weight.sum(), 1e-12)
         difference = np.nan_to_num(of - over)
         mean = float((weight * difference).sum())
-        # Rows of one unit are one piece of evidence.
-        parts = np.bincount(self.unit, weight * (difference - mean))
+        # Rows of one unit are one piece of evidence; a few units that say the same by chance are no more than rows.
+        rows = weight * (difference - mean)
+        parts = np.bincount(self.unit, rows)
         count = max((weight > 0).sum(), 1)
-        variance = float((parts**2).sum()) + 1.0 / (count + 1) ** 2
+        variance = max(float((parts**2).sum()), float((rows**2).sum())) + 1.0 / (count + 1) ** 2
         return mean, float(np.sqrt(variance))
 
     def _growth(self) -> float:
@@ -191,7 +209,7 @@ class Board:
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         good: list[int] = []
         spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
-        usual = float(np.nanmax([0.0, *self.agreement[supervised]]))
+        usual = self._usual(supervised)
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
             sure = self._probability(mean / error)

@@ -89,6 +89,16 @@ def test_score_and_gain_by_hand():
     assert united.gain(united.correct[0], united.correct[1])[1] == pytest.approx(np.sqrt(2 * 0.25**2 + 1 / 25))
 
 
+def test_units_that_say_the_same_are_no_more_evidence_than_their_rows():
+    """Four speakers, each with the same gain by chance: the error is that of forty rows, not that of no spread."""
+    of, over = np.tile([1.0, 1.0, 0.0, 0.0, 1.0], 8), np.tile([1.0, 0.0, 1.0, 0.0, 0.0], 8)
+    found = board([trial(of, Y), trial(over, Y)], Y, unit=np.arange(40) // 10)
+    mean, error = found.gain(of, over)
+    spread = ((of - over - 0.2) ** 2).sum() / 40**2
+    assert mean == pytest.approx(0.2)
+    assert error == pytest.approx(np.sqrt(spread + 1 / 41**2))
+
+
 def test_equal_learners_are_never_told_apart_with_certainty():
     found = board([trial(np.ones(40), Y), trial(np.ones(40), Y)], Y)
     mean, error = found.gain(found.correct[0], found.correct[1])
@@ -235,6 +245,23 @@ def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     assert "the unlabelled rows speak for it" in found.reasons[2]
     same = [on_table("graph", truth, "graph", True), on_table("taught by graph", truth, "graph", True)]
     assert board([*supervised, *same], Y).choose().members == [0, 1]  # one route cannot speak for itself
+
+
+def test_learners_that_see_the_same_do_not_make_agreement_usual():
+    """An encoder's line and its trees agree by sight of the same numbers; words and the encoder do not."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=200)
+    line, words, near = (np.where(rng.random(200) < error, 1 - truth, truth) for error in (0.25, 0.25, 0.02))
+    right = mixed(40, 0.95, 3)
+
+    def made(name, says, kind, route="", unlabelled=False):
+        one = trial(right, Y, name, unlabelled, kind, says)
+        return replace(one, candidate=replace(one.candidate, route=route))
+
+    encoder = [made("line", line, "encoder"), made("trees", line, "encoder", "trees")]
+    others = [made("em", truth, "words", "", True), made("graph", near, "encoder", "graph", True)]
+    assert board([*encoder, made("naive Bayes", words, "words"), *others], Y).choose().members == [3, 4]
+    assert not board([*encoder, *others], Y).choose().used_unlabelled  # one kind: its routes are all there is
 
 
 def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():

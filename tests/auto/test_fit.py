@@ -100,7 +100,7 @@ def test_the_report_holds_what_was_agreed(done, tmp_path):
     assert sum(values["prior"]["shares"].values()) == pytest.approx(1)
     for part in (values["supervised"], values["chosen"]):
         assert 0 <= part["low"] <= part["estimate"] <= part["high"] <= 1
-    assert len(values["candidates"]) == 11
+    assert len(values["candidates"]) == 12
     assert {row["name"] for row in values["candidates"] if row["member"]} == set(values["chosen"]["members"])
     assert sum(sum(row) for row in values["confusion"]) == 16
 
