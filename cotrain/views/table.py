@@ -39,9 +39,10 @@ class _Cells(View):
 
     def _learn(self, raw: np.ndarray) -> None:
         numbers = self._numbers(raw)
-        with np.errstate(all="ignore"):
-            median = np.nanmedian(numbers, axis=0) if len(numbers) else np.zeros(numbers.shape[1])
-        self.learned = {"median": np.nan_to_num(median), "gaps": np.isnan(numbers).any(0)}
+        missing = np.isnan(numbers)
+        known = np.where(missing.all(0), 0.0, numbers)  # a column without any number has the median 0
+        median = np.nanmedian(known, axis=0) if len(known) else np.zeros(known.shape[1])
+        self.learned = {"median": median, "gaps": missing.any(0)}
         for place in range(len(self.category)):
             values, counts = np.unique(raw[:, len(self.number) + place].astype(str), return_counts=True)
             kept = values[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES]

@@ -81,6 +81,13 @@ def test_huge_numbers_stay_finite_and_keep_their_side(kind, huge):
     assert np.sign(features[0, 0] - features[-1, 0]) == np.sign(huge)
 
 
+def test_a_column_without_any_number_in_the_rows_at_hand_stands_for_zero():
+    view = TreeView(["height"])
+    view.fit(view.extract(pd.DataFrame({"height": [np.inf, np.nan]})))
+    features = view.transform(view.extract(FRAME))
+    assert features[:, 0].tolist() == [1.0, 2.0, 3.0, 0.0]
+
+
 def test_trees_see_the_numbers_as_they_are():
     view = TreeView(["income", "colour"], categories=1)
     raw = view.extract(FRAME)
