@@ -5,6 +5,7 @@ Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the 
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +15,7 @@ from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board, interval
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
-from cotrain.auto.trial import even, joined, train
+from cotrain.auto.trial import train_and_ask
 
 SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
@@ -35,6 +36,7 @@ def learning_curve(
     seed: int = 0,
     worth: float = 1.0,
     draws: int = 200,
+    jobs: int = 1,
 ) -> dict[str, Any] | str:
     """The committee's out-of-fold score with a third, two thirds and all of the training labels of each fold.
 
@@ -44,7 +46,7 @@ def learning_curve(
 
     Args:
         y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each
-            fold. worth: as in `interval`.
+            fold. worth: as in `interval`. jobs: threads.
 
     Returns:
         `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or the
@@ -53,14 +55,15 @@ def learning_curve(
     why = NO_TIME
     right: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    for repeat in sorted({fold.repeat for fold in folds})[:REPEATS]:
-        own = [fold for fold in folds if fold.repeat == repeat]
-        found = _repeat(board, members, features, y, own, left, seed)
-        if isinstance(found, str):
-            why = found
-            break
-        right.append(found[0])
-        sizes.append(found[1])
+    with ThreadPoolExecutor(jobs) as pool:
+        for repeat in sorted({fold.repeat for fold in folds})[:REPEATS]:
+            own = [fold for fold in folds if fold.repeat == repeat]
+            found = _repeat(board, members, features, y, own, left, seed, pool)
+            if isinstance(found, str):
+                why = found
+                break
+            right.append(found[0])
+            sizes.append(found[1])
     if not right:
         return why
     correct_Sn, labels_S = np.mean(right, axis=0), np.mean(sizes, axis=0)
@@ -98,6 +101,7 @@ def _repeat(
     folds: Sequence[Fold],
     left: Callable[[], float],
     seed: int,
+    pool: Executor,
 ) -> tuple[np.ndarray, np.ndarray] | str:
     """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]; or why
     that cannot be told."""
@@ -117,7 +121,7 @@ def _repeat(
         parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
         matrices = features.of(fold.train, fold.unlabelled)
         try:
-            said = [_said(board, members, matrices, y, part, fold) for part in parts]
+            said = [_said(board, members, matrices, y, part, fold, pool) for part in parts]
         except (ValueError, ArithmeticError, np.linalg.LinAlgError):
             return "a learner of the result cannot be trained on a third of the labels"
         correct_Sn[:, held] = (np.stack([*said, everything]) * board.decision).argmax(2) == board.y[held]
@@ -150,14 +154,16 @@ def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[
 
 
 def _said(
-    board: Board, members: Sequence[int], matrices: FoldFeatures, y: np.ndarray, labelled: np.ndarray, fold: Fold
+    board: Board,
+    members: Sequence[int],
+    matrices: FoldFeatures,
+    y: np.ndarray,
+    labelled: np.ndarray,
+    fold: Fold,
+    pool: Executor,
 ) -> np.ndarray:
     """What the members, trained on these labels, say of the held rows together [held, C]."""
     prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
-    said = []
-    for m in members:
-        candidate = board.trials[m].candidate
-        estimator = train(candidate, matrices, y, labelled, fold.unlabelled, prior)
-        found = even(estimator, joined(matrices, candidate, fold.held), len(prior))
-        said.append(soften(found, board.temperatures[m]))
-    return np.mean(said, axis=0)
+    candidates = [board.trials[m].candidate for m in members]
+    found = train_and_ask(candidates, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool)
+    return np.mean([soften(said, board.temperatures[m]) for m, said in zip(members, found, strict=True)], axis=0)

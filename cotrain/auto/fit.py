@@ -196,7 +196,7 @@ def _fit(
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
-    values |= look_further(problem, features, everything, seen, choice.members, clock, seed, warnings)
+    values |= look_further(problem, features, everything, seen, choice.members, clock, seed, jobs, warnings)
     values["seconds"] = round(clock.spent, 2)
     return Result(model, student, Report(values))
 

@@ -24,6 +24,7 @@ def look_further(
     members: Sequence[int],
     clock: Clock,
     seed: int,
+    jobs: int,
     warnings: list[str],
 ) -> dict[str, Any]:
     """`curve` and `steady` of the report, each None where it could not be had; then `skipped` says why."""
@@ -31,14 +32,14 @@ def look_further(
     skipped: dict[str, str] = {}
     worth = board.worth(board.right(members))
     found = learning_curve(
-        board, members, features, problem.y, seen.folds, clock.slot(CURVE), seed=seed, worth=worth
+        board, members, features, problem.y, seen.folds, clock.slot(CURVE), seed, worth, jobs=jobs
     )  # fmt: skip
     curve = None if isinstance(found, str) else found
     if isinstance(found, str):
         skipped["curve"] = found
     if not len(features.unlabelled):
         return {"curve": curve, "steady": None, "skipped": skipped | {"steady": "there are no unlabelled rows"}}
-    told = steady.steadiness(board, members, features, matrices, problem.y, clock.slot(STEADY), seed)
+    told = steady.steadiness(board, members, features, matrices, problem.y, clock.slot(STEADY), seed, jobs)
     if isinstance(told, str):
         return {"curve": curve, "steady": None, "skipped": skipped | {"steady": told}}
     if told.flipped > steady.FLIPPING:

@@ -5,6 +5,7 @@ Legend: n labelled rows, m unlabelled rows, C classes.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board
 from cotrain.auto.curve import NO_TIME, TOO_FEW
 from cotrain.auto.features import Features
-from cotrain.auto.trial import even, joined, train
+from cotrain.auto.trial import train_and_ask
 from cotrain.views.view import Matrix
 
 TIMES = 5
@@ -40,6 +41,7 @@ def steadiness(
     y: np.ndarray,
     left: Callable[[], float],
     seed: int = 0,
+    jobs: int = 1,
 ) -> Steadiness | str:
     """Train the members again, TIMES, each time without a fifth of the labelled rows of each class, and compare.
 
@@ -47,7 +49,7 @@ def steadiness(
 
     Args:
         matrices: features of all rows. y: class codes of all rows, -1 is unlabelled. left: seconds that are left for
-            it, asked before each training.
+            it, asked before each round of trainings. jobs: threads.
 
     Returns:
         What was found, or the reason why nothing was.
@@ -63,27 +65,25 @@ def steadiness(
     ]
     usual = (np.mean(told, axis=0) * board.decision).argmax(1)
     prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
-    todo = TIMES * len(members)
-    done, start = 0, time.perf_counter()
-    pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / len(trials)  # in the folds
-    flips = []
-    for _ in range(TIMES):
-        kept = _thinned(y, features.labelled, rng)
-        if len(kept) == len(features.labelled):
-            return TOO_FEW
-        told = []
-        for m, trial in zip(members, trials, strict=True):
-            if pace * (todo - done) > left():
+    start = time.perf_counter()
+    pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs  # of a round, in the folds
+    flips: list[float] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for number in range(TIMES):
+            kept = _thinned(y, features.labelled, rng)
+            if len(kept) == len(features.labelled):
+                return TOO_FEW
+            if pace * (TIMES - number) > left():
                 return NO_TIME
             try:
-                estimator = train(trial.candidate, matrices, y, kept, features.unlabelled, prior, whole=True)
+                found = train_and_ask(
+                    [t.candidate for t in trials], matrices, y, kept, features.unlabelled, rows, prior, pool, whole=True
+                )
             except (ValueError, ArithmeticError, np.linalg.LinAlgError):
                 return "a learner of the result cannot be trained on fewer labels"
-            found = even(estimator, joined(matrices, trial.candidate, rows), len(prior))
-            told.append(soften(found, board.temperatures[m]))
-            done += 1
-            pace = (time.perf_counter() - start) / done
-        flips.append(((np.mean(told, axis=0) * board.decision).argmax(1) != usual).mean())
+            told = [soften(said, board.temperatures[m]) for m, said in zip(members, found, strict=True)]
+            flips.append(((np.mean(told, axis=0) * board.decision).argmax(1) != usual).mean())
+            pace = (time.perf_counter() - start) / (number + 1)
     return Steadiness(float(np.mean(flips)), rows=len(rows))
 
 

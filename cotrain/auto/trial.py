@@ -5,8 +5,9 @@ Legend: n labelled rows, m unlabelled rows, C classes, R repeats, N rows in all.
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -128,9 +129,6 @@ def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: n
 
 
 def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial], None], pool: Executor) -> None:
-    for name in {name for trial in trials for name in trial.candidate.views}:
-        matrices[name]  # made once, before the threads start
-
     def timed(trial: Trial) -> None:
         start = time.perf_counter()
         try:
@@ -139,8 +137,38 @@ def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial]
             trial.dropped = f"failed: {type(error).__name__}: {error}"
         trial.seconds += time.perf_counter() - start
 
+    with _ready(matrices, [trial.candidate for trial in trials]):
+        list(pool.map(timed, sorted(trials, key=lambda trial: -trial.seconds)))  # no long one is left for the end
+
+
+def train_and_ask(
+    candidates: Sequence[Candidate],
+    matrices: Mapping[str, Matrix],
+    y: np.ndarray,
+    labelled: np.ndarray,
+    unlabelled: np.ndarray,
+    rows: np.ndarray,
+    prior: np.ndarray,
+    pool: Executor,
+    whole: bool = False,
+) -> list[np.ndarray]:
+    """What each candidate, trained on `labelled` and `unlabelled`, says of `rows`, for equal class shares [N, C]."""
+
+    def said(candidate: Candidate) -> np.ndarray:
+        estimator = train(candidate, matrices, y, labelled, unlabelled, prior, whole)
+        return even(estimator, joined(matrices, candidate, rows), len(prior))
+
+    with _ready(matrices, candidates):
+        return list(pool.map(said, candidates))
+
+
+@contextmanager
+def _ready(matrices: Mapping[str, Matrix], candidates: Sequence[Candidate]) -> Iterator[None]:
+    """The features that these candidates read are made before threads start, and each learner keeps to one thread."""
+    for name in {name for candidate in candidates for name in candidate.views}:
+        matrices[name]
     with _threads().limit(limits=1):
-        list(pool.map(timed, trials))
+        yield
 
 
 @cache
