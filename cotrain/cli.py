@@ -270,7 +270,7 @@ def doctor(*, folder: Path = Path(), as_json: Json = False):
 
 
 @app.command
-def systems(number: int | None = None, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False):
+def systems(number: int | None = None, /, *, as_json: Json = False):
     """List the 121 published systems and how far each has come; with a number, show its card.
 
     Parameters
@@ -311,7 +311,7 @@ def run(
     seeds: str | None = None,
     full: Annotated[bool, Parameter(negative="")] = False,
     record: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
     out: Path | None = None,
 ):
     """Run a recipe with its baselines over its seeds and hold it to its bar; alone, list the recipes.

@@ -63,18 +63,13 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         dense.append("table")
         trees["table"] = "table for trees"
         joint.append("table")
-    for name in columns.image:
-        of = "" if len(columns.image) == 1 else f" of {name!r}"
-        found = _image_views(frame, name, folder)
-        views |= {f"{what}{of}": view for what, view in found.items()}
-        dense += [f"{what}{of}" for what in found]
-        joint.append(f"{next(iter(found))}{of}")
-    for name in columns.audio:
-        of = "" if len(columns.audio) == 1 else f" of {name!r}"
-        found = _audio_views(frame, name, folder)
-        views |= {f"{what}{of}": view for what, view in found.items()}
-        dense += [f"{what}{of}" for what in found]
-        joint.append(f"{next(iter(found))}{of}")
+    for media, views_of in ((columns.image, _image_views), (columns.audio, _audio_views)):
+        for name in media:
+            of = "" if len(media) == 1 else f" of {name!r}"
+            found = {f"{what}{of}": view for what, view in views_of(frame, name, folder).items()}
+            views |= found
+            dense += found
+            joint.append(next(iter(found)))
     for number, view in enumerate(encoders):
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
