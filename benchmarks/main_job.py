@@ -90,12 +90,16 @@ def run_job(job: Job, out: Path, limits: Limits) -> str:
     if part in PATCHES:
         method = summary.OURS if part == summary.OURS else f"{summary.OURS}, {part}"
         try:
-            found = ours(cell, out / "files", PATCHES[part])
+            found, ablated = ours(cell, out / "files", PATCHES[part])
         except Exception as error:  # the other cells go on; the failure is part of the result
             import traceback
 
             where = traceback.extract_tb(error.__traceback__)[-1]
+            ablated = {}
             found = {"skipped": f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"}
+        if part == summary.OURS:
+            for name, score in ablated.items():
+                store.add("ablations", {**about, "method": f"{summary.OURS}, {name}", "scores": {"test": score}})
         store.add(part, {**about, "method": method, **found})
         said = found.get("skipped") or ", ".join(f"{k} {100 * v:.1f}" for k, v in found["scores"].items())
     else:
@@ -104,8 +108,9 @@ def run_job(job: Job, out: Path, limits: Limits) -> str:
     return f"{cell.name} {cell.labels} seed {cell.seed} {part}: {said} ({time.perf_counter() - start:.0f} s)"
 
 
-def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
-    """One fit of `cotrain.fit` and what came out."""
+def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """One fit of `cotrain.fit` and what came out; and the scores of its ablations."""
+    from peers.ablations import keeping, predictions
     from sklearn.metrics import accuracy_score, f1_score
 
     from cotrain.auto.fit import fit
@@ -113,13 +118,14 @@ def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
 
     has = table(cell, files)
     wall, processor = time.perf_counter(), time.process_time()
-    with patch():
+    with patch(), keeping() as kept:
         result = fit(has.train, target=TARGET, test=has.test, encoder="none", jobs=1, seed=cell.seed)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in kilobytes
     said, student = result.model.predict(has.unseen), result.student.predict(has.unseen)
     report = result.report
-    return {
+    ablated = {name: cell.score(has.truth, each) for name, each in predictions(kept[0], has.unseen).items()}
+    found = {
         "scores": {
             "test": cell.score(has.truth, said),
             "student": cell.score(has.truth, student),
@@ -139,6 +145,7 @@ def ours(cell: Cell, files: Path, patch: Callable[[], Any]) -> dict[str, Any]:
         ],
         "settings": {"encoder": "none", "jobs": 1, "budget": report["settings"]["budget"], "commit": commit()},
     }
+    return found, ablated
 
 
 def peers(cell: Cell, part: str, store: Store, about: dict[str, Any], limits: Limits) -> int:
@@ -172,7 +179,7 @@ def finished(record: dict[str, Any], limits: Limits) -> bool:
     return record["scores"]["cv"] is not None or "cv_skipped" in record or record["seconds"] >= limits.cv
 
 
-# Ablations: the default with one part less, or more
+# The default with parts more, which take a fit of their own
 
 
 @contextmanager
@@ -181,57 +188,19 @@ def as_it_is() -> Iterator[None]:
 
 
 @contextmanager
-def best_member_only() -> Iterator[None]:
-    from cotrain.auto.choose import Board
-
-    def best(self: Any, among: Sequence[int], times: Any = None, reach: float = 1.0) -> list[int]:
-        return [max(among, key=lambda m: self.score(self.correct[m], times))]
-
-    with mock.patch.object(Board, "committee", best):
-        yield
-
-
-@contextmanager
-def no_agreement() -> Iterator[None]:
-    import numpy as np
-
-    from cotrain.auto.choose import Board
-
-    with mock.patch.object(Board, "_agreement", lambda self: np.full(len(self.trials), np.nan)):
-        yield
-
-
-@contextmanager
-def other_candidates(change: Callable[[Any, list[Any]], list[Any]]) -> Iterator[None]:
+def more(method: str) -> Iterator[None]:
     from cotrain.auto import evidence
-
-    default = evidence.candidates
-    with mock.patch.object(evidence, "candidates", lambda views: change(views, default(views))):
-        yield
-
-
-def no_em() -> Any:
-    return other_candidates(lambda _, found: [c for c in found if not c.name.startswith("EM naive Bayes")])
-
-
-def no_unlabelled() -> Any:
-    return other_candidates(lambda _, found: [c for c in found if not c.unlabelled])
-
-
-def more(method: str) -> Any:
     from cotrain.auto.candidates import named
 
-    return other_candidates(lambda views, found: found + named(views).get(method, []))
+    default = evidence.candidates
+    with mock.patch.object(evidence, "candidates", lambda views: default(views) + named(views).get(method, [])):
+        yield
 
 
 PATCHES: dict[str, Callable[[], Any]] = {
     summary.OURS: as_it_is,
-    "best member only": best_member_only,
-    "no agreement evidence": no_agreement,
-    "no EM naive Bayes": no_em,
     "with co-training": lambda: more("cotraining"),
     "with tri-training": lambda: more("tri-training"),
-    "supervised candidates only": no_unlabelled,
 }
 
 
@@ -395,7 +364,7 @@ def main() -> None:
     parser.add_argument("--sets", help="such as wine,sms:20; all")
     parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 0-2,5; 0-9")
     parser.add_argument("--only", default="cotrain,scikit-learn,sslearn", help="parts, in this order")
-    parser.add_argument("--ablate", action="store_true", help="run the ablations instead")
+    parser.add_argument("--more", action="store_true", help="run the default with parts more instead")
     parser.add_argument("--full", action="store_true", help="CIFAR-10 too")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--limit", type=float, default=60, help="processor seconds for one fit of a peer")
@@ -408,7 +377,7 @@ def main() -> None:
     given = parser.parse_args()
     store = Store(given.out)
     if not given.summary:
-        parts = [part for part in PATCHES if part != summary.OURS] if given.ablate else given.only.split(",")
+        parts = [part for part in PATCHES if part != summary.OURS] if given.more else given.only.split(",")
         if "sslearn" in parts:
             try:
                 import sslearn  # noqa: F401

@@ -1,0 +1,102 @@
+"""The main job's default with one part less: other choices from the learners that one fit has trained.
+
+Legend: M learners, N rows to predict, C classes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from cotrain.auto import evidence, fit
+from cotrain.auto.calibrate import with_prior
+from cotrain.auto.choose import Board, Choice
+from cotrain.auto.features import FoldFeatures
+from cotrain.auto.problem import Problem
+from cotrain.auto.trial import Trial
+
+
+@dataclass
+class Kept:
+    """What a fit had in hand when it chose."""
+
+    trials: list[Trial]
+    problem: Problem
+    rest: tuple[Any, ...]  # further arguments of `evidence.weigh`
+    matrices: FoldFeatures
+
+
+@contextmanager
+def keeping() -> Iterator[list[Kept]]:
+    """The fits made within, in their order."""
+    kept: list[Kept] = []
+    weigh, committee = evidence.weigh, fit.committee
+    given: list[Any] = []
+
+    def note_trials(trials: list[Trial], problem: Problem, *rest: Any) -> Any:
+        given[:] = [trials, problem, rest]
+        return weigh(trials, problem, *rest)
+
+    def note_matrices(board: Board, members: Sequence[int], matrices: FoldFeatures, *rest: Any) -> Any:
+        if given:
+            kept.append(Kept(*given, matrices))
+            given.clear()
+        return committee(board, members, matrices, *rest)
+
+    with mock.patch.object(evidence, "weigh", note_trials), mock.patch.object(fit, "committee", note_matrices):
+        yield kept
+
+
+def best_member_only() -> Any:
+    def best(self: Board, among: Sequence[int], times: Any = None, reach: float = 1.0) -> list[int]:
+        return [max(among, key=lambda m: self.score(self.correct[m], times))]
+
+    return mock.patch.object(Board, "committee", best)
+
+
+def no_agreement() -> Any:
+    return mock.patch.object(Board, "_agreement", lambda self: np.full(len(self.trials), np.nan))
+
+
+# By name: a change of how is chosen, and which learners (by the beginning of their names) are not there.
+ABLATIONS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    "best member only": (best_member_only, ()),
+    "no agreement evidence": (no_agreement, ()),
+    "no EM naive Bayes, no co-EM": (nullcontext, ("EM naive Bayes", "co-EM")),
+    "no self-training": (nullcontext, ("self-training",)),
+    "no graph": (nullcontext, ("graph", "kernel machine taught by graph")),
+    "no EM Gaussians": (nullcontext, ("EM Gaussians",)),
+}
+
+
+def predictions(kept: Kept, unseen: Any) -> dict[str, np.ndarray]:
+    """What each ablation says of the rows of a table, classes as text [N]."""
+    ran = [trial for trial in kept.trials if trial.estimator is not None]
+    asked = kept.rest[0]
+    seen = evidence.weigh(ran, kept.problem, *kept.rest)
+    model = fit.committee(seen.board, range(len(ran)), kept.matrices, kept.problem, seen.prior.shares, seen.metric)
+    frame, source, _ = model.aligned(unseen)
+    features = model.features(frame, source.folder)
+    rows = np.arange(len(frame))
+    said: dict[str, np.ndarray] = {}
+    for name, (change, without) in ABLATIONS.items():
+        with change():
+            left = [trial for trial in ran if not trial.candidate.name.startswith(without)] if without else ran
+            seen = evidence.weigh(left, kept.problem, *kept.rest)
+            choice = chosen(seen.board, asked)
+            made = fit.committee(
+                seen.board, choice.members, kept.matrices, kept.problem, seen.prior.shares, seen.metric
+            )
+            said[name] = made.named(with_prior(made.even(features, rows), made.shares))
+    return said
+
+
+def chosen(board: Board, asked: bool) -> Choice:
+    """As `cotrain.fit` chooses."""
+    choice = board.choose(unlabelled=asked)
+    if evidence.already_good(board, choice) and choice.used_unlabelled:
+        choice = board.choose(unlabelled=False)
+    return choice
