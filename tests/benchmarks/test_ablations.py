@@ -5,8 +5,10 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import ExtraTreesClassifier
 
 import cotrain
+from cotrain.auto import candidates
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -15,7 +17,8 @@ from peers.ablations import ABLATIONS, keeping, predictions
 UNLABELLED = ("EM Gaussians", "graph", "kernel machine taught by graph", "self-training")
 
 
-def test_they_choose_anew_from_what_one_fit_trained():
+def test_they_choose_anew_from_what_one_fit_trained(monkeypatch):
+    monkeypatch.setattr(candidates, "trees", lambda count: ExtraTreesClassifier(10, random_state=0))
     rng = np.random.default_rng(0)
     y = rng.integers(2, size=200)
     x = rng.normal(size=(200, 3)) + 1.5 * y[:, None]
