@@ -100,11 +100,12 @@ class Board:
         return (trial.unlabelled * self.decision).argmax(1)
 
     def _agreement(self) -> np.ndarray:
-        """How far each candidate and its fellows on other views, or by other routes, agree on the unlabelled rows, [M].
+        """How far each candidate agrees on the unlabelled rows with that of its fellows, on another view or by another
+        route, with which it agrees most [M]; NaN where it has none.
 
-        Cohen's kappa, so that a learner that always says one thing agrees with nobody; the mean over the others, 0 if
-        there is none. Learners on views with independent errors that agree are right: their disagreement bounds the
-        error (Dasgupta, Littman & McAllester 2001).
+        Cohen's kappa, so that a learner that always says one thing agrees with nobody. Learners on views with
+        independent errors that agree are right: their disagreement bounds the error (Dasgupta, Littman & McAllester
+        2001).
         """
         heard = [
             (m, trial.candidate, said) for m, trial in enumerate(self.trials) if (said := self._heard(m)) is not None
