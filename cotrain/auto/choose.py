@@ -72,6 +72,7 @@ class Board:
         )
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.agreement = self._agreement()
+        self.usual = self._usual()
         self.growth = self._growth()
 
     def _temperature(self, trial: Trial) -> float:
@@ -120,9 +121,10 @@ class Board:
             found[m] = max(kappas, default=np.nan)
         return found
 
-    def _usual(self, supervised: Sequence[int]) -> float:
+    def _usual(self) -> float:
         """How far learners on labelled rows agree across kinds, for two of a kind agree because they see the same;
         across routes, where there is only one kind."""
+        supervised = [m for m, trial in enumerate(self.trials) if not trial.candidate.unlabelled]
         said = [(self.trials[m].candidate.kind, guess) for m in supervised if (guess := self._heard(m)) is not None]
         across = [
             _kappa(guess, other, len(self.decision))
@@ -181,11 +183,11 @@ class Board:
         together = float((parts**2).sum()) * units / (units - 1) * (student_t.ppf(0.95, units - 1) / 1.645) ** 2
         return min(WORTH, apart / max(together, 1e-12))
 
-    def _backed(self, m: int, usual: float, times: np.ndarray | None) -> bool:
+    def _backed(self, m: int, times: np.ndarray | None) -> bool:
         """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, clearly more than
         supervised learners on different views do, and the labels do not contradict what this agreement promises."""
         agreement = self.agreement[m]
-        if not agreement >= AGREEING or 1 - agreement > 0.6 * (1 - usual):
+        if not agreement >= AGREEING or 1 - agreement > 0.6 * (1 - self.usual):
             return False
         promised = (1 + agreement) / 2
         return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
@@ -210,11 +212,10 @@ class Board:
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         good: list[int] = []
         spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
-        usual = self._usual(supervised)
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
             sure = self._probability(mean / error)
-            backed = self._backed(m, usual, times) and mean > -0.5 * error
+            backed = self._backed(m, times) and mean > -0.5 * error
             needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
             accepted[m] = bool((mean > 0 and sure >= needed) or backed)
             reasons[m] = f"{'gains' if mean >= 0 else 'loses'} {abs(100 * mean):.1f} points, surely better: {sure:.2f}"
