@@ -33,10 +33,10 @@ CLAIM = (
 SEEDS = range(3)
 
 # Points of the grid in `cotrain.methods.semi.comparison`, as many for each method; of the net without unlabelled rows,
-# how its labelled rows are augmented, and then those of all methods: augmented weakly, as in their papers, Mean Teacher is
-# 9 points behind a net alone whose rows are not. Chosen with `held_out=true steps=200` on seeds 100 and 101, without mixup
-# (MixMatch and ReMixMatch with it): the labelled rows of two of the four speakers (46 and 49) are kept from training and
-# judged, and no other labels. Of level points the middle or the lower.
+# how its labelled rows are augmented, and then those of all methods: augmented weakly, as in its paper, Mean Teacher is
+# 9 points behind a net alone whose rows are not. Chosen with `held_out=true steps=200` on seeds 100 and 101, without
+# mixup (MixMatch and ReMixMatch with it): the labelled rows of two of the four speakers (46 and 49) are kept from
+# training and judged, and no other labels. Of level points the middle or the lower.
 CHOSEN: dict[str, Level] = {
     "supervised": "high",
     "mean teacher": "low",
