@@ -13,7 +13,7 @@ import numpy as np
 
 from cotrain.auto import evidence, fit
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.choose import Board, Choice
+from cotrain.auto.choose import Board
 from cotrain.auto.features import FoldFeatures
 from cotrain.auto.problem import Problem
 from cotrain.auto.trial import Trial
@@ -86,17 +86,9 @@ def predictions(kept: Kept, unseen: Any) -> dict[str, np.ndarray]:
         with change():
             left = [trial for trial in ran if not trial.candidate.name.startswith(without)] if without else ran
             seen = evidence.weigh(left, kept.problem, *kept.rest)
-            choice = chosen(seen.board, asked)
+            choice = evidence.decide(seen.board, asked)
             made = fit.committee(
                 seen.board, choice.members, kept.matrices, kept.problem, seen.prior.shares, seen.metric
             )
             said[name] = made.named(with_prior(made.even(features, rows), made.shares))
     return said
-
-
-def chosen(board: Board, asked: bool) -> Choice:
-    """As `cotrain.fit` chooses."""
-    choice = board.choose(unlabelled=asked)
-    if evidence.already_good(board, choice) and choice.used_unlabelled:
-        choice = board.choose(unlabelled=False)
-    return choice

@@ -71,6 +71,7 @@ class Board:
             [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
         )
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
+        self.heard = self._heard()
         self.agreement = self._agreement()
         self.usual = self._usual()
         self.growth = self._growth()
@@ -93,12 +94,13 @@ class Board:
         with np.errstate(invalid="ignore"):
             return (right & held).sum(0) / held.sum(0)
 
-    def _heard(self, m: int) -> np.ndarray | None:
-        """What a candidate says of the unlabelled rows [m]; None where that is no evidence."""
-        trial = self.trials[m]
-        if trial.unlabelled is None or trial.candidate.kind in MIXED:
-            return None
-        return (trial.unlabelled * self.decision).argmax(1)
+    def _heard(self) -> dict[int, np.ndarray]:
+        """What candidates say of the unlabelled rows [m], by number; of those whose agreement is evidence."""
+        return {
+            m: (trial.unlabelled * self.decision).argmax(1)
+            for m, trial in enumerate(self.trials)
+            if trial.unlabelled is not None and trial.candidate.kind not in MIXED
+        }
 
     def _agreement(self) -> np.ndarray:
         """How far each candidate agrees on the unlabelled rows with that of its fellows, on another view or by another
@@ -108,14 +110,12 @@ class Board:
         independent errors that agree are right: their disagreement bounds the error (Dasgupta, Littman & McAllester
         2001).
         """
-        heard = [
-            (m, trial.candidate, said) for m, trial in enumerate(self.trials) if (said := self._heard(m)) is not None
-        ]
         found = np.full(len(self.trials), np.nan)
-        for m, own, said in heard:
+        for m, said in self.heard.items():
+            own = self.trials[m].candidate
             kappas = [
                 _kappa(said, theirs, len(self.decision))
-                for _, other, theirs in heard
+                for other, theirs in ((self.trials[o].candidate, theirs) for o, theirs in self.heard.items())
                 if other.unlabelled == own.unlabelled and (other.kind, other.route) != (own.kind, own.route)
             ]
             found[m] = max(kappas, default=np.nan)
@@ -125,11 +125,10 @@ class Board:
         """How far learners on labelled rows agree across kinds, for two of a kind agree because they see the same;
         across routes, where there is only one kind."""
         supervised = [m for m, trial in enumerate(self.trials) if not trial.candidate.unlabelled]
-        said = [(self.trials[m].candidate.kind, guess) for m in supervised if (guess := self._heard(m)) is not None]
         across = [
-            _kappa(guess, other, len(self.decision))
-            for (kind, guess), (other_kind, other) in combinations(said, 2)
-            if kind != other_kind
+            _kappa(self.heard[m], self.heard[other], len(self.decision))
+            for m, other in combinations([m for m in supervised if m in self.heard], 2)
+            if self.trials[m].candidate.kind != self.trials[other].candidate.kind
         ]
         return max([0.0, *(across or np.nan_to_num(self.agreement[supervised]))])
 

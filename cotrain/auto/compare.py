@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
-from cotrain.auto.evidence import Evidence, already_good, check_words, gather, make_board, may_ask, pick, weigh
+from cotrain.auto.evidence import Evidence, check_words, decide, gather, make_board, may_ask, pick, weigh
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee, find_encoders
 from cotrain.auto.problem import Problem, Test, load, read_test
@@ -163,9 +163,7 @@ def _value(
     if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
         own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
     board = make_board(own, problem, found.prior.shares, found.metric)
-    choice = board.choose(unlabelled=asked and auto)
-    if choice.used_unlabelled and already_good(board, choice):
-        choice = board.choose(unlabelled=False)
+    choice = decide(board, asked and auto)
     if test is None:
         corrected = bootstrap(board, asked and auto, seed)[0 if choice.used_unlabelled else 1]
         return corrected if np.isfinite(corrected) else board.score(board.right(choice.members))

@@ -165,7 +165,18 @@ def only(board: Board, choice: Choice, names: set[str]) -> Choice:
     return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
 
 
-def already_good(board: Board, choice: Choice) -> bool:
+def decide(board: Board, asked: bool, warnings: list[str] | None = None) -> Choice:
+    """The choice; where the supervised result is nearly perfect already the unlabelled rows are left alone, and
+    `warnings` say so."""
+    choice = board.choose(unlabelled=asked)
+    if not choice.used_unlabelled or not _already_good(board, choice):
+        return choice
+    if warnings is not None:
+        warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
+    return board.choose(unlabelled=False)
+
+
+def _already_good(board: Board, choice: Choice) -> bool:
     right = board.right(choice.supervised)
     score = board.score(right)
     return bool(score >= 0.98 and board.interval(score, right).low >= 0.95)

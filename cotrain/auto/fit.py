@@ -20,7 +20,7 @@ from cotrain.auto.account import command, confusion, name_of, score_test, slices
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.choose import Board, bootstrap
-from cotrain.auto.evidence import already_good, check_words, gather, may_ask, only, out_of_fold, pick, warn_first
+from cotrain.auto.evidence import check_words, decide, gather, may_ask, only, out_of_fold, pick, warn_first
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
@@ -121,12 +121,10 @@ def _fit(
         tried = [c for c in tried if not c.unlabelled] or tried
     seen = gather(problem, features, tried, asked, prior, metric, seed, clock, jobs, warnings)
     trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
-    choice = board.choose(unlabelled=asked)
-    if method is not None:
-        choice = only(board, choice, own)
-    if method is None and already_good(board, choice) and choice.used_unlabelled:
-        choice = board.choose(unlabelled=False)
-        warnings.append("The supervised result is nearly perfect already; the unlabelled rows were left alone.")
+    if method is None:
+        choice = decide(board, asked, warnings)
+    else:
+        choice = only(board, board.choose(unlabelled=asked), own)
     everything = features.of(features.labelled, features.unlabelled)
     shift = find_shift(problem, features, everything, board, choice.members, seed) if asked else None
     if shift is not None and shift.apart:
