@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cotrain import place
 from cotrain.errors import CotrainError, InputError
 from cotrain.tree import ELSEWHERE, Like, merge, put_together, take_apart, wanted
 
@@ -326,13 +326,7 @@ def _world() -> int:
 
 
 def _group() -> dist.ProcessGroup:
-    return _group_beside(dist.group.WORLD)
-
-
-@cache
-def _group_beside(default: dist.ProcessGroup) -> dist.ProcessGroup:
-    """All ranks once more, over gloo: the writer's thread may talk over it while the default group trains."""
-    return dist.new_group(backend="gloo")
+    return place.beside("checkpoint")
 
 
 def _share(paths: Iterable[Path]) -> list[Path]:

@@ -5,7 +5,9 @@ A run's ranks stand in a grid: along `data` each rank has other rows of the batc
 single process is a grid of one and pays for no collective.
 """
 
+import atexit
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -107,6 +109,16 @@ def start(device: torch.device) -> None:
             f"Rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}: {error}"
         ) from error
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the groups' threads while Python still runs: one that frees a tensor later takes the whole process down."""
+    if hasattr(sys, "last_value") or not dist.is_initialized():
+        return  # after an error the others may never answer what still waits
+    _beside.clear()
+    _meshes.clear()
+    dist.destroy_process_group()
 
 
 def timeout() -> float:
@@ -121,19 +133,26 @@ def timeout() -> float:
     return seconds
 
 
-_control: dict[Any, dist.ProcessGroup] = {}
+_beside: dict[Any, dist.ProcessGroup] = {}
 _meshes: dict[Any, DeviceMesh] = {}
 
 
 def control() -> dist.ProcessGroup | None:
     """A group of all processes for small messages between hosts, apart from the gradients; None on one process."""
-    if processes() == 1:
-        return None
+    return None if processes() == 1 else beside("control", timedelta(seconds=timeout()))
+
+
+def beside(purpose: str, patience: timedelta | None = None) -> dist.ProcessGroup:
+    """All processes once more, over gloo: a thread may talk over it while the default group trains.
+
+    patience: after which a rank that waits gives up; torch's own (30 minutes) unless said.
+    """
     world = dist.group.WORLD
-    if world not in _control:
-        _control.clear()
-        _control[world] = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout()))
-    return _control[world]
+    for stale in [key for key in _beside if key[0] != world]:
+        del _beside[stale]
+    if (world, purpose) not in _beside:
+        _beside[world, purpose] = dist.new_group(backend="gloo", timeout=patience)
+    return _beside[world, purpose]
 
 
 def processes() -> int:

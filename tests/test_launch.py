@@ -116,6 +116,23 @@ def by_hand(program, folder):
     return "".join(process.communicate(timeout=100)[0] for process in both)
 
 
+def test_a_rank_ends_well_while_threads_of_its_groups_hold_tensors(tmp_path):
+    """A thread that wants Python when it has ended takes the process down; here threads seldom get their turn."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, torch, torch.distributed as dist\n"
+        "from cotrain import place\n"
+        "sys.setswitchinterval(10)\n"
+        "place.start(torch.device('cpu'))\n"
+        "groups = [place.beside(str(number)) for number in range(12)]\n"
+        "sent = [dist.all_reduce(torch.ones(1000), group=group, async_op=True) for group in groups]\n"
+        "[work.wait() for work in sent]\n"
+        "del groups, sent\n"
+    )
+    for _ in range(2):
+        ran(launched(program))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", ["auto", "fsdp"])
 def test_killed_and_started_again_it_ends_where_the_unbroken_run_ends(program, tmp_path, placement):
