@@ -5,8 +5,8 @@ shares before they are compared or averaged; the shares of the population are pu
 Legend: N rows, C classes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,10 @@ class Candidate:
     """One thing to try.
 
     `make(prior)` gives, from the classes' shares, an estimator for the features of `views`, joined (or as a pair, where
-    it wants them `apart`). `kind` says what it looks at (words, characters, table ...), `route` how it comes from
-    labels to other rows (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err
-    independently enough for their agreement to count as evidence.
+    it wants them `apart`). `kind` says what it looks at (words, characters, table ...), `columns` of which columns,
+    where several views show the same of some columns and of others, `route` how it comes from labels to other rows
+    (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err independently enough
+    for their agreement to count as evidence.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Candidate:
     apart: bool = False
     route: str = ""
     most: int | None = None  # unlabelled rows that it learns from, half as many in a fold; None: all
+    columns: frozenset[str] = frozenset()
+
+    def looks_elsewhere(self, other: "Candidate") -> bool:
+        """Whether they see different things. The words of a title and of title and text together are the same thing
+        in part, so that learners on them agree whether they are right or not."""
+        return self.kind != other.kind or (bool(self.columns) and self.columns.isdisjoint(other.columns))
 
 
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
@@ -89,7 +96,8 @@ def candidates(views: Views) -> list[Candidate]:
     """The default set for the views at hand."""
     found: list[Candidate] = []
     for words, characters, topics in views.text:
-        found += _text(words, characters, topics)
+        columns = frozenset(views.views[words].columns)
+        found += [replace(made, columns=columns) for made in _text(words, characters, topics)]
     for name in views.dense:
         reduced = views.reduced.get(name, name)
         made = _dense(name, views.trees.get(name, name), reduced)
@@ -108,18 +116,20 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         return lambda prior: EMNaiveBayes(weight=weight, scale=scale, rounds=15, tolerance=1e-3)
 
     return [
-        Candidate(f"logistic regression, {words}", (words,), False, lambda _: logistic(10), words),
-        Candidate(f"logistic regression, {characters}", (characters,), False, lambda _: logistic(10), characters),
-        Candidate(f"logistic regression, {topics}", (topics,), False, lambda _: logistic(10), topics),
+        Candidate(f"logistic regression, {words}", (words,), False, lambda _: logistic(10), "words"),
+        Candidate(f"logistic regression, {characters}", (characters,), False, lambda _: logistic(10), "characters"),
+        Candidate(f"logistic regression, {topics}", (topics,), False, lambda _: logistic(10), "topics"),
         Candidate(f"logistic regression, {words} + {characters}", both, False, lambda _: logistic(10), "both"),
-        Candidate(f"naive Bayes, {words}", (words,), False, lambda _: MultinomialNB(alpha=0.1, fit_prior=False), words),
-        Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), words),
-        Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), words),
-        Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), characters),
-        Candidate(f"self-training, {counted}", (counted,), True, _likely(ComplementNB()), words),
+        Candidate(
+            f"naive Bayes, {words}", (words,), False, lambda _: MultinomialNB(alpha=0.1, fit_prior=False), "words"
+        ),
+        Candidate(f"EM naive Bayes, {words}", (words,), True, em(1.0, 1.5), "words"),
+        Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), "words"),
+        Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), "characters"),
+        Candidate(f"self-training, {counted}", (counted,), True, _likely(ComplementNB()), "words"),
         Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
-        Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), topics),
-        Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), topics),
+        Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), "topics"),
+        Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), "topics"),
     ]
 
 
@@ -215,14 +225,14 @@ def _co_training(views: Views) -> list[Candidate]:
 
 
 def _tri_training(views: Views) -> list[Candidate]:
-    names: Sequence[str] = [topics for _, _, topics in views.text] + list(views.dense)
+    kinds = {topics: "topics" for _, _, topics in views.text} | {name: name for name in views.dense}
     return [
         Candidate(
             f"tri-training with disagreement, {name}",
             (name,),
             True,
             lambda _: TriTraining(logistic(10), disagreement=True, random_state=0),
-            name,
+            kind,
         )
-        for name in names
+        for name, kind in kinds.items()
     ]

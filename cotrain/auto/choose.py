@@ -116,19 +116,19 @@ class Board:
             kappas = [
                 _kappa(said, theirs, len(self.decision))
                 for other, theirs in ((self.trials[o].candidate, theirs) for o, theirs in self.heard.items())
-                if other.unlabelled == own.unlabelled and (other.kind, other.route) != (own.kind, own.route)
+                if other.unlabelled == own.unlabelled and (own.looks_elsewhere(other) or other.route != own.route)
             ]
             found[m] = max(kappas, default=np.nan)
         return found
 
     def _usual(self) -> float:
-        """How far learners on labelled rows agree across kinds, for two of a kind agree because they see the same;
-        across routes, where there is only one kind."""
+        """How far learners on labelled rows that look at different things agree, for others agree because they see the
+        same; across routes, where all look at the same."""
         supervised = [m for m, trial in enumerate(self.trials) if not trial.candidate.unlabelled]
         across = [
             _kappa(self.heard[m], self.heard[other], len(self.decision))
             for m, other in combinations([m for m in supervised if m in self.heard], 2)
-            if self.trials[m].candidate.kind != self.trials[other].candidate.kind
+            if self.trials[m].candidate.looks_elsewhere(self.trials[other].candidate)
         ]
         return max([0.0, *(across or np.nan_to_num(self.agreement[supervised]))])
 

@@ -38,3 +38,19 @@ def test_naive_bayes_believes_guesses_half_way_from_chance_to_certainty(classes)
     found = candidates(make_views(FRAME, TABLES["text"], Path()))
     own = next(candidate for candidate in found if candidate.name == "self-training, words counted")
     assert own.make(np.full(classes, 1 / classes)).threshold == pytest.approx((1 + 1 / classes) / 2)
+
+
+def test_text_columns_are_other_things_to_see_but_not_a_column_and_all_of_them():
+    found = {candidate.name: candidate for candidate in candidates(make_views(FRAME, TABLES["texts"], Path()))}
+    title, body, every = (found[f"EM naive Bayes, words of {of}"] for of in ("'title'", "'body'", "all texts"))
+    assert title.looks_elsewhere(body)
+    assert not title.looks_elsewhere(every)
+    assert not every.looks_elsewhere(body)
+    assert title.looks_elsewhere(found["EM naive Bayes, characters of 'title'"])
+    assert every.looks_elsewhere(found["self-training, topics of 'title'"])
+    assert not title.looks_elsewhere(found["self-training, words of 'title' counted"])
+
+
+def test_one_sort_of_numbers_is_one_thing_to_see():
+    found = [c for c in candidates(make_views(FRAME, TABLES["numbers"], Path())) if c.kind != "all"]
+    assert not any(one.looks_elsewhere(other) for one in found for other in found)
