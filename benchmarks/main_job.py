@@ -8,7 +8,8 @@
 `cotrain.fit` gets tables as a user has them and no option but `encoder="none"`; it runs in a process of its own on one
 thread. The peers get features as their documentation makes them, every setting is fitted on the same rows, and all of
 it is kept: a line for each set, number of labels, seed and method in OUT/*.jsonl. Delete a file to repeat its part.
-sslearn takes part where it is installed (extra `bench`). Data: COTRAIN_DATA, or downloaded on first use.
+sslearn takes part where it is installed (extra `bench`), AutoGluon (`--only autogluon`) where COTRAIN_AUTOGLUON names
+the interpreter of an environment that has it. Data: COTRAIN_DATA, or downloaded on first use.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from unittest import mock
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy: one thread a process, also for the peers
 
-from peers import summary  # noqa: E402
+from peers import gluon, summary  # noqa: E402
 from peers.sets import CELLS, FULL, TARGET, Cell, matrices, table, write_files  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +89,7 @@ def run_job(job: Job, out: Path, limits: Limits) -> str:
     about = {"set": cell.name, "labels": cell.labels, "seed": cell.seed}
     start = time.perf_counter()
     if part in PATCHES:
-        method = summary.OURS if part == summary.OURS else f"{summary.OURS}, {part}"
+        method = method_of(part)
         try:
             found, ablated = ours(cell, out / "files", PATCHES[part])
         except Exception as error:  # the other cells go on; the failure is part of the result
@@ -102,6 +103,10 @@ def run_job(job: Job, out: Path, limits: Limits) -> str:
                 store.add("ablations", {**about, "method": f"{summary.OURS}, {name}", "scores": {"test": score}})
         store.add(part, {**about, "method": method, **found})
         said = found.get("skipped") or ", ".join(f"{k} {100 * v:.1f}" for k, v in found["scores"].items())
+    elif part == "autogluon":
+        found = gluon.attempt(cell, out / "files")
+        store.add(part, {**about, "method": gluon.NAME, **found})
+        said = found.get("skipped") or f"{100 * found['scores']['test']:.1f}"
     else:
         count = peers(cell, part, store, about, limits)
         said = f"{count} settings"
@@ -208,20 +213,28 @@ PATCHES: dict[str, Callable[[], Any]] = {
 
 
 def wanted_jobs(cells: Sequence[Cell], parts: Sequence[str], store: Store) -> list[Job]:
-    """Ours before the peers, seed by seed; fits of ours that are there are left out (the peers look for themselves)."""
-    done = {key(r) for part in parts if part in PATCHES for r in store.records(part) if "scores" in r}
-    found = []
-    for part in parts:
-        for cell in cells:
-            method = summary.OURS if part == summary.OURS else f"{summary.OURS}, {part}"
-            if part not in PATCHES or (cell.name, cell.labels, cell.seed, method) not in done:
-                found.append((cell, part))
-    return found
+    """Part by part, seed by seed; what is there is left out (groups of peers look for themselves)."""
+    done = {key(r) for part in parts if method_of(part) for r in store.records(part) if "scores" in r}
+    return [
+        (cell, part)
+        for part in parts
+        for cell in cells
+        if (cell.name, cell.labels, cell.seed, method_of(part)) not in done
+    ]
+
+
+def method_of(part: str) -> str | None:
+    """What a part fits once a cell; None for a group of peers."""
+    if part == "autogluon":
+        return gluon.NAME
+    if part in PATCHES:
+        return part if part == summary.OURS else f"{summary.OURS}, {part}"
+    return None
 
 
 def run(jobs: Sequence[Job], out: Path, processes: int, limits: Limits) -> None:
     """Each job in a fresh process, so that its peak memory is its own."""
-    for name in dict.fromkeys(cell.name for cell, part in jobs if part in PATCHES):
+    for name in dict.fromkeys(cell.name for cell, part in jobs if method_of(part)):
         write_files(name, out / "files")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         running = [pool.submit(run_job, job, out, limits) for job in jobs]
@@ -245,6 +258,7 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "configurations": summary.single_configurations([row for row in rows if row.peers]),
         "lost": summary.losing(rows),
         "coverage": {which: summary.coverage(rows, which) for which in ("chosen", "supervised")},
+        "in part": summary.in_part(records, rows),
         "ablations": summary.ablations(records),
         "skipped": _skipped(records),
     }
@@ -258,6 +272,8 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         [{"configuration": name, "average": mean, "ran on": ran} for name, (mean, ran) in single],
     )
     printed("Where a peer setting does better, in hindsight", _short(found["lost"]))
+    if found["in part"]:
+        printed("Peers that ran on some draws only: points that ours is ahead on these", _short(found["in part"]))
     if found["ablations"]:
         printed("Ablations: points over the default", found["ablations"])
     bars = summary.bars(rows)
@@ -378,6 +394,8 @@ def main() -> None:
     store = Store(given.out)
     if not given.summary:
         parts = [part for part in PATCHES if part != summary.OURS] if given.more else given.only.split(",")
+        if "autogluon" in parts and gluon.PYTHON not in os.environ:
+            sys.exit(f"{gluon.PYTHON} names no interpreter of an environment with AutoGluon.")
         if "sslearn" in parts:
             try:
                 import sslearn  # noqa: F401

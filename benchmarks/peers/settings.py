@@ -1,7 +1,7 @@
 """The peers and their settings: what a careful user of scikit-learn or sslearn would try.
 
-Left out: AutoGluon 1.6.3 (it needs pandas below 2.4, which this package does not run on), mvlearn, LAMDA-SSL and
-semilearn (they do not import with today's scikit-learn, NumPy and torch).
+AutoGluon stands in gluon.py. Left out: mvlearn, LAMDA-SSL and semilearn (they do not import with today's scikit-learn,
+NumPy and torch).
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import main_job
-from peers import summary
+from peers import gluon, summary
 from peers.sets import CELLS, Cell, Matrices, _sound_names, graph_texts, matrices, table
 from peers.settings import Setting, scikit_learn
 from peers.trial import attempt, cross_validated
@@ -343,3 +343,38 @@ def test_sounds_do_not_tell_their_digit(tmp_path):
     assert train["label"].notna().sum() == 100
     assert not train["audio"].str.contains("theo").any()
     assert "label" not in pd.read_csv(has.unseen)
+
+
+def test_peers_that_ran_on_some_draws_are_compared_on_these():
+    slow = "AutoGluon: x"
+    records = [*two_cells(), peer(A, 1, slow, 0.80), peer(A, 7, slow, 0.10), peer(A, 0, slow)]
+    found = summary.in_part(records, summary.rows(records))
+    assert [each["peer"] for each in found] == [slow]
+    assert found[0]["runs"] == 1  # of the draws that we have, the one that it finished
+    assert found[0]["average"] == found[0]["digits 40"] == pytest.approx(14)
+
+
+@stored
+@pytest.mark.parametrize(("name", "labels"), [("wine", 15), ("sms", 20)])
+def test_another_interpreter_gets_the_labelled_rows_and_the_test_rows_without_labels(name, labels, tmp_path):
+    cell = Cell(name, labels, 0)
+    truth = gluon.write(cell, tmp_path, tmp_path)
+    train, test = (pd.read_csv(tmp_path / f"{part}.csv", keep_default_na=False) for part in ("train", "test"))
+    has = matrices(cell)
+    assert len(train) == labels
+    assert len(test) == len(truth) == len(has.truth)
+    assert list(test.columns) == [column for column in train.columns if column != "label"]
+    codes = {str(code): name for code, name in zip(has.truth, truth, strict=True)}
+    assert sorted(train["label"].astype(str)) == sorted(codes[str(code)] for code in has.y)
+    if name == "wine":
+        np.testing.assert_allclose(test, has.x[-len(truth) :])
+        assert list(train["label"].astype(str)) == [codes[str(code)] for code in has.y]
+
+
+def test_another_interpreter_that_fails_is_skipped_with_its_last_words(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho first >&2\necho no such thing >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(gluon.PYTHON, str(program))
+    monkeypatch.setattr(gluon, "write", lambda cell, files, folder: np.array(["a"]))
+    assert gluon.attempt(Cell("wine", 15, 0), tmp_path) == {"skipped": "no such thing"}
