@@ -100,7 +100,10 @@ def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: 
 
 @dataclass(frozen=True)
 class Test:
-    """A table with labels, apart."""
+    """A table with labels, apart.
+
+    y: class codes; classes that no training row has come after those of the training rows.
+    """
 
     frame: pd.DataFrame
     folder: Path
@@ -110,24 +113,28 @@ class Test:
 
 
 def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
-    """Raises InputError: no labels in it, or labels of classes that were not in training."""
+    """Raises InputError: no labels in it, or none of a class that training rows have."""
     source = read(test)
     target = problem.columns.target
     if target not in source.frame.columns:
         raise InputError(f"{source.name} has no column {target!r}; a test table has the labels in it.")
     labels = read_labels(source.frame[target], unlabelled)
     classes = problem.audit.classes
-    codes = labels.codes(classes)
-    strange = sorted({str(v) for v in labels.values[(codes < 0) & labels.known]})
-    if strange:
-        named = ", ".join(strange[:5])
-        raise InputError(f"{source.name}: column {target!r} has classes that no training row has: {named}.")
+    strange = [name for name in labels.classes if name not in classes]
+    named = ", ".join(strange[:5]) + ("" if len(strange) <= 5 else f" and {len(strange) - 5} more")
+    if strange and len(strange) == len(labels.classes):
+        raise InputError(f"{source.name}: column {target!r} has only classes that no training row has: {named}.")
+    codes = labels.codes([*classes, *strange])
     said = list(source.warnings)
     frame = align(source.frame, problem.columns, said)
     usable = usable_rows(source, frame, problem.columns, said)
     rows = np.flatnonzero((codes >= 0) & usable)
     if not len(rows):
         raise InputError(f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it.")
+    if unknown := int((codes[rows] >= len(classes)).sum()):
+        said.append(
+            f"{unknown:,} of {len(rows):,} rows are of classes that no training row has ({named}); they count as wrong."
+        )
     repeated = int(np.isin(overlap(problem.source, source, problem.columns), rows).sum())
     warnings = [f"{source.name} (test): {warning}" for warning in said]
     return Test(frame.iloc[rows].reset_index(drop=True), source.folder, codes[rows], repeated, warnings)

@@ -177,7 +177,7 @@ def test_a_test_table_with_other_columns(refused, reviews, tmp_path):
     written(reviews(labelled=60).drop(columns="label"), tmp_path, "test.csv")
     refused(path, "test.csv has no column 'label'", options=options)
     written(reviews(labelled=60).assign(label="odd"), tmp_path, "test.csv")
-    refused(path, "test.csv: column 'label' has classes that no training row has: odd", options=options)
+    refused(path, "test.csv: column 'label' has only classes that no training row has: odd", options=options)
 
 
 # Columns

@@ -8,6 +8,7 @@ import pytest
 
 from cotrain.auto import evidence, steady
 from cotrain.auto import fit as module
+from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Model
@@ -428,12 +429,24 @@ def test_rows_of_the_test_table_without_a_label_do_not_count(reviews):
     assert result.report["rows"]["test"] == 30
 
 
+def test_rows_of_the_test_table_of_a_class_that_nobody_labelled_count_as_wrong(reviews):
+    test = reviews(rows=40, labelled=40, seed=3)
+    known = fit(reviews(rows=100), target="label", method="naive-bayes", test=test, **FAST).report["test"]
+    odd = pd.concat([test, test[:10].assign(label="odd")], ignore_index=True)
+    result = fit(reviews(rows=100), target="label", method="naive-bayes", test=odd, **FAST)
+    assert result.report["test"]["chosen"] == pytest.approx(known["chosen"] * 40 / 50)
+    assert any("10 of 50 rows are of classes that no training row has (odd)" in w for w in result.report["warnings"])
+    odd_class = np.append(np.zeros(4, int), 2)
+    probability = np.array([[0.9, 0.1]] * 5)
+    assert score(probability, odd_class, "balanced accuracy") == 0.5  # a class of its own, never right
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda t: t.drop(columns="label"), "has no column 'label'; a test table has the labels in it"),
         (lambda t: t.assign(label=None), "no row has a label in column 'label'"),
-        (lambda t: t.assign(label="ugly"), "column 'label' has classes that no training row has: ugly"),
+        (lambda t: t.assign(label="ugly"), "column 'label' has only classes that no training row has: ugly"),
         (lambda t: t.drop(columns="review"), "There is no column 'review'"),
     ],
 )
