@@ -16,7 +16,7 @@ from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.trial import Trial
 
 SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
-VERY_SURE = 0.97  # the same where its fellows on other views contradict it
+VERY_SURE = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
 REACH = 2.0  # standard errors behind the best that a learner on unlabelled rows may be, once it is accepted
@@ -183,10 +183,10 @@ class Board:
         return min(WORTH, apart / max(together, 1e-12))
 
     def _backed(self, m: int, times: np.ndarray | None) -> bool:
-        """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, clearly more than
-        supervised learners on different views do, and the labels do not contradict what this agreement promises."""
+        """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, more than supervised
+        learners on different views do, and the labels do not contradict what this agreement promises."""
         agreement = self.agreement[m]
-        if not agreement >= AGREEING or 1 - agreement > 0.6 * (1 - self.usual):
+        if not (agreement >= AGREEING and agreement > self.usual):
             return False
         promised = (1 + agreement) / 2
         return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised

@@ -247,6 +247,20 @@ def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     assert board([*supervised, *same], Y).choose().members == [0, 1]  # one route cannot speak for itself
 
 
+@pytest.mark.parametrize(("error", "believed"), [(0.02, True), (0.14, False)])
+def test_agreement_speaks_for_learners_only_where_it_is_more_than_that_of_supervised_ones(error, believed):
+    """On an easy table all agree; then only the labels can tell."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(2, size=400)
+    says = [np.where(rng.random(400) < e, 1 - truth, truth) for e in (0.05, 0.05, error / 2, error / 2)]
+    right = mixed(40, 0.95, 3)
+    kinds = ("words", "characters", "words", "characters")
+    trials = [
+        trial(right, Y, str(i), i > 1, kind, heard) for i, (kind, heard) in enumerate(zip(kinds, says, strict=True))
+    ]
+    assert board(trials, Y).choose().used_unlabelled is believed
+
+
 def test_learners_that_see_the_same_do_not_make_agreement_usual():
     """An encoder's line and its trees agree by sight of the same numbers; words and the encoder do not."""
     rng = np.random.default_rng(0)
