@@ -183,8 +183,8 @@ class Board:
         return min(WORTH, apart / max(together, 1e-12))
 
     def _backed(self, m: int, times: np.ndarray | None) -> bool:
-        """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, more than supervised
-        learners on different views do, and the labels do not contradict what this agreement promises."""
+        """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, more than learners
+        on labelled rows do, and the labels do not contradict what this agreement promises."""
         agreement = self.agreement[m]
         if not (agreement >= AGREEING and agreement > self.usual):
             return False
