@@ -6,6 +6,7 @@ Legend: M learners, N rows to predict, C classes.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -81,14 +82,13 @@ def predictions(kept: Kept, unseen: Any) -> dict[str, np.ndarray]:
     frame, source, _ = model.aligned(unseen)
     features = model.features(frame, source.folder)
     rows = np.arange(len(frame))
+    once: Any = SimpleNamespace(fitted=model.views.__getitem__)  # the views as they are fitted now, for all that follow
     said: dict[str, np.ndarray] = {}
     for name, (change, without) in ABLATIONS.items():
         with change():
             left = [trial for trial in ran if not trial.candidate.name.startswith(without)] if without else ran
             seen = evidence.weigh(left, kept.problem, *kept.rest)
             choice = evidence.decide(seen.board, asked)
-            made = fit.committee(
-                seen.board, choice.members, kept.matrices, kept.problem, seen.prior.shares, seen.metric
-            )
+            made = fit.committee(seen.board, choice.members, once, kept.problem, seen.prior.shares, seen.metric)
             said[name] = made.named(with_prior(made.even(features, rows), made.shares))
     return said
