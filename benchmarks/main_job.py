@@ -104,7 +104,7 @@ def run_job(job: Job, out: Path, limits: Limits) -> str:
         store.add(part, {**about, "method": method, **found})
         said = found.get("skipped") or ", ".join(f"{k} {100 * v:.1f}" for k, v in found["scores"].items())
     elif part == "autogluon":
-        found = gluon.attempt(cell, out / "files")
+        found = gluon.attempt(cell)
         store.add(part, {**about, "method": gluon.NAME, **found})
         said = found.get("skipped") or f"{100 * found['scores']['test']:.1f}"
     else:
@@ -234,7 +234,7 @@ def method_of(part: str) -> str | None:
 
 def run(jobs: Sequence[Job], out: Path, processes: int, limits: Limits) -> None:
     """Each job in a fresh process, so that its peak memory is its own."""
-    for name in dict.fromkeys(cell.name for cell, part in jobs if method_of(part)):
+    for name in dict.fromkeys(cell.name for cell, part in jobs if part in PATCHES):
         write_files(name, out / "files")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         running = [pool.submit(run_job, job, out, limits) for job in jobs]

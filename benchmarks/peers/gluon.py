@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from peers.sets import GRAPHS, TARGET, TEXTS, Cell, matrices, table
+from peers.sets import Cell, matrices
 
 PYTHON = "COTRAIN_AUTOGLUON"
 SECONDS = 60
@@ -24,11 +24,11 @@ PRESETS = "best_quality"
 NAME = f"AutoGluon: {PRESETS}, {SECONDS} s"
 
 
-def attempt(cell: Cell, files: Path) -> dict[str, Any]:
+def attempt(cell: Cell) -> dict[str, Any]:
     """{"scores", "seconds"} or {"skipped": why}; one thread."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        truth = write(cell, files, folder)
+        truth = write(cell, folder)
         metric = cell.metric.replace(" ", "_")
         program = Path(__file__).with_name("gluon_fit.py")
         start = time.perf_counter()
@@ -41,35 +41,18 @@ def attempt(cell: Cell, files: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         if done.returncode:
             return {"skipped": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:200]}
-        said = np.array(json.loads((folder / "said.json").read_text()), dtype=object)
+        said = np.array(json.loads((folder / "said.json").read_text()))
     scores = {"test": cell.score(truth, said), "macro_f1": f1_score(truth, said, average="macro"), "cv": None}
     return {"scores": scores, "seconds": round(seconds, 2)}
 
 
-def write(cell: Cell, files: Path, folder: Path) -> np.ndarray:
-    """train.csv and test.csv: texts as they are, everything else as the numbers that the other peers get; gives the
-    test rows' labels."""
-    has = table(cell, files)
-    train = _read(has.train).dropna(subset=[TARGET])
-    labels = train[TARGET].to_numpy()
-    if cell.name in (*TEXTS, *GRAPHS):
-        train, test = train.drop(columns=TARGET), _read(has.unseen)
-    else:
-        found = matrices(cell)
-        x = pd.DataFrame(np.asarray(found.x)).add_prefix("x")
-        train, test = x.iloc[: len(found.y)], x.iloc[len(found.y) + found.unlabelled :]
-        labels = _named(has.truth, found.truth)[found.y]
-    train.assign(label=labels).to_csv(folder / "train.csv", index=False)
-    test.to_csv(folder / "test.csv", index=False)
-    return has.truth
+def write(cell: Cell, folder: Path) -> np.ndarray:
+    """train.csv and test.csv with the dense numbers that the other peers get; gives the test rows' classes as text.
 
-
-def _read(rows: pd.DataFrame | Path) -> pd.DataFrame:
-    return rows if isinstance(rows, pd.DataFrame) else pd.read_csv(rows)
-
-
-def _named(names: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The name of each class code, of the test rows."""
-    found = np.empty(codes.max() + 1, dtype=object)
-    found[codes] = names
-    return found
+    Of texts 100 singular directions of TF-IDF: AutoGluon's own n-grams want 30 rows each, and few labels leave none.
+    """
+    found = matrices(cell)
+    x = pd.DataFrame(found.compact).add_prefix("x")
+    x[: len(found.y)].assign(label=found.y).to_csv(folder / "train.csv", index=False)
+    x[len(found.y) + found.unlabelled :].to_csv(folder / "test.csv", index=False)
+    return found.truth.astype(str)
