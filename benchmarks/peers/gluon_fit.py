@@ -16,8 +16,8 @@ from autogluon.tabular import TabularPredictor
 
 def main() -> None:
     folder, seconds, presets, metric = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4]
-    train = pd.read_csv(folder / "train.csv", keep_default_na=False, dtype={"label": str})
-    test = pd.read_csv(folder / "test.csv", keep_default_na=False)
+    train = pd.read_csv(folder / "train.csv", dtype={"label": str})
+    test = pd.read_csv(folder / "test.csv")
     kind = "binary" if train["label"].nunique() == 2 else "multiclass"  # numbers as names are no regression
     predictor = TabularPredictor("label", kind, metric, path=str(folder / "models"), verbosity=0)
     predictor.fit(train, time_limit=seconds, presets=presets, num_cpus=1, num_gpus=0)
