@@ -290,7 +290,7 @@ def shown(row: Row) -> dict[str, Any]:
 def in_part(records: Sequence[Record], table: Sequence[Row]) -> list[dict[str, Any]]:
     """Peers that ran on fewer draws than a row has, and in no row on all: by how much ours is ahead on these draws."""
     whole = {name for row in table for name in row.peers}
-    ours = {key: score for row in table for key, score in zip(_keys(row), _scores(row.ours), strict=True)}
+    ours = {(*row.place, r["seed"]): 100 * r["scores"]["test"] for row in table for r in row.ours}
     theirs: dict[str, dict[tuple[str, int, int], float]] = defaultdict(dict)
     for r in records:
         key = (r["set"], r["labels"], r["seed"])
@@ -304,14 +304,6 @@ def in_part(records: Sequence[Record], table: Sequence[Row]) -> list[dict[str, A
         means = {_at(place): fmean(values) for place, values in by_place.items()}
         found.append({"peer": name, "runs": len(scores), "average": fmean(means.values()), **means})
     return sorted(found, key=lambda each: (-each["runs"], each["average"]))
-
-
-def _keys(row: Row) -> list[tuple[str, int, int]]:
-    return [(*row.place, seed) for seed in row.seeds]
-
-
-def _scores(records: Sequence[Record]) -> list[float]:
-    return [100 * r["scores"]["test"] for r in records]
 
 
 def ablations(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from cotrain.auto.columns import Columns, infer
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
 from cotrain.auto.read import Source, read
+from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
 
@@ -121,7 +122,7 @@ def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
     labels = read_labels(source.frame[target], unlabelled)
     classes = problem.audit.classes
     strange = [name for name in labels.classes if name not in classes]
-    named = ", ".join(strange[:5]) + ("" if len(strange) <= 5 else f" and {len(strange) - 5} more")
+    named = listing(strange)
     if strange and len(strange) == len(labels.classes):
         raise InputError(f"{source.name}: column {target!r} has only classes that no training row has: {named}.")
     codes = labels.codes([*classes, *strange])
