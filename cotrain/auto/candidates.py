@@ -5,7 +5,7 @@ shares before they are compared or averaged; the shares of the population are pu
 Legend: N rows, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,6 +98,8 @@ def candidates(views: Views) -> list[Candidate]:
     for words, characters, topics in views.text:
         columns = frozenset(views.views[words].columns)
         found += [replace(made, columns=columns) for made in _text(words, characters, topics)]
+    if len(views.text) > 1:
+        found.append(_co_em_of_columns([words for words, _, _ in views.text[:-1]]))  # the last is all texts together
     for name in views.dense:
         reduced = views.reduced.get(name, name)
         made = _dense(name, views.trees.get(name, name), reduced)
@@ -131,6 +133,12 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), "topics"),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), "topics"),
     ]
+
+
+def _co_em_of_columns(words: Sequence[str]) -> Candidate:
+    """A title and a text, or a paper's words and its links, are views that err for different reasons."""
+    scales = (1.5,) * len(words)
+    return Candidate("co-EM, words of each text", tuple(words), True, lambda _: CoEM(scales=scales), "both", apart=True)
 
 
 def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:

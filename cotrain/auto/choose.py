@@ -19,7 +19,8 @@ SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is a
 VERY_SURE = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
-REACH = 2.0  # standard errors behind the best that a learner on unlabelled rows may be, once it is accepted
+FEW = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
+REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
 
@@ -43,6 +44,7 @@ class Choice:
     p_helped: float  # that the result is better than the supervised committee
     reasons: list[str]  # one a candidate
     accepted: list[bool]
+    proven: bool = False  # some learner on unlabelled rows was accepted for itself, not only to join the others
 
 
 class Board:
@@ -70,6 +72,7 @@ class Board:
         self.probability = np.stack(
             [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
         )
+        self._right: dict[tuple[int, ...], np.ndarray] = {}
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.heard = self._heard()
         self.agreement = self._agreement()
@@ -88,11 +91,15 @@ class Board:
 
     def right(self, members: Sequence[int]) -> np.ndarray:
         """Share of the repeats in which the committee is right, by row; NaN where a row was never held out."""
-        together = self.together(members)
-        right = (np.where(np.isnan(together), -1, together) * self.decision).argmax(-1) == self.y
-        held = ~np.isnan(together[..., 0])
-        with np.errstate(invalid="ignore"):
-            return (right & held).sum(0) / held.sum(0)
+        known = self._right.get(tuple(members))  # the bootstrap asks again and again
+        if known is None:
+            together = self.together(members)
+            right = (np.where(np.isnan(together), -1, together) * self.decision).argmax(-1) == self.y
+            held = ~np.isnan(together[..., 0])
+            with np.errstate(invalid="ignore"):
+                known = (right & held).sum(0) / held.sum(0)
+            self._right[tuple(members)] = known
+        return known
 
     def _heard(self) -> dict[int, np.ndarray]:
         """What candidates say of the unlabelled rows [m], by number; of those whose agreement is evidence."""
@@ -203,21 +210,24 @@ class Board:
         return kept
 
     def choose(self, times: np.ndarray | None = None, unlabelled: bool = True) -> Choice:
-        """Learners on unlabelled rows stand in the result only where they are surely better than without."""
+        """Learners on unlabelled rows take the place of the others where they are surely better. Where none is, those
+        that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
+        does little harm."""
         supervised = [m for m, t in enumerate(self.trials) if not t.candidate.unlabelled]
         others = [m for m, t in enumerate(self.trials) if t.candidate.unlabelled]
         without = self.committee(supervised, times)
         base = self.right(without)
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         good: list[int] = []
+        few = self.unit.max() + 1 < min(FEW, len(self.y))
         spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
         for m in others if unlabelled else ():
             mean, error = self.gain(self.correct[m], base, times)
             sure = self._probability(mean / error)
             backed = self._backed(m, times) and mean > -0.5 * error
             needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
-            accepted[m] = bool((mean > 0 and sure >= needed) or backed)
-            reasons[m] = f"{'gains' if mean >= 0 else 'loses'} {abs(100 * mean):.1f} points, surely better: {sure:.2f}"
+            accepted[m] = bool((mean > 0 and sure >= needed and not few) or backed)
+            reasons[m] = f"{_by_points(mean)}, surely better: {sure:.2f}"
             reasons[m] += ", the unlabelled rows speak for it" if backed else ""
             if accepted[m]:
                 good.append(m)
@@ -227,12 +237,24 @@ class Board:
             members = self.committee(good, times, REACH)
             if not spoken_for:
                 members = sorted({*members, *self.committee([*good, *without], times)})
+        proven = bool(good)
+        if unlabelled and not proven:
+            for m in others:
+                behind, error = self.gain(base, self.correct[m], times)
+                if behind > REACH * error:
+                    continue
+                mean, _ = self.gain(self.right([*without, m]), base, times)
+                reasons[m] += f"; the supervised committee {_by_points(mean)} with it"
+                accepted[m] = mean >= 0
+                if accepted[m]:
+                    good.append(m)
+            members = sorted([*without, *good])
         used = any(m in good for m in members)
         for m in supervised:
             accepted[m] = m in without
             reasons[m] = "within one standard error of the best" if m in without else "behind the best supervised"
         p_helped = self.surely_better(members, without, times) if used else 0.0
-        return Choice(members, without, used, p_helped, reasons, accepted)
+        return Choice(members, without, used, p_helped, reasons, accepted, proven)
 
     def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
         """The probability that one committee is better than the other."""
@@ -271,6 +293,10 @@ def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float =
     best = 1 - growth * (1 - score)
     high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)
     return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
+
+
+def _by_points(gain: float) -> str:
+    return f"{'gains' if gain >= 0 else 'loses'} {abs(100 * gain):.1f} points"
 
 
 def _kappa(one: np.ndarray, two: np.ndarray, classes: int) -> float:

@@ -19,7 +19,6 @@ from cotrain.auto.trial import train_and_ask
 
 SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
-REPEATS = 2  # of the folds at most: more would take long and move the curve little
 FASTEST = 1.0  # exponent of the curve at most: no learner's error falls faster than 1 / labels for long
 
 NO_TIME = "there was no time for it"
@@ -41,8 +40,8 @@ def learning_curve(
     """The committee's out-of-fold score with a third, two thirds and all of the training labels of each fold.
 
     Its members are trained again on the smaller parts (drawn by class, the third within the two thirds); their
-    temperatures stay. Only whole repeats of the folds count. The gain of MORE labels is read off a power law through
-    the three points; its 90 % interval comes from drawing rows again.
+    temperatures stay. Of repeated folds the first repeat serves. The gain of MORE labels is read off a power law
+    through the three points; its 90 % interval comes from drawing rows again.
 
     Args:
         y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each
@@ -52,21 +51,12 @@ def learning_curve(
         `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or the
         reason why there is none: no time, too few labels to thin out, or a member that cannot be trained on so few.
     """
-    why = NO_TIME
-    right: list[np.ndarray] = []
-    sizes: list[np.ndarray] = []
+    own = [fold for fold in folds if fold.repeat == 0]  # more repeats would take long and move the curve little
     with ThreadPoolExecutor(jobs) as pool:
-        for repeat in sorted({fold.repeat for fold in folds})[:REPEATS]:
-            own = [fold for fold in folds if fold.repeat == repeat]
-            found = _repeat(board, members, features, y, own, left, seed, pool)
-            if isinstance(found, str):
-                why = found
-                break
-            right.append(found[0])
-            sizes.append(found[1])
-    if not right:
-        return why
-    correct_Sn, labels_S = np.mean(right, axis=0), np.mean(sizes, axis=0)
+        found = _thinned_folds(board, members, features, y, own, left, seed, pool)
+    if isinstance(found, str):
+        return found
+    correct_Sn, labels_S = found
     if len(np.unique(labels_S.round())) < len(labels_S):
         return TOO_FEW
     rng = np.random.default_rng(seed)
@@ -93,7 +83,7 @@ def learning_curve(
     }
 
 
-def _repeat(
+def _thinned_folds(
     board: Board,
     members: Sequence[int],
     features: Features,

@@ -120,11 +120,11 @@ def may_ask(problem: Problem, warnings: list[str]) -> bool:
 
 def _shares_of_unlabelled(board: Board, asked: bool) -> np.ndarray | None:
     """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
-    accepted on unlabelled rows, or one that is right four times out of five."""
+    accepted on unlabelled rows for itself, or one that is right four times out of five."""
     choice = board.choose(unlabelled=asked)
     said = [(board.trials[m].unlabelled, board.temperatures[m]) for m in choice.members]
     heard = [soften(unlabelled, heat) for unlabelled, heat in said if unlabelled is not None]
-    if not heard or not (choice.used_unlabelled or board.score(board.right(choice.members)) >= 0.8):
+    if not heard or not (choice.proven or board.score(board.right(choice.members)) >= 0.8):
         return None
     return priors.saerens(np.mean(heard, axis=0))
 

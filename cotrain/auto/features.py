@@ -31,23 +31,25 @@ class Features:
             self.unlabelled = np.sort(np.random.default_rng(seed).choice(self.unlabelled, MOST, replace=False))
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
         self._made: dict[str, Matrix] = {}
+        self._fitted: dict[str, View] = {}
 
     def of(self, train: np.ndarray, unlabelled: np.ndarray) -> "FoldFeatures":
         """The features as seen by somebody who may learn from these rows only."""
         everything = len(unlabelled) == len(self.unlabelled)
         if self.shared and everything:
-            return FoldFeatures(self, self.unlabelled, self._made)
+            return FoldFeatures(self, self.unlabelled, self._made, self._fitted)
         rows = unlabelled if self.shared else np.sort(np.concatenate([train, unlabelled]))
-        return FoldFeatures(self, rows, {})
+        return FoldFeatures(self, rows, {}, {})
 
 
 class FoldFeatures(Mapping[str, Matrix]):
     """Matrices of all rows by view, made when first asked for."""
 
-    def __init__(self, features: Features, fitted_on: np.ndarray, made: dict[str, Matrix]):
+    def __init__(self, features: Features, fitted_on: np.ndarray, made: dict[str, Matrix], fitted: dict[str, View]):
         self._features = features
         self._rows = fitted_on
         self._made = made
+        self._fitted = fitted
 
     def __getitem__(self, name: str) -> Matrix:
         if name not in self._made:
@@ -56,7 +58,9 @@ class FoldFeatures(Mapping[str, Matrix]):
 
     def fitted(self, name: str) -> View:
         """The view, fitted on these rows."""
-        return self._features.views[name].fresh().fit(self._features.raw[name][self._rows])
+        if name not in self._fitted:
+            self._fitted[name] = self._features.views[name].fresh().fit(self._features.raw[name][self._rows])
+        return self._fitted[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._features.views)

@@ -122,6 +122,7 @@ def distil(
     seed: int,
     seconds: float,
     mixed: bool = False,
+    before: Student | None = None,
 ) -> Student:
     """A student that says of each row what the committee says. `features` are the fitted views' matrices of the rows.
 
@@ -130,6 +131,7 @@ def distil(
         seconds: training ends after about so long; a part of the rows is enough for a linear student of many rows.
         mixed: teach a net mixtures of two rows, of which the committee would say a mixture. True of rows that differ in
             many numbers (digits with 40 labels: 1 point less is lost), and not where classes surround each other.
+        before: a student of the same features and of most of the rows; its linear part is where this one's begins.
     """
     wide, deep = _split(features)
     weights: dict[str, np.ndarray] = {}
@@ -137,7 +139,8 @@ def distil(
     kinds = []
     if wide is not None:
         with threadpool_limits(1):  # its steps are too small to be shared out
-            linear, bias = soft_regression(wide, target_NC, seconds)
+            start = None if before is None else (before.weights["linear"], before.weights["bias"])
+            linear, bias = soft_regression(wide, target_NC, seconds, start=start)
         weights |= {"linear": linear.astype(np.float16), "bias": bias.astype(np.float32)}
         offset = wide @ linear + bias
         kinds.append("linear on hashed words and characters")
@@ -159,15 +162,19 @@ def _split(features: list[Any]) -> tuple[sparse.csr_matrix | None, np.ndarray | 
 
 
 def soft_regression(
-    x: sparse.csr_matrix, target_NC: np.ndarray, seconds: float = 30.0, penalty: float = 0.3
+    x: sparse.csr_matrix,
+    target_NC: np.ndarray,
+    seconds: float = 30.0,
+    penalty: float = 0.3,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Softmax regression on soft targets: weights [D, C] and bias [C] that minimize the mean cross-entropy plus
-    penalty / (2 N) |W|^2, by L-BFGS."""
+    penalty / (2 N) |W|^2, by L-BFGS from zeros or, with a third of the steps, from the weights and bias `start`."""
     import time
 
     rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
     transposed = x.T.tocsr()
-    start = time.perf_counter()
+    began = time.perf_counter()
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
@@ -181,11 +188,14 @@ def soft_regression(
         return value, np.concatenate([gradient.ravel(), error.mean(0)])
 
     def out_of_time(_: np.ndarray) -> None:
-        if time.perf_counter() - start > seconds:
+        if time.perf_counter() - began > seconds:
             raise StopIteration
 
-    first = np.zeros((columns + 1) * classes)
-    limits = {"maxiter": 60, "maxcor": 6}
+    if start is None:
+        first = np.zeros((columns + 1) * classes)
+    else:
+        first = np.concatenate([part.astype(np.float64).ravel() for part in start])
+    limits = {"maxiter": 60 if start is None else 20, "maxcor": 6}
     found = minimize(loss, first, jac=True, method="L-BFGS-B", callback=out_of_time, options=limits)
     return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
 

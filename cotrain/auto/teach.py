@@ -40,7 +40,7 @@ def teach(
             extracted[view.source] = view.extract(problem.frame)
         features.append(view.fit(extracted[view.source]).transform(extracted[view.source]))
     time_for_it = max(2.0, min(20.0, clock.left() / 3))
-    how, agreement, loss = False, 1.0, 0.0
+    how, agreement, loss, before = False, 1.0, 0.0, None
     if len(checked):
         wanted = target[checked]
         found = []
@@ -50,9 +50,9 @@ def teach(
             said = trial.logits([f[checked] for f in features]).argmax(1)
             # What the committee believes is lost where the student says something else.
             lost = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
-            found.append((lost, mixed, float((said == wanted.argmax(1)).mean())))
-        loss, how, agreement = min(found)
-    student = distil(fresh, features, target, problem.columns, classes, seed, time_for_it, how)
+            found.append((lost, mixed, float((said == wanted.argmax(1)).mean()), trial))
+        loss, how, agreement, before = min(found, key=lambda each: each[:2])
+    student = distil(fresh, features, target, problem.columns, classes, seed, time_for_it, how, before)
     some = problem.frame.iloc[: min(len(problem.frame), 500)]
     start = time.perf_counter()
     student.probabilities(some, problem.source.folder)

@@ -51,6 +51,25 @@ def test_text_columns_are_other_things_to_see_but_not_a_column_and_all_of_them()
     assert not title.looks_elsewhere(found["self-training, words of 'title' counted"])
 
 
+def test_the_words_of_each_text_teach_each_other():
+    """Titles tell the labelled rows apart, bodies the others; only together do they reach rows without such titles."""
+    titles = ["red", "blue", "red", "blue"] * 5 + [f"of {n}" for n in range(20)]
+    bodies = ["sun warm", "ice cold"] * 20
+    y = np.array([0, 1] + [-1] * 38)
+    frame = pd.DataFrame({"title": titles, "body": bodies})
+    views = make_views(frame, TABLES["texts"], Path())
+    own = next(candidate for candidate in candidates(views) if candidate.name == "co-EM, words of each text")
+    assert own.views == ("words of 'title'", "words of 'body'")
+    parts = []
+    for view in (views.views[name] for name in own.views):
+        raw = view.extract(frame)
+        parts.append(view.fit(raw).transform(raw))
+    said = own.make(np.array([0.5, 0.5])).fit(tuple(parts), y).predict(tuple(parts))
+    assert said.tolist() == [0, 1] * 20
+    for alone in ("text", "mixed"):
+        assert not any("each text" in c.name for c in candidates(make_views(FRAME, TABLES[alone], Path())))
+
+
 def test_one_sort_of_numbers_is_one_thing_to_see():
     found = [c for c in candidates(make_views(FRAME, TABLES["numbers"], Path())) if c.kind != "all"]
     assert not any(one.looks_elsewhere(other) for one in found for other in found)

@@ -123,18 +123,47 @@ def test_a_learner_on_unlabelled_rows_that_surely_gains_is_taken():
     assert "gains" in choice.reasons[1]
 
 
-def test_a_learner_on_unlabelled_rows_that_does_not_surely_gain_is_left_out():
+def test_a_learner_that_does_not_surely_gain_joins_where_the_committee_loses_nothing_by_it():
     right = mixed(40, 0.8, 0)
     slightly = right.copy()
     slightly[np.flatnonzero(right == 0)[:1]] = 1
-    for better in (right, slightly, 1 - right):
-        loss = 100 * (right.mean() - np.mean(better))
-        choice = board([trial(right, Y, "a"), trial(better, Y, "b", True)], Y).choose()
-        assert choice.members == [0]
-        assert not choice.used_unlabelled
-        assert not choice.accepted[1]
-        assert choice.p_helped == 0.0
-    assert f"loses {loss:.1f} points, surely better: 0.00" in choice.reasons[1]
+    for better, gain in ((right, 0.0), (slightly, 2.5)):
+        surer = trial(better, Y, "b", True, sure=0.95)  # where they differ it is heard
+        choice = board([trial(right, Y, "a"), surer], Y).choose()
+        assert choice.members == [0, 1]
+        assert choice.supervised == [0]
+        assert choice.used_unlabelled
+        assert choice.accepted[1]
+        assert not choice.proven
+        assert 0.4 < choice.p_helped < 0.8
+        assert f"the supervised committee gains {gain:.1f} points with it" in choice.reasons[1]
+
+
+def test_a_learner_far_behind_or_by_which_the_committee_loses_is_left_out():
+    right = mixed(40, 0.8, 0)
+    choice = board([trial(right, Y, "a"), trial(1 - right, Y, "b", True)], Y).choose()
+    assert choice.members == [0]
+    assert not choice.used_unlabelled
+    assert not choice.accepted[1]
+    assert choice.p_helped == 0.0
+    assert choice.reasons[1] == f"loses {100 * (2 * right.mean() - 1):.1f} points, surely better: 0.00"
+    worse = right.copy()
+    worse[np.flatnonzero(right)[:1]] = 0
+    near = board([trial(right, Y, "a", sure=0.6), trial(worse, Y, "b", True, sure=0.9)], Y)
+    near.temperatures, near.probability = [1.0, 1.0], np.stack([t.probability for t in near.trials])
+    choice = near.choose()  # where they differ the second is heard
+    assert choice.members == [0]
+    assert "surely better: 0.24; the supervised committee loses 2.5 points with it" in choice.reasons[1]
+
+
+def test_few_speakers_prove_no_learner_but_let_it_join():
+    poor, good = mixed(40, 0.6, 0), np.ones(40)
+    trials = [trial(poor, Y, "a"), trial(good, Y, "b", True)]
+    assert board(trials, Y).choose().members == [1]
+    four = board(trials, Y, unit=np.arange(40) // 10).choose()
+    assert four.members == [0, 1]
+    assert not four.proven
+    assert board(trials, Y, unit=np.arange(40) // 4).choose().members == [1]  # ten may
 
 
 def test_it_is_not_even_asked_where_the_unlabelled_rows_have_no_say():
@@ -178,7 +207,7 @@ def test_unlabelled_rows_may_speak_for_learners_that_agree_on_other_views():
     assert choice.used_unlabelled
     assert "the unlabelled rows speak for it" in choice.reasons[2]
     apart = [*agreeing[:2], trial(better, y, "u1", True, says=says, kind="words")]
-    assert not board(apart, y).choose().used_unlabelled
+    assert not board(apart, y).choose().proven
 
 
 @pytest.mark.parametrize(("score", "rows"), [(1.0, 12), (0.0, 12), (0.75, 40)])
@@ -244,7 +273,7 @@ def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     assert found.members == [2, 3]
     assert "the unlabelled rows speak for it" in found.reasons[2]
     same = [on_table("graph", truth, "graph", True), on_table("taught by graph", truth, "graph", True)]
-    assert board([*supervised, *same], Y).choose().members == [0, 1]  # one route cannot speak for itself
+    assert not board([*supervised, *same], Y).choose().proven  # one route cannot speak for itself
 
 
 @pytest.mark.parametrize(("error", "believed"), [(0.02, True), (0.14, False)])
@@ -258,7 +287,7 @@ def test_agreement_speaks_for_learners_only_where_it_is_more_than_that_of_superv
     trials = [
         trial(right, Y, str(i), i > 1, kind, heard) for i, (kind, heard) in enumerate(zip(kinds, says, strict=True))
     ]
-    assert board(trials, Y).choose().used_unlabelled is believed
+    assert board(trials, Y).choose().proven is believed
 
 
 def test_learners_that_see_the_same_do_not_make_agreement_usual():
@@ -275,7 +304,7 @@ def test_learners_that_see_the_same_do_not_make_agreement_usual():
     encoder = [made("line", line, "encoder"), made("trees", line, "encoder", "trees")]
     others = [made("em", truth, "words", "", True), made("graph", near, "encoder", "graph", True)]
     assert board([*encoder, made("naive Bayes", words, "words"), *others], Y).choose().members == [3, 4]
-    assert not board([*encoder, *others], Y).choose().used_unlabelled  # one kind: its routes are all there is
+    assert not board([*encoder, *others], Y).choose().proven  # one kind: its routes are all there is
 
 
 def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():

@@ -104,8 +104,8 @@ def test_held_rows_are_never_trained_on():
     board, features, y, folds = problem(labels=30, learners=(Spy,))
     Spy.seen.clear()
     learning_curve(board, [0], features, y, folds, left=ample)
-    assert len(Spy.seen) == 2 * 10  # two of the four repeats
-    for number, fold in enumerate(folds[:10]):
+    assert len(Spy.seen) == 2 * 5  # one of the four repeats
+    for number, fold in enumerate(folds[:5]):
         matrix = features.of(fold.train, fold.unlabelled)["table"]
         held = {tuple(row) for row in np.asarray(matrix[fold.held])}
         for seen in Spy.seen[2 * number : 2 * number + 2]:
@@ -127,11 +127,9 @@ def test_no_curve_where_it_cannot_be_had():
     assert learning_curve(few[0], [0], *few[1:], left=ample) == TOO_FEW
 
 
-def test_whole_repeats_that_fit_the_time_make_the_curve():
+def test_there_is_no_curve_of_half_the_folds():
     board, features, y, folds = problem(labels=30)
-    asked = iter([1e9] * 5)  # of the first repeat's folds; then the time is over
-    curve = learning_curve(board, [0], features, y, folds, left=lambda: next(asked, -1.0))
-    first = learning_curve(board, [0], features, y, folds[:5], left=ample)
-    assert folds[5].repeat == 1
-    assert curve == first
-    assert learning_curve(board, [0], features, y, folds, left=ample) != curve
+    left = iter([1e9] * 4)  # for four of the first repeat's five folds
+    assert learning_curve(board, [0], features, y, folds, left=lambda: next(left, -1.0)) == NO_TIME
+    left = iter([1e9] * 5)
+    assert isinstance(learning_curve(board, [0], features, y, folds, left=lambda: next(left, -1.0)), dict)

@@ -102,6 +102,19 @@ def test_soft_regression_with_sure_targets_is_logistic_regression():
     np.testing.assert_allclose(soft / soft.sum(1, keepdims=True), known.predict_proba(x), atol=0.01)
 
 
+def test_soft_regression_goes_on_from_where_it_was():
+    rng = np.random.default_rng(0)
+    x = sparse.random(300, 40, 0.3, random_state=0, format="csr", dtype=np.float32)
+    target = rng.dirichlet([0.2, 0.2, 0.2], 300)
+    most, whole = soft_regression(x[:240], target[:240]), soft_regression(x, target)
+    found = soft_regression(x, target, start=(most[0].astype(np.float16), most[1]))
+
+    def off(one, other):
+        return abs(np.exp(x @ one[0] + one[1]) - np.exp(x @ other[0] + other[1])).max()
+
+    assert off(found, whole) < 0.1 * off(most, whole)
+
+
 def test_soft_regression_takes_probabilities():
     """Rows that are all alike: the best answer is the mean of their targets."""
     x = sparse.csr_matrix(np.ones((4, 1), np.float32))
