@@ -14,7 +14,7 @@ import numpy as np
 
 from cotrain.auto import evidence, fit
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.choose import Board
+from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import FoldFeatures
 from cotrain.auto.problem import Problem
 from cotrain.auto.trial import Trial
@@ -62,10 +62,21 @@ def no_agreement() -> Any:
     return mock.patch.object(Board, "_agreement", lambda self: np.full(len(self.trials), np.nan))
 
 
+def nobody_joins() -> Any:
+    choose = Board.choose
+
+    def proven(self: Board, times: Any = None, unlabelled: bool = True) -> Choice:
+        choice = choose(self, times, unlabelled)
+        return choice if choice.proven else choose(self, times, unlabelled=False)
+
+    return mock.patch.object(Board, "choose", proven)
+
+
 # By name: a change of how is chosen, and which learners (by the beginning of their names) are not there.
 ABLATIONS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "best member only": (best_member_only, ()),
     "no agreement evidence": (no_agreement, ()),
+    "nobody joins the supervised committee": (nobody_joins, ()),
     "no EM naive Bayes, no co-EM": (nullcontext, ("EM naive Bayes", "co-EM")),
     "no self-training": (nullcontext, ("self-training",)),
     "no graph": (nullcontext, ("graph", "kernel machine taught by graph")),
