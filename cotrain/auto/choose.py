@@ -218,7 +218,6 @@ class Board:
         without = self.committee(supervised, times)
         base = self.right(without)
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
-        good: list[int] = []
         few = self.unit.max() + 1 < min(FEW, len(self.y))
         spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
         for m in others if unlabelled else ():
@@ -229,25 +228,21 @@ class Board:
             accepted[m] = bool((mean > 0 and sure >= needed and not few) or backed)
             reasons[m] = f"{_by_points(mean)}, surely better: {sure:.2f}"
             reasons[m] += ", the unlabelled rows speak for it" if backed else ""
-            if accepted[m]:
-                good.append(m)
-                spoken_for |= backed
+            spoken_for |= backed
+        good = [m for m in others if accepted[m]]
+        proven = bool(good)
         members = without
-        if good:
+        if proven:
             members = self.committee(good, times, REACH)
             if not spoken_for:
                 members = sorted({*members, *self.committee([*good, *without], times)})
-        proven = bool(good)
-        if unlabelled and not proven:
+        elif unlabelled:
             for m in others:
-                behind, error = self.gain(base, self.correct[m], times)
-                if behind > REACH * error:
-                    continue
-                mean, _ = self.gain(self.right([*without, m]), base, times)
-                reasons[m] += f"; the supervised committee {_by_points(mean)} with it"
-                accepted[m] = mean >= 0
-                if accepted[m]:
-                    good.append(m)
+                joined = self._gain_of_joining(m, without, times)
+                if joined is not None:
+                    reasons[m] += f"; the supervised committee {_by_points(joined)} with it"
+                    accepted[m] = joined >= 0
+            good = [m for m in others if accepted[m]]
             members = sorted([*without, *good])
         used = any(m in good for m in members)
         for m in supervised:
@@ -255,6 +250,12 @@ class Board:
             reasons[m] = "within one standard error of the best" if m in without else "behind the best supervised"
         p_helped = self.surely_better(members, without, times) if used else 0.0
         return Choice(members, without, used, p_helped, reasons, accepted, proven)
+
+    def _gain_of_joining(self, m: int, committee: Sequence[int], times: np.ndarray | None) -> float | None:
+        """What the committee gains with one member more; None for one too far behind to be asked."""
+        right = self.right(committee)
+        mean, error = self.gain(self.correct[m], right, times)
+        return self.gain(self.right([*committee, m]), right, times)[0] if mean >= -REACH * error else None
 
     def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
         """The probability that one committee is better than the other."""
