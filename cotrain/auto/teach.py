@@ -17,6 +17,8 @@ from cotrain.auto.student import Student, distil, student_views
 from cotrain.auto.views import Views
 from cotrain.errors import InputError
 
+CHECKED = 2_000  # rows at most on which a student is checked
+
 
 def teach(
     problem: Problem, views: Views, model: Model, even_NC: np.ndarray, clock: Clock, seed: int
@@ -29,10 +31,7 @@ def teach(
     fresh = student_views(views.views, problem.columns, len(classes))
     if not fresh:
         raise InputError("No column is left that a small model could read.")
-    rng = np.random.default_rng(seed)
-    pool = problem.unlabelled if len(problem.unlabelled) >= 20 else np.arange(len(problem.y))
-    checked = rng.permutation(pool)[: min(len(pool) // 5, 2_000)]
-    taught = np.setdiff1d(np.arange(len(problem.y)), checked)
+    checked, taught = _parted(problem, np.random.default_rng(seed))
     extracted: dict[tuple, Any] = {}
     features = []
     for view in fresh.values():
@@ -67,3 +66,19 @@ def teach(
         "rows_per_second": round(rate, 1),
         "loss": loss,
     }
+
+
+def _parted(problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows on which a student is checked, a fifth of the unlabelled ones, and those that teach it. Where rows belong to
+    groups, the rows of whole groups are checked and those of all others teach: rows to come are of new groups."""
+    every = np.arange(len(problem.y))
+    pool = problem.unlabelled if len(problem.unlabelled) >= 20 else every
+    groups, sizes = np.unique(problem.unit[pool], return_counts=True)
+    if not problem.grouped or len(groups) < 3:
+        checked = rng.permutation(pool)[: min(len(pool) // 5, CHECKED)]
+        return checked, np.setdiff1d(every, checked)
+    groups, sizes = groups[sizes <= len(pool) / 2], sizes[sizes <= len(pool) / 2]  # most of the rows teach
+    order = rng.permutation(len(groups))
+    drawn = groups[order[: 1 + np.searchsorted(sizes[order].cumsum(), len(pool) / 5)]]
+    away = np.isin(problem.unit, drawn)
+    return rng.permutation(pool[away[pool]])[:CHECKED], every[~away]

@@ -2,6 +2,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from cotrain.auto.columns import Columns
 from cotrain.auto.fit import fit
 from cotrain.auto.student import PARAMETERS, Student, distil, soft_regression, student_views
+from cotrain.auto.teach import _parted
 from cotrain.errors import InputError
 from cotrain.views.table import ScaledView
 
@@ -220,3 +222,23 @@ def test_the_description_is_plain_json(texts, tmp_path):
         "cotrain.views.text:CharacterView",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student.json", "view0.npz", "view1.npz", "weights.npz"]
+
+
+def test_students_are_checked_on_rows_and_groups_that_did_not_teach_them():
+    y = np.r_[[0, 1] * 5, np.full(300, -1)]
+    unlabelled = np.flatnonzero(y < 0)
+    rows = SimpleNamespace(y=y, unlabelled=unlabelled, unit=np.arange(310), grouped=False)
+    checked, taught = _parted(rows, np.random.default_rng(0))
+    assert len(checked) == 60
+    assert (y[checked] < 0).all()
+    assert sorted([*checked, *taught]) == list(range(310))
+    for seed in range(20):
+        for unit in (np.arange(310) // 31, np.minimum(np.arange(310) // 20, 3)):  # ten alike; three and a large one
+            groups = SimpleNamespace(y=y, unlabelled=unlabelled, unit=unit, grouped=True)
+            checked, taught = _parted(groups, np.random.default_rng(seed))
+            assert not set(unit[checked]) & set(unit[taught])
+            assert (y[checked] < 0).all()
+            assert len(checked)
+            assert len(taught) >= 155
+    two = SimpleNamespace(y=y, unlabelled=unlabelled, unit=np.arange(310) % 2, grouped=True)
+    assert len(_parted(two, np.random.default_rng(0))[0]) == 60  # of two groups none can be spared
