@@ -31,6 +31,7 @@ from cotrain.views.view import View
 
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
+WIDE = 50  # columns from which the net bears much noise
 _TEXT_WEIGHTS = 600_000  # of the linear part, shared out over the classes
 
 
@@ -201,13 +202,15 @@ def soft_regression(
 
 
 def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
-    """Weights of a net with one hidden layer, trained on noisy copies of the rows."""
+    """Weights of a net with one hidden layer, trained on noisy copies of the rows. Where columns are many, rows lie far
+    apart and bear more noise (sounds of new speakers: 1 point less is lost); circles in two columns would be blurred."""
     import torch
 
     from cotrain.randomness import generator
 
     rng = generator(seed, "student")
     rows, size, classes = x.shape[0], x.shape[1], target_NC.shape[1]
+    noise = 0.5 if size >= WIDE else 0.1
     hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 256))
     data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
     offset = torch.from_numpy(offset_NC).float()
@@ -232,7 +235,7 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int,
             share = 0.5 * torch.rand(len(index), 1, generator=rng)
             other = torch.randperm(len(index), generator=rng)
             inputs, wanted, added = (torch.lerp(own, own[other], share) for own in (inputs, wanted, added))
-        noisy = inputs + 0.1 * torch.randn(len(index), size, generator=rng)
+        noisy = inputs + noise * torch.randn(len(index), size, generator=rng)
         inner = torch.relu(noisy @ weights[0] + weights[1])
         kept = (torch.rand(inner.shape, generator=rng) < 0.8) / 0.8
         logits = (inner * kept) @ weights[2] + weights[3] + added
