@@ -202,8 +202,8 @@ def soft_regression(
 
 
 def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
-    """Weights of a net with one hidden layer, trained on noisy copies of the rows. Where columns are many, rows lie far
-    apart and bear more noise (sounds of new speakers: 1 point less is lost); circles in two columns would be blurred."""
+    """Weights of a net with one hidden layer, trained on noisy copies of the rows. In many columns rows lie far apart
+    and bear more noise (sounds of new speakers: 1 point less is lost), which would blur circles in two columns."""
     import torch
 
     from cotrain.randomness import generator
