@@ -101,13 +101,13 @@ def score_test(
         warnings.append(
             f"{test.repeated:,} of {len(test.y):,} test rows hold the same as a training row; the test score flatters."
         )
-    folder = test.folder
-    scores = {
-        name: score(who.probabilities(test.frame, folder), test.y, metric)
+    known: dict[tuple[Any, ...], Any] = {}  # the three read the same rows
+    said = {
+        name: who.probabilities(test.frame, test.folder, known)
         for name, who in (("supervised", supervised), ("chosen", model), ("student", student))
     }
-    predicted = model.probabilities(test.frame, folder).argmax(1)
-    never = [name for code, name in enumerate(model.classes) if not (predicted == code).any()]
+    scores = {name: score(probability, test.y, metric) for name, probability in said.items()}
+    never = [name for code, name in enumerate(model.classes) if not (said["chosen"].argmax(1) == code).any()]
     if never:
         warnings.append(f"Never predicted on the test rows: {', '.join(never)}.")
     return {"metric": metric, "rows": len(test.y), "repeated": test.repeated, **scores}

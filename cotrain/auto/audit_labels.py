@@ -10,10 +10,9 @@ from cotrain.auto.account import suspicious
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.evidence import gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
-from cotrain.auto.fit import find_encoders
 from cotrain.auto.problem import load
 from cotrain.auto.search import Clock, seconds
-from cotrain.auto.views import make_views
+from cotrain.auto.views import find_views
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,17 @@ def audit_labels(
     Raises:
         InputError: what was given cannot be used.
     """
-    clock = Clock(seconds(budget))
+    clock, jobs = Clock(seconds(budget)), max(1, jobs)
     problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
     found = problem.audit
     warnings = list(found.warnings)
-    views = make_views(
-        problem.frame, problem.columns, problem.source.folder, find_encoders(encoder, problem, warnings, clock.left())
-    )
+    views = find_views(encoder, problem, warnings, clock.left(), jobs)
     tried, _ = pick(views, None)
     asked = may_ask(problem, warnings)
     tried = [candidate for candidate in tried if asked or not candidate.unlabelled]
-    features = Features(views.views, problem.frame, problem.y, seed)
-    with threadpool_limits(max(1, jobs)):
-        seen = gather(problem, features, tried, asked, "auto", "auto", seed, clock, max(1, jobs), warnings)
+    features = Features(views.views, problem.frame, problem.y, seed, jobs)
+    with threadpool_limits(1):
+        seen = gather(problem, features, tried, asked, "auto", "auto", seed, clock, jobs, warnings)
     together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], seen.board.decision)

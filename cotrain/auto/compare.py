@@ -16,11 +16,11 @@ from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
 from cotrain.auto.evidence import Evidence, check_words, decide, gather, make_board, may_ask, pick, weigh
 from cotrain.auto.features import Features
-from cotrain.auto.fit import committee, find_encoders
+from cotrain.auto.fit import committee
 from cotrain.auto.problem import Problem, Test, load, read_test
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
-from cotrain.auto.views import Views, make_views
+from cotrain.auto.views import Views, find_views
 from cotrain.errors import InputError
 
 AUTO = "auto"  # what `cotrain fit` would choose by itself
@@ -86,23 +86,22 @@ def compare(
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
-    time_for_each = seconds(budget)
+    time_for_each, jobs = seconds(budget), max(1, jobs)
     problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
     check_words(prior, metric, problem.audit.classes)
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
-    encoders = find_encoders(encoder, problem, warnings, time_for_each)
-    views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
+    views = find_views(encoder, problem, warnings, time_for_each, jobs)
     groups = _groups(views, methods)
     tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
-    features = Features(views.views, problem.frame, problem.y)
+    features = Features(views.views, problem.frame, problem.y, jobs=jobs)
     asked = may_ask(problem, warnings)
     values: dict[str, list[float | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
-    with threadpool_limits(max(1, jobs)):
+    with threadpool_limits(1):
         for seed in numbers:
             clock = Clock(time_for_each)
-            seen = gather(problem, features, tried, asked, prior, metric, seed, clock, max(1, jobs), warnings)
+            seen = gather(problem, features, tried, asked, prior, metric, seed, clock, jobs, warnings)
             metric = seen.metric  # of the first seed, for all
             for name, group in groups.items():
                 trials = group.trials(seen)

@@ -5,7 +5,7 @@ Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the 
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from cotrain.auto.choose import Board, interval
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
 from cotrain.auto.trial import train_and_ask
+from cotrain.threads import workers
 
 SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
@@ -52,7 +53,7 @@ def learning_curve(
         reason why there is none: no time, too few labels to thin out, or a member that cannot be trained on so few.
     """
     own = [fold for fold in folds if fold.repeat == 0]  # more repeats would take long and move the curve little
-    with ThreadPoolExecutor(jobs) as pool:
+    with workers(jobs) as pool:
         found = _thinned_folds(board, members, features, y, own, left, seed, pool)
     if isinstance(found, str):
         return found

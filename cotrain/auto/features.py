@@ -1,12 +1,15 @@
 """The features of all rows under every view, fitted only on rows that may be seen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
-from cotrain.views.view import Matrix, Raw, View
+from cotrain.views.reduced import ReducedView
+from cotrain.views.view import Matrix, Raw, View, extract_each
 
 MOST = 20_000  # unlabelled rows that are learnt from; more cost time and change little
 ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
@@ -19,13 +22,12 @@ class Features:
     then as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
     """
 
-    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, seed: int = 0):
+    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, seed: int = 0, jobs: int = 1):
         self.views = dict(views)
-        extracted: dict[tuple[Any, ...], Raw] = {}
-        for view in views.values():
-            if view.source not in extracted:
-                extracted[view.source] = view.extract(frame)
-        self.raw = {name: extracted[view.source] for name, view in views.items()}
+        self.extracted: dict[tuple[Any, ...], Raw] = {}  # by source, for others that read the same rows
+        with threadpool_limits(jobs):  # the steps of encoders are large enough to be shared out
+            self.raw = extract_each(views, frame, self.extracted)
+        self.base = {name: base for name, view in views.items() if (base := _base(view, views)) is not None}
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
         if len(self.unlabelled) > MOST:
             self.unlabelled = np.sort(np.random.default_rng(seed).choice(self.unlabelled, MOST, replace=False))
@@ -53,17 +55,38 @@ class FoldFeatures(Mapping[str, Matrix]):
 
     def __getitem__(self, name: str) -> Matrix:
         if name not in self._made:
-            self._made[name] = self.fitted(name).transform(self._features.raw[name])
+            view, base = self.fitted(name), self._features.base.get(name)
+            if base is not None and isinstance(view, ReducedView):
+                self._made[name] = view.cut(self[base])
+            else:
+                self._made[name] = view.transform(self._features.raw[name])
         return self._made[name]
 
     def fitted(self, name: str) -> View:
         """The view, fitted on these rows."""
         if name not in self._fitted:
-            self._fitted[name] = self._features.views[name].fresh().fit(self._features.raw[name][self._rows])
+            view, base = self._features.views[name].fresh(), self._features.base.get(name)
+            if base is not None and isinstance(view, ReducedView):
+                self._fitted[name] = view.fit_on(self.fitted(base), self[base][self._rows])
+            else:
+                self._fitted[name] = view.fit(self._features.raw[name][self._rows])
         return self._fitted[name]
+
+    def make(self, names: Collection[str], pool: Executor) -> None:
+        """Make these side by side; what is cut from another one's matrix after that."""
+        bases = {self._features.base.get(name, name) for name in names}
+        for some in (bases, set(names) - bases):
+            list(pool.map(self.__getitem__, sorted(some)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._features.views)
 
     def __len__(self) -> int:
         return len(self._features.views)
+
+
+def _base(view: View, views: Mapping[str, View]) -> str | None:
+    """The name of the view that a reduced one is cut from, if it is among these."""
+    if not isinstance(view, ReducedView):
+        return None
+    return next((name for name, other in views.items() if view.is_of(other)), None)

@@ -176,6 +176,9 @@ def _unasked(values: Values) -> str:
         return "Learners on the labels alone are nearly always right already"
     if _setting(values, "method"):
         return "Only the method that was asked for was tried"
+    ended = [c["reason"] for c in values["candidates"] if c.get("unlabelled")]
+    if ended:
+        return f"No learner that uses the unlabelled rows came to an end ({ended[0]})"
     many = count(rows["unlabelled"], "unlabelled row")
     return (
         f"{many} beside {rows['labelled']:,} labelled {'is' if rows['unlabelled'] == 1 else 'are'} too few to add much"

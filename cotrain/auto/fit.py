@@ -5,7 +5,6 @@ estimate what it will do, calibrate, distil a student, report.
 Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +18,7 @@ from cotrain import __version__
 from cotrain.auto.account import command, confusion, name_of, score_test, slices, suspicious, table
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
+from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import check_words, decide, gather, may_ask, only, out_of_fold, pick, warn_first
 from cotrain.auto.features import Features, FoldFeatures
@@ -30,9 +30,8 @@ from cotrain.auto.search import Clock, seconds
 from cotrain.auto.shift import find_shift
 from cotrain.auto.spare import look_further
 from cotrain.auto.teach import teach
-from cotrain.auto.views import make_views
+from cotrain.auto.views import Views, find_views
 from cotrain.errors import InputError
-from cotrain.views.view import View
 
 Metric = Literal["auto", "accuracy", "balanced accuracy"]
 
@@ -90,8 +89,28 @@ def fit(
     )
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
-    with threadpool_limits(max(1, jobs)), clock.interruptible(partial(warn_first, warnings)):
-        result = _fit(problem, checked, clock, coverage, prior, metric, method, encoder, seed, max(1, jobs), warnings)
+    jobs = max(1, jobs)
+    with clock.interruptible(partial(warn_first, warnings)):
+        check_words(prior, metric, problem.audit.classes)
+        views = find_views(encoder, problem, warnings, clock.left(), jobs)
+        picked = pick(views, method)
+        features = Features(views.views, problem.frame, problem.y, seed, jobs)
+        with threadpool_limits(1):  # from now on what runs at the same time is learners and views, see `workers`
+            result = _fit(
+                problem,
+                checked,
+                views,
+                features,
+                picked,
+                clock,
+                coverage,
+                prior,
+                metric,
+                method,
+                seed,
+                jobs,
+                warnings,
+            )
         if out is not None:
             result.rescue(out)
     return result
@@ -100,22 +119,19 @@ def fit(
 def _fit(
     problem: Problem,
     test: "Test | None",
+    views: Views,
+    features: Features,
+    picked: tuple[list[Candidate], set[str]],
     clock: Clock,
     coverage: float,
     prior: str,
     metric: Metric,
     method: str | None,
-    encoder: str | Sequence[str],
     seed: int,
     jobs: int,
     warnings: list[str],
 ) -> Result:
-    classes = problem.audit.classes
-    check_words(prior, metric, classes)
-    encoders = find_encoders(encoder, problem, warnings, clock.left())
-    views = make_views(problem.frame, problem.columns, problem.source.folder, encoders)
-    tried, own = pick(views, method)
-    features = Features(views.views, problem.frame, problem.y, seed)
+    classes, (tried, own) = problem.audit.classes, picked
     asked = may_ask(problem, warnings)
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
@@ -142,7 +158,7 @@ def _fit(
         needed = int(np.ceil(1 / (1 - coverage))) - 1
         warnings.append(f"Sets with {coverage:.0%} coverage cannot be promised below {needed} labelled rows.")
 
-    student, about_student = teach(problem, views, model, even_N, clock, seed)
+    student, about_student = teach(problem, views, features, model, even_N, clock, seed)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
     if not np.isfinite(chosen_score) or method is not None:
         chosen_score = board.score(board.right(choice.members))
@@ -209,14 +225,3 @@ def committee(
     classes = problem.audit.classes
     stated = shares if metric == "accuracy" else np.full(len(classes), 1 / len(classes))
     return Model(problem.columns, {name: matrices.fitted(name) for name in used}, found, classes, stated)
-
-
-def find_encoders(
-    encoder: str | Sequence[str], problem: Problem, warnings: list[str], left: float = math.inf
-) -> list[View]:
-    wanted = [encoder] if isinstance(encoder, str) else list(encoder)
-    if "none" in wanted:
-        return []
-    from cotrain.auto.encoders import encoder_views
-
-    return encoder_views(wanted, problem.frame, problem.columns, problem.source.folder, left, warnings)

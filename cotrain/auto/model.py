@@ -22,7 +22,7 @@ from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
 from cotrain.errors import InputError
-from cotrain.views.view import View
+from cotrain.views.view import Known, View, extract_each
 
 # What a file of a member may hold beside scikit-learn's own estimators: the candidates' classes, one by one, because
 # "anything of numpy" would let a stranger's file call functions.
@@ -59,6 +59,7 @@ class Table:
     """What a model and a student share: they know some columns and predict classes for tables that have them."""
 
     columns: Columns
+    views: dict[str, View]
     classes: list[str]
 
     def aligned(self, data: Any) -> tuple[pd.DataFrame, Source, list[str]]:
@@ -95,8 +96,16 @@ class Table:
             warnings += said
         return probability
 
-    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
+    def probabilities(self, frame: pd.DataFrame, folder: Path, known: Known = None) -> np.ndarray:
+        """Of an aligned table; `known` as in `extract_each`."""
         raise NotImplementedError
+
+    def features(self, frame: pd.DataFrame, folder: Path, known: Known = None) -> dict[str, Any]:
+        """The views' matrices of all rows of an aligned table, by view."""
+        for view in self.views.values():
+            view.read_from(str(folder))
+        raw = extract_each(self.views, frame, known)
+        return {name: view.transform(raw[name]) for name, view in self.views.items()}
 
 
 def usable_rows(source: Source, frame: pd.DataFrame, columns: Columns, said: list[str]) -> np.ndarray:
@@ -138,19 +147,8 @@ class Model(Table):
         self.shares = np.asarray(shares)
         self.threshold = threshold
 
-    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
-        return self.from_features(self.features(frame, folder), np.arange(len(frame)))
-
-    def features(self, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
-        """The views' matrices of all rows of an aligned table, by view."""
-        extracted: dict[tuple, Any] = {}
-        features = {}
-        for name, view in self.views.items():
-            view.read_from(str(folder))
-            if view.source not in extracted:
-                extracted[view.source] = view.extract(frame)
-            features[name] = view.transform(extracted[view.source])
-        return features
+    def probabilities(self, frame: pd.DataFrame, folder: Path, known: Known = None) -> np.ndarray:
+        return self.from_features(self.features(frame, folder, known), np.arange(len(frame)))
 
     def from_features(self, features: Any, rows: np.ndarray) -> np.ndarray:
         """Probabilities of these rows, from the views' matrices."""

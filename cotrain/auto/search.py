@@ -18,6 +18,7 @@ from cotrain.auto.folds import Fold
 from cotrain.auto.trial import Trial, run_all, run_fold
 from cotrain.errors import InputError
 from cotrain.progress import progress
+from cotrain.threads import workers
 
 
 def seconds(text: str | float) -> float:
@@ -115,7 +116,7 @@ def search(
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
     supervised = [trial for trial in trials if not trial.candidate.unlabelled]
     steps = len(trials) * len(folds)
-    with progress("trying learners", steps) as advance, ThreadPoolExecutor(jobs) as pool:
+    with progress("trying learners", steps) as advance, workers(jobs) as pool:
 
         def sweep(group: list[Trial]) -> None:
             _sweep(group, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
@@ -135,7 +136,7 @@ def search(
                 raise
             warn("Stopped by you while learners were tried; the result is made of what was finished.")
     clock.finishing = True
-    with ThreadPoolExecutor(jobs) as pool:
+    with workers(jobs) as pool:
         run_all([trial for trial in trials if not trial.dropped and trial.folds], features, y, prior, pool)
     return trials
 

@@ -1,17 +1,16 @@
 """What the time that is left when the result stands is used for: would more labels help, and would other labels have
 given another result?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cotrain.auto import steady
 from cotrain.auto.curve import learning_curve
 from cotrain.auto.evidence import Evidence
-from cotrain.auto.features import Features
+from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.problem import Problem
 from cotrain.auto.search import Clock
-from cotrain.views.view import Matrix
 
 CURVE, STEADY = 0.15, 0.1  # of the budget at most
 
@@ -19,7 +18,7 @@ CURVE, STEADY = 0.15, 0.1  # of the budget at most
 def look_further(
     problem: Problem,
     features: Features,
-    matrices: Mapping[str, Matrix],
+    matrices: FoldFeatures,
     seen: Evidence,
     members: Sequence[int],
     clock: Clock,

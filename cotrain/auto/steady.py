@@ -4,8 +4,7 @@ Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,9 @@ import numpy as np
 from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board
 from cotrain.auto.curve import NO_TIME, TOO_FEW
-from cotrain.auto.features import Features
+from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.trial import train_and_ask
-from cotrain.views.view import Matrix
+from cotrain.threads import workers
 
 TIMES = 5
 DROPPED = 0.2  # of the labelled rows of each class
@@ -37,7 +36,7 @@ def steadiness(
     board: Board,
     members: Sequence[int],
     features: Features,
-    matrices: Mapping[str, Matrix],
+    matrices: FoldFeatures,
     y: np.ndarray,
     left: Callable[[], float],
     seed: int = 0,
@@ -68,7 +67,7 @@ def steadiness(
     start = time.perf_counter()
     pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs  # of a round, in the folds
     flips: list[float] = []
-    with ThreadPoolExecutor(jobs) as pool:
+    with workers(jobs) as pool:
         for number in range(TIMES):
             kept = _thinned(y, features.labelled, rng)
             if len(kept) == len(features.labelled):

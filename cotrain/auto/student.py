@@ -27,7 +27,7 @@ from cotrain.auto.model import (
     refusing_damage,
     save_views,
 )
-from cotrain.views.view import View
+from cotrain.views.view import Known, View
 
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
@@ -52,15 +52,8 @@ class Student(Table):
     def parameters(self) -> int:
         return sum(w.size for w in self.weights.values())
 
-    def probabilities(self, frame: pd.DataFrame, folder: Path) -> np.ndarray:
-        extracted: dict[tuple, Any] = {}
-        features = []
-        for view in self.views.values():
-            view.read_from(str(folder))
-            if view.source not in extracted:
-                extracted[view.source] = view.extract(frame)
-            features.append(view.transform(extracted[view.source]))
-        return softmax(self.logits(features), axis=1)
+    def probabilities(self, frame: pd.DataFrame, folder: Path, known: Known = None) -> np.ndarray:
+        return softmax(self.logits(list(self.features(frame, folder, known).values())), axis=1)
 
     def logits(self, features: list[Any]) -> np.ndarray:
         wide, deep = _split(features)

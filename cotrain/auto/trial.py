@@ -5,16 +5,13 @@ Legend: n labelled rows, m unlabelled rows, C classes, R repeats, N rows in all.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-from threadpoolctl import ThreadpoolController
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features, FoldFeatures
@@ -137,13 +134,13 @@ def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial]
             trial.dropped = f"failed: {type(error).__name__}: {error}"
         trial.seconds += time.perf_counter() - start
 
-    with _ready(matrices, [trial.candidate for trial in trials]):
-        list(pool.map(timed, sorted(trials, key=lambda trial: -trial.seconds)))  # no long one is left for the end
+    matrices.make({name for trial in trials for name in trial.candidate.views}, pool)
+    list(pool.map(timed, sorted(trials, key=lambda trial: -trial.seconds)))  # no long one is left for the end
 
 
 def train_and_ask(
     candidates: Sequence[Candidate],
-    matrices: Mapping[str, Matrix],
+    matrices: FoldFeatures,
     y: np.ndarray,
     labelled: np.ndarray,
     unlabelled: np.ndarray,
@@ -158,20 +155,5 @@ def train_and_ask(
         estimator = train(candidate, matrices, y, labelled, unlabelled, prior, whole)
         return even(estimator, joined(matrices, candidate, rows), len(prior))
 
-    with _ready(matrices, candidates):
-        return list(pool.map(said, candidates))
-
-
-@contextmanager
-def _ready(matrices: Mapping[str, Matrix], candidates: Sequence[Candidate]) -> Iterator[None]:
-    """The features that these candidates read are made before threads start, and each learner keeps to one thread."""
-    for name in {name for candidate in candidates for name in candidate.views}:
-        matrices[name]
-    with _threads().limit(limits=1):
-        yield
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """The learners run side by side; with several threads in each they would wait for each other."""
-    return ThreadpoolController()
+    matrices.make({name for candidate in candidates for name in candidate.views}, pool)
+    return list(pool.map(said, candidates))

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from cotrain.auto.columns import Columns
+from cotrain.auto.problem import Problem
 from cotrain.views.reduced import ReducedView
 from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
@@ -81,6 +83,35 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
     return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else (), costly)
+
+
+def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[str], left: float, jobs: int) -> Views:
+    """The views of a table with those of the encoders that are asked for, as `fit` takes them.
+
+    Args:
+        warnings: what was left out is added. left: seconds, of which encoders may take a part. jobs: threads.
+    """
+    wanted = [encoder] if isinstance(encoder, str) else list(encoder)
+    found: list[View] = []
+    if "none" not in wanted:
+        from cotrain.auto.encoders import encoder_views
+
+        with threadpool_limits(jobs):
+            found = encoder_views(wanted, problem.frame, problem.columns, problem.source.folder, left, warnings)
+    for name in problem.columns.audio:
+        warnings += _mixed_rates(problem, name)
+    return make_views(problem.frame, problem.columns, problem.source.folder, found)
+
+
+def _mixed_rates(problem: Problem, name: str) -> list[str]:
+    """What to know of sounds of several sampling rates: where these go with the classes, they tell them."""
+    from cotrain.views.audio import sampling_rates
+
+    rates = sampling_rates(problem.frame[name].tolist(), str(problem.source.folder), name)
+    if len(rates) < 2:
+        return []
+    listed = ", ".join(f"{rate:,} Hz ({count:,})" for rate, count in rates.most_common())
+    return [f"Column {name!r} holds sounds of several sampling rates, {listed}; all are brought to one."]
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:

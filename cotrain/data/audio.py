@@ -11,11 +11,11 @@ from scipy.signal import resample_poly
 from cotrain.errors import InputError
 
 
-def read_wave(path: Path | str, rate: int) -> np.ndarray:
+def read_wave(path: Path | str, rate: int, quiet: bool = False) -> np.ndarray:
     """A sound file as float32 [T] in about -1..1, one channel, at `rate` samples per second.
 
     Reads what libsndfile reads (WAV of 8, 16, 24, 32 bits and float, FLAC, OGG, ...). Several channels become their
-    mean. Another rate is resampled, and a warning says so once for each rate.
+    mean. Another rate is resampled, and a warning says so, unless `quiet`.
 
     Raises:
         InputError: the file cannot be read, holds no sample, or holds one that is not finite; the message names it.
@@ -32,7 +32,8 @@ def read_wave(path: Path | str, rate: int) -> np.ndarray:
     if not np.isfinite(wave).all():
         raise InputError(f"{path} holds samples that are not finite; the first is sample {np.isfinite(wave).argmin()}.")
     if own != rate:
-        warnings.warn(f"Sound of {own} Hz is resampled to {rate} Hz.", stacklevel=2)
+        if not quiet:
+            warnings.warn(f"Sound of {own} Hz is resampled to {rate} Hz.", stacklevel=2)
         common = math.gcd(own, rate)
         wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
     return wave

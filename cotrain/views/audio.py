@@ -20,6 +20,7 @@ from scipy.fft import dct
 from cotrain.data.audio import read_wave
 from cotrain.errors import InputError
 from cotrain.progress import progress
+from cotrain.threads import workers
 from cotrain.views.log_mel import mel_bands
 from cotrain.views.patches import learn_patches, patch_features
 from cotrain.views.sample import sample_rows
@@ -149,12 +150,19 @@ class AudioView(View):
         raw = np.zeros(
             len(cells), [("statistics", np.float32, (_STATISTICS,)), ("log_mel", np.float16, (BANDS, PICTURE))]
         )
-        with progress("Reading sounds" if len(cells) >= 200 else None, len(cells)) as step:
-            for row, cell in enumerate(cells):
-                bands_FM = trim(log_mel(_wave(cell, folder, rate, f"Row {row}, column {column!r}"), rate))
-                raw["statistics"][row] = statistics(bands_FM)
-                raw["log_mel"][row] = picture(bands_FM)
-                step()
+
+        def fill(row: int) -> None:
+            bands_FM = trim(log_mel(_wave(cells[row], folder, rate, f"Row {row}, column {column!r}"), rate))
+            raw["statistics"][row] = statistics(bands_FM)
+            raw["log_mel"][row] = picture(bands_FM)
+            step()
+
+        with (
+            progress("Reading sounds" if len(cells) >= 200 else None, len(cells)) as step,
+            workers(min(8, os.cpu_count() or 1)) as pool,
+        ):
+            for _ in pool.map(fill, range(len(cells))):
+                pass
         return raw
 
 
@@ -197,10 +205,17 @@ class LogMelPatchView(AudioView):
 
 
 def common_rate(cells: Sequence[Any], folder: str | None, column: str = "audio") -> int:
-    """The sampling rate that most files have, Hz, at most 16 kHz.
+    """The sampling rate that most files have, Hz, at most 16 kHz. Raises InputError as `sampling_rates`."""
+    rates = sampling_rates(cells, folder, column)
+    most = max(rates.values())
+    return min(HIGHEST_RATE, max(rate for rate, count in rates.items() if count == most))
+
+
+def sampling_rates(cells: Sequence[Any], folder: str | None, column: str = "audio") -> Counter[int]:
+    """How many files have each sampling rate, Hz.
 
     Raises:
-        InputError: a file cannot be read, or the sounds are arrays, which do not tell their rate.
+        InputError: a file cannot be read, there is none, or the sounds are arrays, which do not tell their rate.
     """
     import soundfile
 
@@ -215,8 +230,7 @@ def common_rate(cells: Sequence[Any], folder: str | None, column: str = "audio")
             raise InputError(f"Row {row}, column {column!r}: {path} cannot be read as sound: {error}") from error
     if not rates:
         raise InputError(f"Column {column!r} holds no sound.")
-    most = max(rates.values())
-    return min(HIGHEST_RATE, max(rate for rate, count in rates.items() if count == most))
+    return rates
 
 
 def _wave(cell: Any, folder: str | None, rate: int, where: str) -> np.ndarray:
@@ -226,7 +240,7 @@ def _wave(cell: Any, folder: str | None, rate: int, where: str) -> np.ndarray:
         return cell.astype(np.float32)
     path = _path(cell, folder, where)
     try:
-        return read_wave(path, rate)
+        return read_wave(path, rate, quiet=True)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

@@ -101,7 +101,7 @@ class AudioBackbone(Backbone):
             common = math.gcd(own, self.rate)
             wave = wave if own == self.rate else resample_poly(wave, self.rate // common, own // common)
         else:
-            wave = read_wave(item, self.rate)
+            wave = read_wave(item, self.rate, quiet=True)
         least = self.rate // 10  # shorter sounds give some models no frame at all
         wave = np.asarray(wave[: LONGEST * self.rate], np.float32)
         return np.pad(wave, (0, max(0, least - len(wave))))

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cotrain.threads import workers
+
 _CHUNK = 1 << 20  # numbers in the largest intermediate array: small enough for a core's cache
 
 
@@ -79,7 +81,8 @@ def patch_features(
     squared_K = centres_KP.square().sum(1)
     features = np.empty((len(pictures), len(pool_GL) * len(centres_KP)), np.float32)
     step = max(1, _CHUNK // (rows * columns * len(centres_KP)))
-    for start in range(0, len(pictures), step):
+
+    def fill(start: int) -> None:
         x_NCHW = torch.from_numpy(pictures[start : start + step]).float().permute(0, 3, 1, 2)
         x_NLP = F.unfold(x_NCHW, (height, width), stride=stride).mT
         z_NLP = _normalised(x_NLP, float(learned["flat"])) @ whiten_PP - shift_P
@@ -89,6 +92,10 @@ def patch_features(
         distance_NLK.clamp_(min=0).sqrt_()
         activation_NLK = distance_NLK.neg_().sub_(distance_NLK.mean(-1, keepdim=True)).clamp_(min=0)
         features[start : start + step] = torch.matmul(pool_GL, activation_NLK).flatten(1).numpy()
+
+    # A thread for each chunk: threads in its small steps would wait for each other.
+    with workers(torch.get_num_threads()) as pool:
+        list(pool.map(fill, range(0, len(pictures), step)))
     return features
 
 

@@ -43,10 +43,20 @@ class ReducedView(View):
     def extract(self, frame: pd.DataFrame) -> Raw:
         return self.base.extract(frame)
 
+    def is_of(self, view: View) -> bool:
+        """Whether this is the other view, reduced."""
+        return type(view) is type(self.base) and (view.columns, view.settings) == (self.columns, self.base.settings)
+
     def fit(self, raw: Raw) -> "ReducedView":
         self.base.fit(raw)
-        some = np.random.default_rng(0).permutation(len(raw))[:_SEEN]
-        features = self.base.transform(raw[np.sort(some)])
+        return self._directions(self.base.transform(raw[_some(len(raw))]))
+
+    def fit_on(self, base: View, features: np.ndarray) -> "ReducedView":
+        """As `fit`, on the features [N, D] that the base gives of the rows; it is fitted already."""
+        self.base.learned = base.learned
+        return self._directions(features[_some(len(features))])
+
+    def _directions(self, features: np.ndarray) -> "ReducedView":
         count = min(self.settings["dimensions"], *features.shape)
         found = PCA(count, svd_solver="randomized", random_state=0).fit(features)
         own = {"centre": found.mean_, "direction": found.components_}
@@ -58,5 +68,12 @@ class ReducedView(View):
         self.base.learned = {
             name.removeprefix("base "): array for name, array in self.learned.items() if name.startswith("base ")
         }
-        features = self.base.transform(raw)
+        return self.cut(self.base.transform(raw))
+
+    def cut(self, features: np.ndarray) -> np.ndarray:
+        """As `transform`, of the base's features [N, D]."""
         return ((features - self.learned["centre"]) @ self.learned["direction"].T).astype(np.float32)
+
+
+def _some(count: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(0).permutation(count)[:_SEEN])

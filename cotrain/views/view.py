@@ -7,7 +7,7 @@ Legend: N rows, D features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -61,3 +61,21 @@ class View(ABC):
     @abstractmethod
     def transform(self, raw: Raw) -> Matrix:
         """Features float32 [N, D], dense or CSR."""
+
+
+Known: TypeAlias = dict[tuple[Any, ...], Raw] | None  # what views of some sources extracted from the rows at hand
+
+
+def extract_each(views: Mapping[str, View], frame: pd.DataFrame, known: Known = None) -> dict[str, Raw]:
+    """What each view extracts from the rows, by name; once for views of one source.
+
+    Args:
+        known: what was extracted from the same rows before, by source; what is new is added to it.
+    """
+    known = {} if known is None else known
+    found = {}
+    for name, view in views.items():
+        if view.source not in known:
+            known[view.source] = view.extract(frame)
+        found[name] = known[view.source]
+    return found

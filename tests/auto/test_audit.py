@@ -416,6 +416,7 @@ def test_any_table_is_audited_or_refused_and_any_other_is_aligned(rows, test):
     assert set(found.y) <= {-1, *range(len(found.classes))}
     frame = align(source.frame, columns)
     plain = [plain_texts(frame[name]) for name in columns.text]
-    plain += [frame[name].map(str).str.lower() for name in (*columns.numbers, *columns.category)]
+    plain += [(frame[name] + 0.0).map(str) for name in columns.numbers]  # -0.0 is 0.0
+    plain += [frame[name].map(str).str.lower() for name in columns.category]
     keys = pd.Series(list(zip(*plain)), dtype=object)
     assert len(set(zip(keys, found.cluster))) == keys.nunique() == len(set(found.cluster))

@@ -1,10 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from cotrain.auto import features as module
 from cotrain.auto.features import Features
-from cotrain.views.view import View
+from cotrain.views.reduced import ReducedView
+from cotrain.views.table import ScaledView
+from cotrain.views.view import View, extract_each
 
 
 class Spy(View):
@@ -79,3 +83,34 @@ def test_an_unknown_view_is_a_key_error():
     features = Features({"spy": Spy(["number"])}, frame, y)
     with pytest.raises(KeyError):
         features.of(features.labelled, features.unlabelled)["other"]
+
+
+def test_what_was_extracted_before_is_not_extracted_again():
+    frame, _ = table(4, 4)
+    before, known = Spy.extractions, {}
+    one = extract_each({"one": Spy(["number"])}, frame, known)
+    two = extract_each({"two": Spy(["number"]), "three": Spy(["number"])}, frame, known)
+    assert Spy.extractions == before + 1
+    assert one["one"] is two["two"] is two["three"]
+    extract_each({"one": Spy(["number"])}, frame)
+    assert Spy.extractions == before + 2
+
+
+@pytest.mark.parametrize("labelled", [10, 40])  # with 40, the views are fitted in each fold
+def test_a_reduced_view_is_cut_from_its_base_s_features(monkeypatch, labelled):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(150, 6)), columns=list("abcdef"))
+    y = np.where(np.arange(150) < labelled, np.arange(150) % 2, -1)
+    base = ScaledView(list("abcdef"))
+    features = Features({"reduced": ReducedView.of(base, dimensions=2), "base": base}, frame, y)
+    assert features.base == {"reduced": "base"}
+    fits = []
+    monkeypatch.setattr(
+        ScaledView, "fit", lambda view, raw, fit=ScaledView.fit: fits.append(len(raw)) or fit(view, raw)
+    )
+    part = features.of(features.labelled[:6], features.unlabelled)
+    with ThreadPoolExecutor(2) as pool:
+        part.make({"reduced"}, pool)
+    assert len(fits) == 1  # of the base; the reduced one fits no base of its own
+    alone = ReducedView.of(base, dimensions=2).fit(features.raw["base"][part._rows])
+    np.testing.assert_allclose(part["reduced"], alone.transform(features.raw["base"]), atol=1e-5)
+    np.testing.assert_allclose(part.fitted("reduced").transform(features.raw["base"]), part["reduced"], atol=1e-5)

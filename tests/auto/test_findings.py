@@ -73,6 +73,10 @@ def test_the_first_line_where_they_were_not_asked():
     assert verdict(few)[1].startswith("1 unlabelled row beside 60 labelled is too few to add much, so the result is")
     perfect = supervised_only(candidates=[UNASKED, ALONE])
     assert "are nearly always right already" in verdict(perfect)[1]
+    late = supervised_only(candidates=[UNASKED | {"estimate": None, "reason": "the time budget had ended"}, ALONE])
+    assert verdict(late)[1].startswith(
+        "No learner that uses the unlabelled rows came to an end (the time budget had ended), so the result is"
+    )
     method = supervised_only(candidates=[ALONE], settings={"method": "supervised"})
     assert verdict(method)[1].startswith("Only the method that was asked for was tried")
 

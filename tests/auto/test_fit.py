@@ -282,7 +282,7 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group
 
     views = {"spy": SpyView(("size",)), "table": ScaledView(("size",))}
     spies = [Candidate(n, ("spy",), n == "all", lambda _: SpyLearner(), n) for n in ("labels", "all")]
-    monkeypatch.setattr(module, "make_views", lambda *_: Views(views, dense=("spy",)))
+    monkeypatch.setattr(module, "find_views", lambda *_: Views(views, dense=("spy",)))
     monkeypatch.setattr(evidence, "candidates", lambda *_: spies)
     fit(table, target="kind", group=group, drop=() if group else "speaker", **FAST)
     # Two learners, each labelled row in each of four repeats; five speakers make five folds, whatever the draw. Then
@@ -537,3 +537,29 @@ def test_load_orders_rows_by_what_they_hold(reviews):
     assert (59 - other.rows).tolist() == one.rows.tolist()
     assert one.labelled.tolist() == np.flatnonzero(one.y >= 0).tolist()
     assert len(one.unlabelled) == 44
+
+
+def test_each_sound_is_read_once(monkeypatch, tmp_path):
+    """For the learners and the student, and for all scores of a test table; and 20 of them for the student's pace."""
+    import soundfile
+
+    from cotrain.auto import teach
+    from cotrain.views import audio
+
+    rng = np.random.default_rng(0)
+    names = [f"{number}.wav" for number in range(60)]
+    for number, name in enumerate(names):
+        tone = np.sin(np.arange(1_600) * (0.2 + 0.3 * (number % 2))) + 0.1 * rng.normal(size=1_600)
+        soundfile.write(tmp_path / name, 0.4 * tone, 8_000)
+    table = pd.DataFrame({"clip": names, "what": [("low", "high")[number % 2] for number in range(60)]})
+    table.to_csv(tmp_path / "test.csv", index=False)
+    table.loc[12:, "what"] = None
+    table.to_csv(tmp_path / "train.csv", index=False)
+    read = []
+    monkeypatch.setattr(teach, "LONG", float("inf"))
+    monkeypatch.setattr(
+        audio, "read_wave", lambda path, *a, real=audio.read_wave, **k: read.append(path) or real(path, *a, **k)
+    )
+    result = fit(tmp_path / "train.csv", target="what", test=tmp_path / "test.csv", method="logistic,kernel", **FAST)
+    assert len(read) == 60 + 20 + 60
+    assert result.report["test"]["chosen"] > 0.9

@@ -43,3 +43,20 @@ def test_what_an_extraction_pins_is_kept_for_views_made_anew():
     view = ReducedView(list(FRAME), f"{__name__}:Pinning", {"rate": None})
     view.extract(FRAME)
     assert view.fresh().base.settings["rate"] == 8_000
+
+
+def test_on_features_that_are_there_it_learns_and_says_the_same():
+    base = ScaledView(list(FRAME))
+    raw = base.extract(FRAME)
+    features = base.fit(raw).transform(raw)
+    alone, upon = ReducedView.of(base, dimensions=3).fit(raw), ReducedView.of(base, dimensions=3).fit_on(base, features)
+    assert alone.learned.keys() == upon.learned.keys()
+    np.testing.assert_allclose(upon.cut(features), alone.transform(raw), atol=1e-6)
+    np.testing.assert_allclose(upon.transform(raw), alone.transform(raw), atol=1e-6)
+
+
+def test_it_knows_its_base():
+    view = ReducedView.of(ScaledView(list(FRAME)), dimensions=3)
+    assert view.is_of(ScaledView(list(FRAME)))
+    assert not view.is_of(ScaledView(list(FRAME)[:2]))
+    assert not view.is_of(view)
