@@ -1,5 +1,6 @@
 """Looks at a table before anything is learnt from it: labels, duplicates, conflicts, gaps, leaks, broken files."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cotrain.auto.afford import beyond
 from cotrain.auto.align import align
 from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.duplicates import hash_content, repeats_by_nature
@@ -79,10 +81,11 @@ class Audit:
         return plain | {name: int(mask.sum()) for name, mask in numbers.items()}
 
 
-def audit(source: Source, columns: Columns, *, unlabelled: str | None = None) -> Audit:
+def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, seconds: float = math.inf) -> Audit:
     """Looks at a table; what is odd becomes a warning, in words.
 
-    unlabelled: the cell of the target column that stands for "no label", beside empty cells.
+    unlabelled: the cell of the target column that stands for "no label", beside empty cells. seconds: for everything
+    that is done with the table; where its files are too many for that, unlabelled rows are left out.
 
     Raises InputError: no labels, one class only, more than half of the files missing or broken.
     """
@@ -93,8 +96,10 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None) ->
         raise InputError(unknown_column(columns.target, source.frame.columns))
     aligned: list[str] = []
     frame = align(source.frame, columns, aligned)
-    usable, files = _check_files(source, frame, columns, warnings)
     labels = read_labels(source.frame[columns.target], unlabelled)
+    unread, said = beyond(frame, columns, source.folder, labels.known, seconds)
+    usable, files = _check_files(source, frame, columns, warnings, ~unread)
+    warnings += [said] * bool(said)
     warnings += labels.warnings
     given = labels.known & usable
     _refuse(labels, given, source, columns.target)
@@ -169,19 +174,21 @@ def overlap(train: Source, test: Source, columns: Columns) -> np.ndarray:
 
 
 def _check_files(
-    source: Source, frame: pd.DataFrame, columns: Columns, warnings: list[str] | None
+    source: Source, frame: pd.DataFrame, columns: Columns, warnings: list[str] | None, asked: np.ndarray | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which rows have all their files, and the hashes of the files by column; without `warnings` nothing is refused."""
-    usable = np.ones(len(frame), bool)
+    """Which rows have all their files, and the hashes of the files by column; of the rows `asked` only. Without
+    `warnings` nothing is refused."""
+    usable = np.ones(len(frame), bool) if asked is None else asked.copy()
+    rows = np.flatnonzero(usable)
     files = {}
     for name in columns.image + columns.audio:
-        media = check_media(
-            media_paths(frame[name].tolist(), source.folder), "image" if name in columns.image else "audio"
-        )
-        usable &= media.usable
-        files[name] = media.content
+        paths = media_paths(frame[name].iloc[rows].tolist(), source.folder)
+        media = check_media(paths, "image" if name in columns.image else "audio")
+        usable[rows] &= media.usable
+        files[name] = np.zeros(len(frame), np.uint64)
+        files[name][rows] = media.content
         if warnings is not None:
-            warnings += refuse_or_warn(media, name, source.row_label)
+            warnings += refuse_or_warn(media, name, lambda row: source.row_label(int(rows[row])))
     return usable, files
 
 

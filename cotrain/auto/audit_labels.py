@@ -56,7 +56,7 @@ def audit_labels(
         InputError: what was given cannot be used.
     """
     clock, jobs = Clock(seconds(budget)), max(1, jobs)
-    problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
+    problem = load(data, y, target=target, unlabelled=unlabelled, seconds=clock.budget, **columns)
     found = problem.audit
     warnings = list(found.warnings)
     views = find_views(encoder, problem, warnings, clock.left(), jobs)

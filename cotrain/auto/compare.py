@@ -87,7 +87,7 @@ def compare(
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
     time_for_each, jobs = seconds(budget), max(1, jobs)
-    problem = load(data, y, target=target, unlabelled=unlabelled, **columns)
+    problem = load(data, y, target=target, unlabelled=unlabelled, seconds=time_for_each, **columns)
     check_words(prior, metric, problem.audit.classes)
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])

@@ -85,7 +85,16 @@ def fit(
     if out is not None:
         check_folder(Path(out))
     problem = load(
-        data, y, target=target, text=text, image=image, audio=audio, drop=drop, group=group, unlabelled=unlabelled
+        data,
+        y,
+        target=target,
+        text=text,
+        image=image,
+        audio=audio,
+        drop=drop,
+        group=group,
+        unlabelled=unlabelled,
+        seconds=clock.budget,
     )
     checked = None if test is None else read_test(test, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])

@@ -40,7 +40,7 @@ def check_media(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -
                 digest, problem = 0, "no file is named"
             else:
                 if path not in known:
-                    known[path] = _check_file(path, kind)
+                    known[path] = check_file(path, kind)
                 digest, problem = known[path]
             if problem:
                 usable[row] = False
@@ -67,7 +67,7 @@ def refuse_or_warn(media: Media, name: str, row_label) -> list[str]:
     return [f"{total}; their rows are left out: {listed}{more}."]
 
 
-def _check_file(path: Path, kind: str) -> tuple[int, str]:
+def check_file(path: Path, kind: Literal["image", "audio"]) -> tuple[int, str]:
     """A hash of the file's bytes and what is wrong with it ("" if nothing)."""
     try:
         if not path.is_file():

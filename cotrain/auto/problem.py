@@ -1,5 +1,6 @@
 """A user's table, read and audited: the rows to learn from, and a table with labels to be judged by."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,9 @@ def load(
     drop: str | Sequence[str] = (),
     group: str | Sequence[str] = (),
     unlabelled: str | None = None,
+    seconds: float = math.inf,
 ) -> Problem:
-    """Read and audit."""
+    """Read and audit; arguments as those of `fit`. `seconds`: the budget, which may be too short for all files."""
     if target is None and y is None:
         raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
     source = read(data if y is None else (data, y))
@@ -60,7 +62,7 @@ def load(
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
-    looked = audit(source, columns, unlabelled=unlabelled)
+    looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
     frame = align(source.frame, columns)
     rows = np.flatnonzero(looked.usable)
     cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()

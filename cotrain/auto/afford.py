@@ -1,0 +1,78 @@
+"""How many images and sounds of a table there is time to read: a folder may hold more than a budget."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.columns import Columns
+from cotrain.auto.features import MOST
+from cotrain.auto.media import check_file, media_paths
+from cotrain.errors import InputError
+
+SHARE = 0.3  # of the time, for reading files
+FREE = 500  # unlabelled rows that are read in any case
+_TRIED = 20  # files whose reading tells the pace
+
+
+def beyond(
+    frame: pd.DataFrame, columns: Columns, folder: Path, known: np.ndarray, seconds: float
+) -> tuple[np.ndarray, str]:
+    """Rows without a label whose files will not be read, bool [N], and a sentence about them.
+
+    Which rows stay hangs on the names of their files and not on their places in the table.
+
+    Args:
+        frame: an aligned table. known: which rows have a label, bool [N]. seconds: for everything; infinity reads all.
+    """
+    out = np.zeros(len(frame), bool)
+    names = [*columns.image, *columns.audio]
+    order = np.argsort(pd.util.hash_pandas_object(frame[names].astype(str), index=False).to_numpy(), kind="stable")
+    order = order[~known[order]]
+    if not names or len(order) <= FREE or np.isinf(seconds):
+        return out, ""
+    tried = frame.iloc[order[: 1 + _TRIED]]
+    pace = sum(_pace(media_paths(tried[name].tolist(), folder), "image") for name in columns.image)
+    pace += sum(_pace(media_paths(tried[name].tolist(), folder), "audio") for name in columns.audio)
+    fits = SHARE * seconds / pace
+    if len(order) <= min(MOST, fits):
+        return out, ""
+    # In steps of half an octave, so that one machine comes to one number again.
+    most = max(FREE, min(MOST, int(2 ** (np.floor(2 * np.log2(max(fits, 1))) / 2))))
+    out[order[most:]] = True
+    needed = f"about {max(1, round(len(order) * pace / 60)):,} min"
+    return out, (
+        f"Of {len(order):,} rows without a label {len(order[:most]):,} were read: reading all of their files would "
+        f"take {needed}, and learning from so many as long again. A longer --budget reads more, up to {MOST:,}."
+    )
+
+
+def _pace(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -> float:
+    """Seconds that one file takes, to check it and to read it; the first one is not counted, for it loads libraries."""
+    start = time.perf_counter()
+    for number, path in enumerate(paths):
+        if path is not None:
+            check_file(path, kind)
+            with suppress(InputError, OSError, ValueError):  # what cannot be read is said by the check of all files
+                _read(path, kind)
+        if number == 0:
+            start = time.perf_counter()
+    return (time.perf_counter() - start) / (len(paths) - 1)
+
+
+def _read(path: Path, kind: Literal["image", "audio"]) -> None:
+    if kind == "image":
+        from cotrain.views.pixels import LARGEST, read_image
+
+        read_image(str(path), None, str(path), 3, 2 * LARGEST)
+    else:
+        from cotrain.data.audio import read_wave
+        from cotrain.views import audio
+
+        bands_FM = audio.trim(audio.log_mel(read_wave(path, audio.HIGHEST_RATE, quiet=True), audio.HIGHEST_RATE))
+        audio.statistics(bands_FM)
+        audio.picture(bands_FM)
