@@ -1,4 +1,4 @@
-"""How many images and sounds of a table there is time to read: a folder may hold more than a budget."""
+"""How much of a table there is time to read: how many images and sounds, how many characters of each text."""
 
 import time
 from collections.abc import Sequence
@@ -13,10 +13,14 @@ from cotrain.auto.columns import Columns
 from cotrain.auto.features import MOST
 from cotrain.auto.media import check_file, media_paths
 from cotrain.errors import InputError
+from cotrain.views.text import LONGEST
 
 SHARE = 0.3  # of the time, for reading files
 FREE = 500  # unlabelled rows that are read in any case
 _TRIED = 20  # files whose reading tells the pace
+CHARACTERS = 200_000  # of texts, for a second of the budget: they cost time for each learner
+MOST_CHARACTERS = 80_000_000  # in all; they cost 70 bytes each
+LEAST_CHARACTERS = 500  # of a text
 
 
 def beyond(
@@ -49,6 +53,21 @@ def beyond(
         f"Of {len(order):,} rows without a label {len(order[:most]):,} were read: reading all of their files would "
         f"take {needed}, and learning from so many as long again. A longer --budget reads more, up to {MOST:,}."
     )
+
+
+def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int:
+    """Characters of each text that are read, so that all texts together are not too long for the time."""
+    texts = [frame[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
+    lengths = np.sort(np.concatenate([np.empty(0, np.int64), *texts]).clip(max=LONGEST))
+    most = min(seconds * CHARACTERS, MOST_CHARACTERS)
+    if lengths.sum() <= most:
+        return LONGEST
+    # The texts up to each one in full, and all longer ones cut to its length.
+    cut = np.cumsum(lengths) - lengths + lengths * np.arange(len(lengths), 0, -1)
+    fits = lengths[cut <= most].max(initial=0)
+    full = lengths[lengths <= fits].sum()
+    cut_at = int((most - full) // max(1, (lengths > fits).sum()))
+    return max(LEAST_CHARACTERS, cut_at // 100 * 100)
 
 
 def _pace(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -> float:

@@ -14,10 +14,10 @@ from cotrain.errors import InputError
 def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = None) -> pd.DataFrame:
     """The feature and group columns of a table, ready for views; rows keep their order.
 
-    Text and file names are text, "" where missing; numbers float64, NaN where missing or infinite; categories text, ""
-    where missing; each date becomes four number columns (`columns.numbers` has their names). Columns may come in any
-    order; those that the fit did not know are ignored, and those that it knew and are not there count as missing,
-    unless they hold text, images or sounds. What was done is added to `warnings`.
+    Text (its first `columns.longest` characters) and file names are text, "" where missing; numbers float64, NaN where
+    missing or infinite; categories text, "" where missing; each date becomes four number columns (`columns.numbers` has
+    their names). Columns may come in any order; those that the fit did not know are ignored, and those that it knew and
+    are not there count as missing, unless they hold text, images or sounds. What was done is added to `warnings`.
 
     Raises InputError if a column of text, images or sounds is not there.
     """
@@ -26,7 +26,9 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     for name in columns.text + columns.image + columns.audio:
         if name not in frame.columns:
             raise InputError(f"{unknown_column(name, frame.columns)} The model was fitted on it and cannot do without.")
-        out[name] = _texts(frame[name])
+        texts = _texts(frame[name])
+        cut = name in columns.text and columns.longest is not None
+        out[name] = texts.str[: columns.longest] if cut else texts
     for name in columns.number + columns.category + columns.date:
         cells = frame.get(name)
         if cells is None:

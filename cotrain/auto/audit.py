@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     if columns.target not in source.frame.columns:
         raise InputError(unknown_column(columns.target, source.frame.columns))
     aligned: list[str] = []
-    frame = align(source.frame, columns, aligned)
+    frame = align(source.frame, replace(columns, longest=None), aligned)  # texts differ by all of their characters
     labels = read_labels(source.frame[columns.target], unlabelled)
     unread, said = beyond(frame, columns, source.folder, labels.known, seconds)
     usable, files = _check_files(source, frame, columns, warnings, ~unread)
@@ -126,7 +126,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     missing = {name: int(_missing(frame[name]).sum()) for name in (*columns.numbers, *columns.category)}
     infinite = {name: _infinite(source.frame[name]) for name in columns.number}
     empty = {name: int((frame[name].str.strip() == "").sum()) for name in columns.text}
-    long = {name: int((frame[name].str.len() > LONGEST).sum()) for name in columns.text}
+    long = {name: int((frame[name].str.len() > _read_of(columns)).sum()) for name in columns.text}
     categories = {name: len(columns.levels.get(name, ())) for name in columns.category}
     leaks = find_leaks(frame, columns, y)
     warnings += aligned
@@ -298,9 +298,10 @@ def _cell_warnings(
             rows = _rows(np.flatnonzero(frame[name].str.strip() == ""), source)
             warnings.append(f"Column {name!r}: empty texts: {empty[name]:,} ({rows}).")
         if long[name]:
-            rows = _rows(np.flatnonzero(frame[name].str.len() > LONGEST), source)
+            rows = _rows(np.flatnonzero(frame[name].str.len() > _read_of(columns)), source)
+            why = " because all would take too long" if _read_of(columns) < LONGEST else ""
             warnings.append(
-                f"Column {name!r}: texts of which only the first {LONGEST:,} characters are read: "
+                f"Column {name!r}: texts of which only the first {_read_of(columns):,} characters are read{why}: "
                 f"{long[name]:,} ({rows})."
             )
     for name in columns.category:
@@ -324,3 +325,8 @@ def _infinite(cells: pd.Series) -> int:
 def _rows(rows: Iterable[int], source: Source) -> str:
     rows = list(rows)
     return listing((source.row_label(int(row)) for row in rows[:SHOWN]), len(rows))
+
+
+def _read_of(columns: Columns) -> int:
+    """Characters of a text that are read at the most."""
+    return LONGEST if columns.longest is None else min(LONGEST, columns.longest)

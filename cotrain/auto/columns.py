@@ -33,6 +33,7 @@ class Columns:
 
     levels: the values of each category column. orders: how the dates of each date column are written.
     dropped: why a column is not used. hints: sentences about columns or parts of file names that may be groups.
+    longest: characters of a text that are read; None is all.
     """
 
     target: str
@@ -47,6 +48,7 @@ class Columns:
     orders: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
+    longest: int | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -122,7 +124,7 @@ def infer(
             levels[name] = tuple(sorted({value for value in cell_texts(frame[name]) if value}))
         if kind == "date":
             orders[name] = detail
-    columns = {kind: tuple(names) for kind, names in found.items()}
+    columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):
         why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
         raise InputError(f"No column is left to learn {target!r} from ({why}).")

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cotrain.auto.afford import longest_read
 from cotrain.auto.align import align
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer
@@ -62,6 +63,7 @@ def load(
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
+    columns = replace(columns, longest=longest_read(source.frame, columns, seconds))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
     frame = align(source.frame, columns)
     rows = np.flatnonzero(looked.usable)

@@ -5,34 +5,38 @@ polynomial hash (P[k] - P[i]) B^-i modulo 2^64 (B is odd, so it has an inverse).
 Legend: N rows, V hash values, D kept features.
 """
 
+import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from cotrain.threads import workers
 from cotrain.views.view import View
 
 BITS = 22  # of the hash: 4 million values, so that even 300,000 different words rarely meet
 LONGEST = 20_000  # characters of a cell that are read
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
-_CHUNK = 4_000_000  # characters hashed at once; bounds the memory
+_CHUNK = 250_000  # characters hashed at once: what is made of them stays near the processor
 _BREAK = "\x00"  # stands between texts; no word or n-gram crosses it
 
 
 def word_counts(texts: Sequence[str], longest: int = 2) -> sparse.csr_matrix:
     """Counts of words and of runs of up to `longest` words, float32 [N, V]. A word is a run of letters and digits."""
-    return _stack([_count_words(chunk, longest) for chunk in _chunks(texts)])
+    return _stack(lambda chunk: _count_words(chunk, longest), texts)
 
 
 def character_counts(texts: Sequence[str], shortest: int = 2, longest: int = 5) -> sparse.csr_matrix:
     """Counts of character n-grams, float32 [N, V]. N-grams reach over the blank at a word's edge and no further."""
-    return _stack([_count_characters(chunk, shortest, longest) for chunk in _chunks(texts)])
+    return _stack(lambda chunk: _count_characters(chunk, shortest, longest), texts)
 
 
-def _stack(parts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
+def _stack(count: Callable[[list[str]], sparse.csr_matrix], texts: Sequence[str]) -> sparse.csr_matrix:
+    with workers(min(4, os.cpu_count() or 1)) as pool:
+        parts = list(pool.map(count, _chunks(texts)))
     return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 2**BITS), dtype=np.float32)
 
 

@@ -7,11 +7,14 @@ import pytest
 from PIL import Image
 
 from cotrain.auto import afford
-from cotrain.auto.afford import FREE, beyond
+from cotrain.auto.afford import CHARACTERS, FREE, LEAST_CHARACTERS, beyond, longest_read
+from cotrain.auto.align import align
 from cotrain.auto.audit import audit
 from cotrain.auto.columns import infer
 from cotrain.auto.features import MOST
+from cotrain.auto.problem import load
 from cotrain.auto.read import read
+from cotrain.views.text import LONGEST
 
 
 def table(rows):
@@ -101,3 +104,44 @@ def test_files_that_are_left_out_are_not_opened(monkeypatch, pace, tmp_path):
     (tmp_path / f"{np.flatnonzero(part.usable)[-1]}.png").write_bytes(b"no image")
     told = audit(source, columns, seconds=0.03 * 35 / 0.3)
     assert any(f"row {np.flatnonzero(part.usable)[-1] + 1} " in warning for warning in told.warnings)
+
+
+def texts(lengths):
+    frame = pd.DataFrame({"text": ["w" * length for length in lengths], "label": ""})
+    return frame, infer(frame, target="label", text="text")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "characters", "longest"),
+    [
+        ([100] * 50, 5_000, LONGEST),  # all fit
+        ([100] * 10 + [10_000] * 10, 21_000, 2_000),  # ten short ones in full, ten of 2,000
+        ([100] * 10 + [10_000] * 10, 1_000, LEAST_CHARACTERS),
+        ([10_000] * 10, 55_555, 5_500),
+        ([50_000, 90_000], 40_000, LONGEST),  # of which no more than that is read anyway
+        ([], 10, LONGEST),
+    ],
+)
+def test_texts_are_cut_where_all_together_are_too_long(lengths, characters, longest):
+    assert longest_read(*texts(lengths), characters / CHARACTERS) == longest
+    assert longest_read(*texts(lengths), math.inf) == LONGEST
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_more_characters_than_there_is_time_for_and_not_far_fewer(seed):
+    lengths = np.random.default_rng(seed).integers(600, 20_000, 80)
+    most = int(0.4 * lengths.sum())
+    longest = longest_read(*texts(lengths), most / CHARACTERS)
+    assert np.minimum(lengths, longest).sum() <= most < np.minimum(lengths, longest + 100).sum()
+
+
+def test_what_is_cut_in_training_is_cut_in_new_tables():
+    frame = pd.DataFrame({"text": [f"{'word ' * 400}{row}" for row in range(40)], "label": ""})
+    frame.loc[:9, "label"] = ["a", "b"] * 5
+    problem = load(frame, target="label", text="text", seconds=40 * 1_000 / CHARACTERS)
+    assert problem.columns.longest == 1_000
+    assert (problem.frame["text"].str.len() == 1_000).all()
+    assert len(np.unique(problem.unit)) == 40  # they differ in what is not read
+    assert any("first 1,000 characters are read because" in warning for warning in problem.audit.warnings)
+    known = type(problem.columns).from_dict(problem.columns.to_dict())
+    assert (align(frame, known)["text"].str.len() == 1_000).all()
