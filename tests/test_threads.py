@@ -9,6 +9,7 @@ def limits(api):
 
 
 def test_a_worker_s_libraries_start_no_other_threads():
+    torch.set_num_threads(torch.get_num_threads())  # torch then asks it of every new thread
     with threadpool_limits(3):
         before = torch.get_num_threads(), limits("openmp"), limits("blas")
         with workers(2) as pool:
