@@ -546,12 +546,12 @@ def test_each_sound_is_read_once(monkeypatch, tmp_path):
     from cotrain.auto import teach
     from cotrain.views import audio
 
-    rng = np.random.default_rng(0)
-    names = [f"{number}.wav" for number in range(60)]
+    rng = np.random.default_rng(0)  # so many rows that the views are fitted once
+    names = [f"{number}.wav" for number in range(120)]
     for number, name in enumerate(names):
-        tone = np.sin(np.arange(1_600) * (0.2 + 0.3 * (number % 2))) + 0.1 * rng.normal(size=1_600)
+        tone = np.sin(np.arange(800) * (0.2 + 0.3 * (number % 2))) + 0.1 * rng.normal(size=800)
         soundfile.write(tmp_path / name, 0.4 * tone, 8_000)
-    table = pd.DataFrame({"clip": names, "what": [("low", "high")[number % 2] for number in range(60)]})
+    table = pd.DataFrame({"clip": names, "what": [("low", "high")[number % 2] for number in range(120)]})
     table.to_csv(tmp_path / "test.csv", index=False)
     table.loc[12:, "what"] = None
     table.to_csv(tmp_path / "train.csv", index=False)
@@ -561,5 +561,5 @@ def test_each_sound_is_read_once(monkeypatch, tmp_path):
         audio, "read_wave", lambda path, *a, real=audio.read_wave, **k: read.append(path) or real(path, *a, **k)
     )
     result = fit(tmp_path / "train.csv", target="what", test=tmp_path / "test.csv", method="logistic,kernel", **FAST)
-    assert len(read) == 60 + 20 + 60
+    assert len(read) == 120 + 20 + 120
     assert result.report["test"]["chosen"] > 0.9
