@@ -55,13 +55,13 @@ def beyond(
     )
 
 
-def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int:
-    """Characters of each text that are read, so that all texts together are not too long for the time."""
+def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int | None:
+    """Characters of each text that are read, where all texts together are too long for the time; None where not."""
     texts = [frame[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
     lengths = np.sort(np.concatenate([np.empty(0, np.int64), *texts]).clip(max=LONGEST))
     most = min(seconds * CHARACTERS, MOST_CHARACTERS)
     if lengths.sum() <= most:
-        return LONGEST
+        return None
     # The texts up to each one in full, and all longer ones cut to its length.
     cut = np.cumsum(lengths) - lengths + lengths * np.arange(len(lengths), 0, -1)
     fits = lengths[cut <= most].max(initial=0)

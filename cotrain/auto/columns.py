@@ -33,7 +33,7 @@ class Columns:
 
     levels: the values of each category column. orders: how the dates of each date column are written.
     dropped: why a column is not used. hints: sentences about columns or parts of file names that may be groups.
-    longest: characters of a text that are read; None is all.
+    longest: characters of a text that are read, where all texts together would be too many.
     """
 
     target: str

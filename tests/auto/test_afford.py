@@ -14,7 +14,6 @@ from cotrain.auto.columns import infer
 from cotrain.auto.features import MOST
 from cotrain.auto.problem import load
 from cotrain.auto.read import read
-from cotrain.views.text import LONGEST
 
 
 def table(rows):
@@ -114,17 +113,17 @@ def texts(lengths):
 @pytest.mark.parametrize(
     ("lengths", "characters", "longest"),
     [
-        ([100] * 50, 5_000, LONGEST),  # all fit
+        ([100] * 50, 5_000, None),  # all fit
         ([100] * 10 + [10_000] * 10, 21_000, 2_000),  # ten short ones in full, ten of 2,000
         ([100] * 10 + [10_000] * 10, 1_000, LEAST_CHARACTERS),
         ([10_000] * 10, 55_555, 5_500),
-        ([50_000, 90_000], 40_000, LONGEST),  # of which no more than that is read anyway
-        ([], 10, LONGEST),
+        ([50_000, 90_000], 40_000, None),  # of which no more than that is read anyway
+        ([], 10, None),
     ],
 )
 def test_texts_are_cut_where_all_together_are_too_long(lengths, characters, longest):
     assert longest_read(*texts(lengths), characters / CHARACTERS) == longest
-    assert longest_read(*texts(lengths), math.inf) == LONGEST
+    assert longest_read(*texts(lengths), math.inf) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
