@@ -19,6 +19,7 @@ SHARE = 0.3  # of the time, for reading files
 FREE = 500  # unlabelled rows that are read in any case
 _TRIED = 20  # files whose reading tells the pace
 CHARACTERS = 200_000  # of texts, for a second of the budget: they cost time for each learner
+FREE_CHARACTERS = 5_000_000  # in all, that are read in any case
 MOST_CHARACTERS = 80_000_000  # in all; they cost 70 bytes each
 LEAST_CHARACTERS = 500  # of a text
 
@@ -59,7 +60,7 @@ def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int |
     """Characters of each text that are read, where all texts together are too long for the time; None where not."""
     texts = [frame[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
     lengths = np.sort(np.concatenate([np.empty(0, np.int64), *texts]).clip(max=LONGEST))
-    most = min(seconds * CHARACTERS, MOST_CHARACTERS)
+    most = min(max(seconds * CHARACTERS, FREE_CHARACTERS), MOST_CHARACTERS)
     if lengths.sum() <= most:
         return None
     # The texts up to each one in full, and all longer ones cut to its length.

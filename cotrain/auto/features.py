@@ -20,6 +20,9 @@ class Features:
 
     Where the unlabelled rows are many, views are fitted on them alone: the labelled rows, in training or held out, are
     then as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
+
+    Args:
+        seed: of the choice among very many unlabelled rows. jobs: threads of the extraction.
     """
 
     def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, seed: int = 0, jobs: int = 1):

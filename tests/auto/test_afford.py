@@ -105,6 +105,11 @@ def test_files_that_are_left_out_are_not_opened(monkeypatch, pace, tmp_path):
     assert any(f"row {np.flatnonzero(part.usable)[-1] + 1} " in warning for warning in told.warnings)
 
 
+@pytest.fixture
+def nothing_free(monkeypatch):
+    monkeypatch.setattr(afford, "FREE_CHARACTERS", 0)
+
+
 def texts(lengths):
     frame = pd.DataFrame({"text": ["w" * length for length in lengths], "label": ""})
     return frame, infer(frame, target="label", text="text")
@@ -121,20 +126,24 @@ def texts(lengths):
         ([], 10, None),
     ],
 )
-def test_texts_are_cut_where_all_together_are_too_long(lengths, characters, longest):
+def test_texts_are_cut_where_all_together_are_too_long(nothing_free, lengths, characters, longest):
     assert longest_read(*texts(lengths), characters / CHARACTERS) == longest
     assert longest_read(*texts(lengths), math.inf) is None
 
 
+def test_five_million_characters_are_read_whatever_the_time():
+    assert longest_read(*texts([10_000] * 400), 0.001) is None
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_no_more_characters_than_there_is_time_for_and_not_far_fewer(seed):
+def test_no_more_characters_than_there_is_time_for_and_not_far_fewer(nothing_free, seed):
     lengths = np.random.default_rng(seed).integers(600, 20_000, 80)
     most = int(0.4 * lengths.sum())
     longest = longest_read(*texts(lengths), most / CHARACTERS)
     assert np.minimum(lengths, longest).sum() <= most < np.minimum(lengths, longest + 100).sum()
 
 
-def test_what_is_cut_in_training_is_cut_in_new_tables():
+def test_what_is_cut_in_training_is_cut_in_new_tables(nothing_free):
     frame = pd.DataFrame({"text": [f"{'word ' * 400}{row}" for row in range(40)], "label": ""})
     frame.loc[:9, "label"] = ["a", "b"] * 5
     problem = load(frame, target="label", text="text", seconds=40 * 1_000 / CHARACTERS)
