@@ -36,9 +36,11 @@ def beyond(
     """
     out = np.zeros(len(frame), bool)
     names = [*columns.image, *columns.audio]
+    if not names or np.isinf(seconds):
+        return out, ""
     order = np.argsort(pd.util.hash_pandas_object(frame[names].astype(str), index=False).to_numpy(), kind="stable")
     order = order[~known[order]]
-    if not names or len(order) <= FREE or np.isinf(seconds):
+    if len(order) <= FREE:
         return out, ""
     tried = frame.iloc[order[: 1 + _TRIED]]
     pace = sum(_pace(media_paths(tried[name].tolist(), folder), "image") for name in columns.image)
@@ -51,7 +53,7 @@ def beyond(
     out[order[most:]] = True
     needed = f"about {max(1, round(len(order) * pace / 60)):,} min"
     return out, (
-        f"Of {len(order):,} rows without a label {len(order[:most]):,} were read: reading all of their files would "
+        f"Of {len(order):,} rows without a label {most:,} were read: reading all of their files would "
         f"take {needed}, and learning from so many as long again. A longer --budget reads more, up to {MOST:,}."
     )
 
@@ -93,6 +95,4 @@ def _read(path: Path, kind: Literal["image", "audio"]) -> None:
         from cotrain.data.audio import read_wave
         from cotrain.views import audio
 
-        bands_FM = audio.trim(audio.log_mel(read_wave(path, audio.HIGHEST_RATE, quiet=True), audio.HIGHEST_RATE))
-        audio.statistics(bands_FM)
-        audio.picture(bands_FM)
+        audio.features(read_wave(path, audio.HIGHEST_RATE, quiet=True), audio.HIGHEST_RATE)

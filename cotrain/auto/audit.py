@@ -99,7 +99,8 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     labels = read_labels(source.frame[columns.target], unlabelled)
     unread, said = beyond(frame, columns, source.folder, labels.known, seconds)
     usable, files = _check_files(source, frame, columns, warnings, ~unread)
-    warnings += [said] * bool(said)
+    if said:
+        warnings.append(said)
     warnings += labels.warnings
     given = labels.known & usable
     _refuse(labels, given, source, columns.target)
@@ -329,4 +330,4 @@ def _rows(rows: Iterable[int], source: Source) -> str:
 
 def _read_of(columns: Columns) -> int:
     """Characters of a text that are read at the most."""
-    return LONGEST if columns.longest is None else min(LONGEST, columns.longest)
+    return columns.longest or LONGEST

@@ -139,6 +139,8 @@ def distil(
         offset = wide @ linear + bias
         kinds.append("linear on hashed words and characters")
     if deep is not None:
+        import torch  # noqa: F401  # a library's threads are limited only once it is loaded
+
         with threadpool_limits(1):
             weights |= _net(deep, target_NC, offset, seed, mixed)
         weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))

@@ -37,8 +37,15 @@ class Views:
     costly: tuple[str, ...] = ()
 
 
-def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Sequence[View] = ()) -> Views:
-    """The views of an aligned table. `encoders` are views of pretrained encoders, fitted to columns already."""
+def make_views(
+    frame: pd.DataFrame,
+    columns: Columns,
+    folder: Path,
+    encoders: Sequence[View] = (),
+    warnings: list[str] | None = None,
+) -> Views:
+    """The views of an aligned table. `encoders` are views of pretrained encoders, fitted to columns already. What is
+    odd about its files is added to `warnings`."""
     views: dict[str, View] = {}
     text: list[tuple[str, str, str]] = []
     dense: list[str] = []
@@ -65,13 +72,15 @@ def make_views(frame: pd.DataFrame, columns: Columns, folder: Path, encoders: Se
         dense.append("table")
         trees["table"] = "table for trees"
         joint.append("table")
-    for media, views_of in ((columns.image, _image_views), (columns.audio, _audio_views)):
-        for name in media:
-            of = "" if len(media) == 1 else f" of {name!r}"
-            found = {f"{what}{of}": view for what, view in views_of(frame, name, folder).items()}
-            views |= found
-            dense += found
-            joint.append(next(iter(found)))
+    said: list[str] = [] if warnings is None else warnings
+    read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
+    read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]
+    for media, name, found in read:
+        of = "" if len(media) == 1 else f" of {name!r}"
+        named = {f"{what}{of}": view for what, view in found.items()}
+        views |= named
+        dense += named
+        joint.append(next(iter(named)))
     for number, view in enumerate(encoders):
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
@@ -98,20 +107,7 @@ def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[st
 
         with threadpool_limits(jobs):
             found = encoder_views(wanted, problem.frame, problem.columns, problem.source.folder, left, warnings)
-    for name in problem.columns.audio:
-        warnings += _mixed_rates(problem, name)
-    return make_views(problem.frame, problem.columns, problem.source.folder, found)
-
-
-def _mixed_rates(problem: Problem, name: str) -> list[str]:
-    """What to know of sounds of several sampling rates: where these go with the classes, they tell them."""
-    from cotrain.views.audio import sampling_rates
-
-    rates = sampling_rates(problem.frame[name].tolist(), str(problem.source.folder), name)
-    if len(rates) < 2:
-        return []
-    listed = ", ".join(f"{rate:,} Hz ({count:,})" for rate, count in rates.most_common())
-    return [f"Column {name!r} holds sounds of several sampling rates, {listed}; all are brought to one."]
+    return make_views(problem.frame, problem.columns, problem.source.folder, found, warnings)
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
@@ -126,10 +122,16 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
     }
 
 
-def _audio_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
-    from cotrain.views.audio import LogMelPatchView, MfccView, common_rate
+def _audio_views(frame: pd.DataFrame, name: str, folder: Path, warnings: list[str]) -> dict[str, View]:
+    from cotrain.views.audio import LogMelPatchView, MfccView, most_common, sampling_rates
 
-    rate = common_rate(frame[name].tolist(), str(folder), name)  # of the table at hand, for all tables to come
+    rates = sampling_rates(frame[name].tolist(), str(folder), name)
+    rate = most_common(rates)  # of the table at hand, for all tables to come
+    if len(rates) > 1:  # where these go with the classes, they tell them
+        listed = ", ".join(f"{each:,} Hz ({count:,})" for each, count in rates.most_common())
+        warnings.append(
+            f"Column {name!r} holds sounds of several sampling rates, {listed}; all are brought to {rate:,}."
+        )
     return {
         "sound": MfccView((name,), folder=str(folder), rate=rate),
         "patches of sound": LogMelPatchView((name,), folder=str(folder), rate=rate),

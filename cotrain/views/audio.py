@@ -107,6 +107,12 @@ def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
     return (means - means.mean()).T.astype(np.float32)
 
 
+def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the views of sounds read off one: float32 [T] -> `statistics` and `picture`, without silence at its ends."""
+    bands_FM = trim(log_mel(wave, rate))
+    return statistics(bands_FM), picture(bands_FM)
+
+
 @lru_cache(maxsize=8)
 def _front_end(rate: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Window [samples of 25 ms], bands [frequencies, M], hop in samples."""
@@ -152,9 +158,7 @@ class AudioView(View):
         )
 
         def fill(row: int) -> None:
-            bands_FM = trim(log_mel(_wave(cells[row], folder, rate, f"Row {row}, column {column!r}"), rate))
-            raw["statistics"][row] = statistics(bands_FM)
-            raw["log_mel"][row] = picture(bands_FM)
+            raw[row] = features(_wave(cells[row], folder, rate, f"Row {row}, column {column!r}"), rate)
             step()
 
         with (
@@ -206,7 +210,11 @@ class LogMelPatchView(AudioView):
 
 def common_rate(cells: Sequence[Any], folder: str | None, column: str = "audio") -> int:
     """The sampling rate that most files have, Hz, at most 16 kHz. Raises InputError as `sampling_rates`."""
-    rates = sampling_rates(cells, folder, column)
+    return most_common(sampling_rates(cells, folder, column))
+
+
+def most_common(rates: Counter[int]) -> int:
+    """Of the sampling rates that most files have the highest, at most 16 kHz."""
     most = max(rates.values())
     return min(HIGHEST_RATE, max(rate for rate, count in rates.items() if count == most))
 

@@ -236,3 +236,18 @@ def test_three_thousand_clips_in_seconds(tmp_path):
     raw = view.extract(cells([f"{number % 30}.wav" for number in range(3_000)]))
     view.fit(raw).transform(raw)
     assert process_time() - begun < 10
+
+
+def test_a_table_of_several_rates_is_said_to_be_one(tmp_path):
+    from cotrain.auto.columns import Columns
+    from cotrain.auto.views import make_views
+
+    for number, rate in enumerate([8_000, 8_000, 16_000]):
+        soundfile.write(tmp_path / f"{number}.wav", tone(440, 1.0, rate), rate)
+    warnings: list[str] = []
+    views = make_views(cells(["0.wav", "1.wav", "2.wav"]), Columns("y", audio=("clip",)), tmp_path, (), warnings)
+    assert views.views["sound"].settings["rate"] == 8_000
+    assert len(warnings) == 1
+    assert "8,000 Hz (2), 16,000 Hz (1); all are brought to 8,000" in warnings[0]
+    make_views(cells(["0.wav", "1.wav"]), Columns("y", audio=("clip",)), tmp_path, (), warnings)
+    assert len(warnings) == 1
