@@ -64,7 +64,7 @@ def recipe(
     labels: int = 10,
     level: Level | None = None,
     held_out: bool = False,
-    steps: int = 400,
+    steps: int | None = None,
     seed: int = 0,
     full: bool = False,
 ) -> Run | Fit:
@@ -76,7 +76,7 @@ def recipe(
         labels: labelled rows of each class among the 2,000 of the four other speakers; 0 for all of them.
         level: point of the method's grid; None is the one that was chosen.
         held_out: judge on the labelled rows of two of the four speakers, kept from training, instead of the test.
-        steps: of the optimizer; 20,000 with `full`.
+        steps: of the optimizer; 400, or 20,000 with `full`.
         seed: which rows are labelled, first weights and noise.
         full: the size of the paper's net, WRN-28-2, at full resolution.
     """
@@ -87,7 +87,7 @@ def recipe(
         x, learn, test = cepstra(), data.labelled, data.test
         return Fit(forest, x[learn], y[learn], x[test], y[test], {"accuracy": accuracy_score})
     level = level or CHOSEN[method]
-    steps = 20_000 if full else steps
+    steps = steps or (20_000 if full else 400)
     truth = torch.from_numpy(y)
     task = Task(
         waves[data.labelled],
