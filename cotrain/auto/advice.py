@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from cotrain.auto.calibrate import with_prior
 from cotrain.auto.columns import Columns
 from cotrain.auto.model import Model
 from cotrain.views.view import Matrix
@@ -38,8 +39,7 @@ def label_next(
     rng = np.random.default_rng(seed)
     rows = among if len(among) <= LOOKED_AT else np.sort(rng.choice(among, LOOKED_AT, replace=False))
     votes = np.stack([model.votes(member, features, rows) for member in model.members])
-    probability = votes.mean(0) * model.shares
-    probability /= probability.sum(1, keepdims=True)
+    probability = with_prior(model.blend(votes), model.shares)
     ordered = np.sort(probability, axis=1)
     closeness = 1 - (ordered[:, -1] - ordered[:, -2])
     said = votes.argmax(2)

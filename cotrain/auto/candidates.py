@@ -7,6 +7,7 @@ Legend: N rows, C classes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Candidate:
     it wants them `apart`). `kind` says what it looks at (words, characters, table ...), `columns` of which columns,
     where several views show the same of some columns and of others, `route` how it comes from labels to other rows
     (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err independently enough
-    for their agreement to count as evidence.
+    for their agreement to count as evidence. `modality` is the sort of columns that it reads: what is said of a note
+    and what is said of a photograph is multiplied (see `Blend`).
     """
 
     name: str
@@ -47,6 +49,7 @@ class Candidate:
     route: str = ""
     most: int | None = None  # unlabelled rows that it learns from, half as many in a fold; None: all
     columns: frozenset[str] = frozenset()
+    modality: str = ""
 
     def looks_elsewhere(self, other: "Candidate") -> bool:
         """Whether they see different things. The words of a title and of title and text together are the same thing
@@ -104,9 +107,12 @@ def candidates(views: Views) -> list[Candidate]:
         reduced = views.reduced.get(name, name)
         made = _dense(name, views.trees.get(name, name), reduced)
         found += [c for c in made if not c.unlabelled] if name in views.costly else made
-    if len(views.joint) > 1:
-        found += _joint(views.joint)
-    return found
+    return _placed(found, views)
+
+
+def _placed(found: list[Candidate], views: Views) -> list[Candidate]:
+    """With the sort of columns that they read; of two, as co-training may, the first."""
+    return [replace(candidate, modality=views.modality.get(candidate.views[0], "")) for candidate in found]
 
 
 def _text(words: str, characters: str, topics: str) -> list[Candidate]:
@@ -169,14 +175,6 @@ def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
     ]
 
 
-def _joint(names: tuple[str, ...]) -> list[Candidate]:
-    """All columns together, where the table has more than one sort of them."""
-    return [
-        Candidate("logistic regression, all columns", names, False, lambda _: logistic(3.0), "all"),
-        Candidate("self-training, all columns", names, True, _quota(logistic(3.0)), "all"),
-    ]
-
-
 def _quota(base) -> Callable[[np.ndarray], SelfTraining]:
     """Self-training that keeps to the classes' shares, which keeps a discriminative learner from collapsing."""
     return lambda prior: SelfTraining(
@@ -210,14 +208,16 @@ def named(views: Views) -> dict[str, list[Candidate]]:
         "cotraining": _co_training(views),
         "tri-training": _tri_training(views),
     }
-    return {name: found for name, found in groups.items() if found}
+    return {name: _placed(found, views) for name, found in groups.items() if found}
 
 
 def _co_training(views: Views) -> list[Candidate]:
     """Blum and Mitchell's algorithm on two views of the text, or on two sorts of columns."""
     pairs = [(words, characters) for words, characters, _ in views.text]
-    if len(views.joint) > 1:
-        pairs.append((views.joint[0], views.joint[1]))
+    first: dict[str, str] = {}
+    for name in (*(words for words, _, _ in views.text), *views.dense):
+        first.setdefault(views.modality.get(name, ""), name)
+    pairs += combinations(first.values(), 2)
     base = logistic(10)
     return [
         Candidate(

@@ -12,6 +12,7 @@ from scipy.special import stdtr
 from scipy.stats import beta
 from scipy.stats import t as student_t
 
+from cotrain.auto.blend import Blend, product
 from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.trial import Trial
 
@@ -22,7 +23,7 @@ WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows
 FEW = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
-MIXED = {"both", "all"}  # kinds that share views with others; their agreement is no evidence
+MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,12 @@ class Board:
         self.decision = decision
         self.value = value
         self.evaluated = ~np.isnan(np.stack([t.probability[..., 0] for t in trials])).all((0, 1))
-        self.temperatures = [self._temperature(trial) for trial in trials]
+        self.temperatures = [self._temperature(trial.probability) for trial in trials]
         self.probability = np.stack(
             [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
         )
+        found = [trial.candidate.modality for trial in trials]
+        self.parts = [[m for m, own in enumerate(found) if own == each] for each in dict.fromkeys(found)]
         self._right: dict[tuple[int, ...], np.ndarray] = {}
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.heard = self._heard()
@@ -79,15 +82,35 @@ class Board:
         self.usual = self._usual()
         self.growth = self._growth()
 
-    def _temperature(self, trial: Trial) -> float:
-        said = ~np.isnan(trial.probability[..., 0])
+    def _temperature(self, probability: np.ndarray) -> float:
+        """Of out-of-fold probabilities [R, n, C]."""
+        said = ~np.isnan(probability[..., 0])
         row = np.broadcast_to(np.arange(len(self.y)), said.shape)[said]
-        weight = (self.value * len(self.y))[row] / said.sum(0)[row]
-        return temperature(trial.probability[said], self.y[row], weight)
+        own = 1 / np.bincount(self.y, minlength=len(self.decision))[self.y]  # the probabilities are for equal shares
+        weight = (own * len(self.y) / own.sum())[row] / said.sum(0)[row]
+        return temperature(probability[said], self.y[row], weight)
+
+    def blend(self, members: Sequence[int]) -> Blend:
+        """How these make one voice; temperatures are found on what they said out of fold."""
+        parts = [[place for place, m in enumerate(members) if m in part] for part in self.parts]
+        parts = [part for part in parts if part]
+        means = [self.probability[[members[place] for place in part]].mean(0) for part in parts]
+        # a member is at its temperature already, a mean of several that err differently is too cautious
+        heats = [self._temperature(m) if len(part) > 1 else 1.0 for m, part in zip(means, parts, strict=True)]
+        last = self._temperature(product(means, heats)) if len(parts) > 1 else 1.0
+        return Blend(tuple(map(tuple, parts)), tuple(heats), last)
 
     def together(self, members: Sequence[int]) -> np.ndarray:
-        """The committee's out-of-fold probabilities [R, n, C]: the mean of its members'."""
-        return self.probability[list(members)].mean(0)
+        """The committee's out-of-fold probabilities [R, n, C]."""
+        return self.blend(members)(self.probability[list(members)])
+
+    def voice(self, members: Sequence[int], said: Sequence[np.ndarray]) -> np.ndarray:
+        """One probability [N, C] of what the members' estimators said of some rows."""
+        return self.blend(members)([soften(p, self.temperatures[m]) for m, p in zip(members, said, strict=True)])
+
+    def of_unlabelled(self, members: Sequence[int]) -> np.ndarray:
+        """What the committee says of the unlabelled rows [m, C]."""
+        return self.voice(members, [np.asarray(self.trials[m].unlabelled) for m in members])
 
     def right(self, members: Sequence[int]) -> np.ndarray:
         """Share of the repeats in which the committee is right, by row; NaN where a row was never held out."""
@@ -106,7 +129,7 @@ class Board:
         return {
             m: (trial.unlabelled * self.decision).argmax(1)
             for m, trial in enumerate(self.trials)
-            if trial.unlabelled is not None and trial.candidate.kind not in MIXED
+            if trial.unlabelled is not None and trial.candidate.kind != MIXED
         }
 
     def _agreement(self) -> np.ndarray:
@@ -199,7 +222,13 @@ class Board:
         return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
 
     def committee(self, among: Sequence[int], times: np.ndarray | None = None, reach: float = 1.0) -> list[int]:
-        """The best of these and all that are within so many standard errors of it."""
+        """The best of these and all that are within so many standard errors of it; of each sort of columns apart."""
+        if len(self.parts) > 1:
+            own = [[m for m in part if m in among] for part in self.parts]
+            return sorted(m for some in own if some for m in self._near_best(some, times, reach))
+        return self._near_best(among, times, reach)
+
+    def _near_best(self, among: Sequence[int], times: np.ndarray | None, reach: float) -> list[int]:
         scores = [self.score(self.correct[m], times) for m in among]
         best = among[int(np.argmax(scores))]
         kept = []
@@ -212,12 +241,32 @@ class Board:
     def choose(self, times: np.ndarray | None = None, unlabelled: bool = True) -> Choice:
         """Learners on unlabelled rows take the place of the others where they are surely better. Where none is, those
         that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
-        does little harm."""
-        supervised = [m for m, t in enumerate(self.trials) if not t.candidate.unlabelled]
-        others = [m for m, t in enumerate(self.trials) if t.candidate.unlabelled]
+        does little harm. Of each sort of columns apart, among the learners on it."""
+        reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
+        members, without, proven = [], [], False
+        for part in self.parts:
+            own = self._choose_in(part, times, unlabelled, reasons, accepted)
+            members += own[0]
+            without += own[1]
+            proven |= own[2]
+        members, without = sorted(members), sorted(without)
+        used = any(self.trials[m].candidate.unlabelled for m in members)
+        p_helped = self.surely_better(members, without, times) if used else 0.0
+        return Choice(members, without, used, p_helped, reasons, accepted, proven)
+
+    def _choose_in(
+        self, part: Sequence[int], times: np.ndarray | None, unlabelled: bool, reasons: list[str], accepted: list[bool]
+    ) -> tuple[list[int], list[int], bool]:
+        """The members from this part, those without unlabelled rows, and whether some learner on unlabelled rows was
+        accepted for itself. `reasons` and `accepted` are filled in."""
+        supervised = [m for m in part if not self.trials[m].candidate.unlabelled]
+        others = [m for m in part if self.trials[m].candidate.unlabelled]
+        if not supervised:
+            for m in others:
+                reasons[m] = "no learner on labelled rows of these columns came to an end, to compare it with"
+            return [], [], False
         without = self.committee(supervised, times)
         base = self.right(without)
-        reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         few = self.unit.max() + 1 < min(FEW, len(self.y))
         spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
         for m in others if unlabelled else ():
@@ -244,12 +293,10 @@ class Board:
                     accepted[m] = joined >= 0
             good = [m for m in others if accepted[m]]
             members = sorted([*without, *good])
-        used = any(m in good for m in members)
         for m in supervised:
             accepted[m] = m in without
             reasons[m] = "within one standard error of the best" if m in without else "behind the best supervised"
-        p_helped = self.surely_better(members, without, times) if used else 0.0
-        return Choice(members, without, used, p_helped, reasons, accepted, proven)
+        return members, without, proven
 
     def _gain_of_joining(self, m: int, committee: Sequence[int], times: np.ndarray | None) -> float | None:
         """What the committee gains with one member more; None for one too far behind to be asked."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board, interval
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
@@ -156,5 +155,6 @@ def _said(
     """What the members, trained on these labels, say of the held rows together [held, C]."""
     prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
     candidates = [board.trials[m].candidate for m in members]
-    found = train_and_ask(candidates, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool)
-    return np.mean([soften(said, board.temperatures[m]) for m, said in zip(members, found, strict=True)], axis=0)
+    return board.voice(
+        members, train_and_ask(candidates, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool)
+    )

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 
 from cotrain.auto import prior as priors
-from cotrain.auto.calibrate import soften
 from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import Features
@@ -76,7 +75,7 @@ def weigh(
     if all(t.candidate.unlabelled for t in running):
         raise InputError("No learner could be trained on this table: " + "; ".join(t.dropped for t in trials[:3]))
     first = make_board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
-    found = _shares_of_unlabelled(first, asked)
+    found = _told(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
     return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, folds)
@@ -118,15 +117,17 @@ def may_ask(problem: Problem, warnings: list[str]) -> bool:
     return True
 
 
-def _shares_of_unlabelled(board: Board, asked: bool) -> np.ndarray | None:
+def _told(board: Board, asked: bool) -> priors.Told | None:
     """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
     accepted on unlabelled rows for itself, or one that is right four times out of five."""
     choice = board.choose(unlabelled=asked)
-    said = [(board.trials[m].unlabelled, board.temperatures[m]) for m in choice.members]
-    heard = [soften(unlabelled, heat) for unlabelled, heat in said if unlabelled is not None]
-    if not heard or not (choice.proven or board.score(board.right(choice.members)) >= 0.8):
+    if any(board.trials[m].unlabelled is None for m in choice.members):  # there are no unlabelled rows
         return None
-    return priors.saerens(np.mean(heard, axis=0))
+    if not (choice.proven or board.score(board.right(choice.members)) >= 0.8):
+        return None
+    said = out_of_fold(board, choice.members)
+    held = ~np.isnan(said[:, 0])
+    return priors.told(said[held], board.y[held], board.of_unlabelled(choice.members))
 
 
 def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:

@@ -233,4 +233,5 @@ def committee(
     used = dict.fromkeys(name for member in found for name in member.views)
     classes = problem.audit.classes
     stated = shares if metric == "accuracy" else np.full(len(classes), 1 / len(classes))
-    return Model(problem.columns, {name: matrices.fitted(name) for name in used}, found, classes, stated)
+    fitted = {name: matrices.fitted(name) for name in used}
+    return Model(problem.columns, fitted, found, classes, stated, blend=board.blend(members))

@@ -17,6 +17,7 @@ import pandas as pd
 
 from cotrain import __version__
 from cotrain.auto.align import align
+from cotrain.auto.blend import Blend
 from cotrain.auto.calibrate import soften, with_prior
 from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
@@ -123,12 +124,13 @@ def usable_rows(source: Source, frame: pd.DataFrame, columns: Columns, said: lis
 
 
 class Model(Table):
-    """A committee: the mean of its members' calibrated probabilities, restated for the population's class shares.
+    """A committee: one probability of its members' calibrated ones, restated for the population's class shares.
 
     Attributes:
         shares: the classes' shares that the probabilities are stated for, [C]: the population's where accuracy counts,
             equal ones where every class counts the same.
         threshold: a row's set is all classes of at least this probability; None where coverage cannot be promised.
+        blend: how the members' probabilities become one; by default they are averaged.
     """
 
     def __init__(
@@ -139,10 +141,12 @@ class Model(Table):
         classes: Sequence[str],
         shares: np.ndarray,
         threshold: float | None = None,
+        blend: Blend | None = None,
     ):
         self.columns = columns
         self.views = views
         self.members = list(members)
+        self.blend = blend or Blend((tuple(range(len(self.members))),), (1.0,))
         self.classes = list(classes)
         self.shares = np.asarray(shares)
         self.threshold = threshold
@@ -156,7 +160,7 @@ class Model(Table):
 
     def even(self, features: Any, rows: np.ndarray) -> np.ndarray:
         """Probabilities stated for equal class shares."""
-        return np.mean([self.votes(member, features, rows) for member in self.members], axis=0)
+        return self.blend([self.votes(member, features, rows) for member in self.members])
 
     def votes(self, member: Member, features: Any, rows: np.ndarray) -> np.ndarray:
         from cotrain.auto.candidates import Candidate
@@ -198,6 +202,7 @@ class Model(Table):
                 {"name": m.name, "views": list(m.views), "apart": m.apart, "temperature": m.temperature}
                 for m in self.members
             ],
+            "blend": self.blend.to_dict(),
         }
         (folder / "model.json").write_text(json.dumps(text, indent=1, default=str))
 
@@ -211,7 +216,8 @@ class Model(Table):
             members = [_load_member(folder / f"member{n}.skops", entry) for n, entry in enumerate(text["members"])]
             views = load_views(folder, text["views"])
             columns, shares = Columns.from_dict(text["columns"]), np.array(text["shares"], dtype=np.float64)
-            return cls(columns, views, members, text["classes"], shares, text["threshold"])
+            blend = Blend.from_dict(text["blend"], len(members))
+            return cls(columns, views, members, text["classes"], shares, text["threshold"], blend)
 
 
 def _load_member(file: Path, entry: dict[str, Any]) -> Member:

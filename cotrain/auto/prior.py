@@ -1,6 +1,6 @@
 """The shares of the classes among the rows to come.
 
-Legend: m unlabelled rows, C classes.
+Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from scipy.stats import chi2
 
 from cotrain.errors import InputError
 
-PSEUDO = 50  # labelled rows that the shares found without labels are worth
+PSEUDO = 10  # labelled rows that equal shares are worth: a few labels do not tell shares
+LEVEL = 0.05  # of the test whether labelled and unlabelled rows are told alike
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,28 @@ class Prior:
 
     shares: np.ndarray
     source: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a committee tells of the shares of the classes [C].
+
+    unlabelled: among the unlabelled rows, by EM. labelled: the same reckoning on the labelled rows, out of fold; `true`
+    is what it should have come to. drawn: labelled rows are told as unlabelled ones are, as a random draw would be.
+    """
+
+    unlabelled: np.ndarray
+    labelled: np.ndarray
+    true: np.ndarray
+    drawn: bool
+
+
+def told(labelled_nC: np.ndarray, y_n: np.ndarray, unlabelled_mC: np.ndarray) -> Told:
+    """From probabilities stated for equal shares, those of labelled rows out of fold."""
+    classes = unlabelled_mC.shape[1]
+    counts = [np.bincount(said.argmax(1), minlength=classes) for said in (labelled_nC, unlabelled_mC)]
+    true = np.bincount(y_n, minlength=classes) / len(y_n)
+    return Told(saerens(unlabelled_mC), saerens(labelled_nC), true, _alike(*counts))
 
 
 def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> np.ndarray:
@@ -39,13 +62,14 @@ def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> 
     return shares
 
 
-def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, found_C: np.ndarray | None) -> Prior:
+def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Told | None) -> Prior:
     """The prior under the user's word: "auto", "label", "uniform" or "a:0.1,b:0.9".
 
-    "auto" asks whether the labelled rows look like a random draw of the unlabelled ones (a G-test of their counts
-    against `found_C`, the shares among the unlabelled rows by EM). If they do, they are added to what was found, which
-    counts as PSEUDO rows; if not, the labels were chosen class by class and only the unlabelled rows speak. Without
-    `found_C`, equal shares take its place: a few labels do not tell shares.
+    "auto" weighs the shares of the labelled rows, drawn a little to equal ones, and those that a committee tells of the
+    unlabelled rows, each by the error that it is likely to have. That of the labels is the error of a random draw of so
+    many rows; where they do not look like one (as many of each class, say), it is their distance from what was told.
+    The committee's is what the same reckoning makes of the labelled rows, whose shares are known: a poor committee
+    tells nothing.
 
     Raises:
         InputError: shares that name no class, or do not add up.
@@ -57,22 +81,31 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, found_C: n
         return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked")
     if said != "auto":
         return Prior(_parse(said, classes), "as given")
-    if found_C is None:
-        start, source = np.full(len(classes), 1 / len(classes)), "the labelled rows, drawn to equal shares where few"
-    else:
-        start = np.maximum(found_C, 1e-3) / np.maximum(found_C, 1e-3).sum()
-        if not _looks_drawn(counts_C, start):
-            return Prior(start, "the unlabelled rows: the labels do not look like a random draw of them")
+    own = (counts_C + PSEUDO / len(classes)) / (counts_C.sum() + PSEUDO)
+    if heard is None:
+        return Prior(own, "the labelled rows, drawn to equal shares where few")
+    error = ((heard.labelled - heard.true) ** 2).sum()
+    noise = (labelled * (1 - labelled)).sum() / counts_C.sum()
+    if not heard.drawn:
+        noise = max(noise, ((heard.unlabelled - own) ** 2).sum())
+    weight = noise / (noise + error) if noise + error else 0.0
+    shares = np.maximum((1 - weight) * own + weight * heard.unlabelled, 1e-3)
+    if heard.drawn:
         source = "labelled and unlabelled rows together: the labels look like a random draw of the rows"
-    return Prior((counts_C + PSEUDO * start) / (counts_C.sum() + PSEUDO), source)
+    elif weight > 0.5:
+        source = "the unlabelled rows: the labels do not look like a random draw of them"
+    else:
+        source = "the labelled rows: they do not look like a random draw, but what is told of the others is not sure"
+    return Prior(shares / shares.sum(), source)
 
 
-def _looks_drawn(counts_C: np.ndarray, shares_C: np.ndarray, level: float = 0.05) -> bool:
-    """G-test at the level; likelihood ratio of the counts under their own shares and under these."""
-    n = counts_C.sum()
-    seen = counts_C > 0
-    statistic = 2 * (counts_C[seen] * np.log(counts_C[seen] / (n * shares_C[seen]))).sum()
-    return bool(chi2.sf(statistic, len(counts_C) - 1) > level)
+def _alike(*counts: np.ndarray) -> bool:
+    """Whether two samples' counts [C] may come from the same shares, by a G-test."""
+    table = np.stack(counts).astype(float)
+    table = table[:, table.sum(0) > 0]
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    statistic = 2 * (table * np.log(np.where(table > 0, table, 1) / expected))[table > 0].sum()
+    return bool(table.shape[1] < 2 or chi2.sf(statistic, table.shape[1] - 1) > LEVEL)
 
 
 def _parse(said: str, classes: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board
 from cotrain.auto.evidence import out_of_fold
 from cotrain.auto.features import Features
@@ -79,8 +78,7 @@ def find_shift(
     together = out_of_fold(board, members)
     held = ~np.isnan(together[:, 0])
     said[features.labelled[held]] = (together[held] * board.decision).argmax(1)
-    told = [soften(np.asarray(board.trials[m].unlabelled), board.temperatures[m]) for m in members]
-    said[features.unlabelled] = (np.mean(told, axis=0) * board.decision).argmax(1)
+    said[features.unlabelled] = (board.of_unlabelled(members) * board.decision).argmax(1)
     x = matrices[tried[best].views[0]]
     place = place_among(x, features.labelled, features.unlabelled, said, problem.unit, seed)
     return None if np.isnan(place) else Shift(place, float(bar))

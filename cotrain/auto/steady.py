@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cotrain.auto.calibrate import soften
 from cotrain.auto.choose import Board
 from cotrain.auto.curve import NO_TIME, TOO_FEW
 from cotrain.auto.features import Features, FoldFeatures
@@ -59,10 +58,7 @@ def steadiness(
         place = np.sort(rng.choice(place, LOOKED_AT, replace=False))
     rows = features.unlabelled[place]
     trials = [board.trials[m] for m in members]
-    told = [
-        soften(np.asarray(t.unlabelled)[place], board.temperatures[m]) for m, t in zip(members, trials, strict=True)
-    ]
-    usual = (np.mean(told, axis=0) * board.decision).argmax(1)
+    usual = (board.of_unlabelled(members)[place] * board.decision).argmax(1)
     prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
     start = time.perf_counter()
     pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs  # of a round, in the folds
@@ -80,8 +76,7 @@ def steadiness(
                 )
             except (ValueError, ArithmeticError, np.linalg.LinAlgError):
                 return "a learner of the result cannot be trained on fewer labels"
-            told = [soften(said, board.temperatures[m]) for m, said in zip(members, found, strict=True)]
-            flips.append(((np.mean(told, axis=0) * board.decision).argmax(1) != usual).mean())
+            flips.append(((board.voice(members, found) * board.decision).argmax(1) != usual).mean())
             pace = (time.perf_counter() - start) / (number + 1)
     return Steadiness(float(np.mean(flips)), rows=len(rows))
 

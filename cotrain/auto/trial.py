@@ -117,10 +117,11 @@ def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: n
     matrices = features.of(features.labelled, features.unlabelled)
 
     def run(trial: Trial) -> None:
-        trial.estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior, True)
+        estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior, True)
         if len(features.unlabelled):
             x = joined(matrices, trial.candidate, features.unlabelled)
-            trial.unlabelled = even(trial.estimator, x, len(prior))
+            trial.unlabelled = even(estimator, x, len(prior))
+        trial.estimator = estimator
 
     _each(trials, matrices, run, pool)
 

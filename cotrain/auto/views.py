@@ -25,7 +25,7 @@ class Views:
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
     costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
-    joint: one view of each sort of columns, for learners on all of them; empty if there is one sort only.
+    modality: the sort of columns that a view reads: text, table, or the name of an image's or sound's column.
     """
 
     views: dict[str, View]
@@ -33,7 +33,7 @@ class Views:
     dense: tuple[str, ...] = ()
     trees: dict[str, str] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
-    joint: tuple[str, ...] = ()
+    modality: dict[str, str] = field(default_factory=dict)
     costly: tuple[str, ...] = ()
 
 
@@ -49,7 +49,6 @@ def make_views(
     views: dict[str, View] = {}
     text: list[tuple[str, str, str]] = []
     dense: list[str] = []
-    joint: list[str] = []
     trees: dict[str, str] = {}
 
     sets: list[tuple[str, ...]] = [(name,) for name in columns.text]
@@ -63,15 +62,12 @@ def make_views(
         views[characters] = CharacterView(names)
         views[topics] = TopicView(names)
         text.append((words, characters, topics))
-    if text:
-        joint += text[-1][:2]
     if columns.numbers or columns.category:
         cells = (*columns.numbers, *columns.category)
         views["table"] = ScaledView(cells, categories=len(columns.category))
         views["table for trees"] = TreeView(cells, categories=len(columns.category))
         dense.append("table")
         trees["table"] = "table for trees"
-        joint.append("table")
     said: list[str] = [] if warnings is None else warnings
     read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
     read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]
@@ -80,18 +76,16 @@ def make_views(
         named = {f"{what}{of}": view for what, view in found.items()}
         views |= named
         dense += named
-        joint.append(next(iter(named)))
     for number, view in enumerate(encoders):
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
         dense.append(name)
-        joint.append(name)
     narrow = len(columns.numbers) + len(columns.category) <= WIDE
     costly = tuple(name for name in dense if name.startswith("patches of sound"))
     reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
-    sorts = bool(columns.text) + bool(columns.numbers or columns.category) + len(columns.image) + len(columns.audio)
-    return Views(views, tuple(text), tuple(dense), trees, reduced, tuple(joint) if sorts > 1 else (), costly)
+    modality = {name: _modality(view.columns[0], columns) for name, view in views.items()}
+    return Views(views, tuple(text), tuple(dense), trees, reduced, modality, costly)
 
 
 def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[str], left: float, jobs: int) -> Views:
@@ -108,6 +102,13 @@ def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[st
         with threadpool_limits(jobs):
             found = encoder_views(wanted, problem.frame, problem.columns, problem.source.folder, left, warnings)
     return make_views(problem.frame, problem.columns, problem.source.folder, found, warnings)
+
+
+def _modality(column: str, columns: Columns) -> str:
+    """Texts are one, for their words are, and so are numbers and categories; each image and each sound is its own."""
+    if column in columns.text:
+        return "text"
+    return column if column in columns.image + columns.audio else "table"
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:

@@ -63,7 +63,7 @@ def test_the_luckiest_of_many_useless_learners_are_not_believed():
 
 def test_a_committee_of_one_is_its_member():
     found = board([trial(mixed(40, 0.9, 0), Y), trial(mixed(40, 0.6, 1), Y)], Y)
-    np.testing.assert_array_equal(found.together([0]), found.probability[0])
+    np.testing.assert_allclose(found.together([0]), found.probability[0], rtol=1e-12)
     np.testing.assert_array_equal(found.right([0]), found.correct[0])
 
 

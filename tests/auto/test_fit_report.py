@@ -495,7 +495,7 @@ def test_every_learner_of_the_main_job_is_explained():
 
     texts, dense = (("words", "characters", "topics"),), ("table", "patches", "edges", "pixels", "sound")
     views = {"words": WordView(("review",))}
-    for found in candidates(Views(views=views, text=texts, dense=dense, joint=("words", "table"))):
+    for found in candidates(Views(views=views, text=texts, dense=dense)):
         learner = found.name.split(",")[0].split(" (")[0].split(" with ")[0]
         assert any(re.search(rf"(?<!\w){word}(?!\w)", learner) for word in LEARNERS), found.name
 

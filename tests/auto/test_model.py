@@ -12,6 +12,7 @@ from numpy.testing._private import utils as foreign
 from PIL import Image
 from sklearn.preprocessing import FunctionTransformer
 
+from cotrain.auto.blend import Blend
 from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.columns import infer
 from cotrain.auto.fit import fit
@@ -45,7 +46,10 @@ def committee(reviews, measures):
     for candidate in every.values():
         learner = train(candidate, matrices, problem.y, problem.labelled, problem.unlabelled, np.array([0.5, 0.5]))
         members.append(Member(candidate.name, candidate.views, candidate.apart, learner, 1.5))
-    return Model(problem.columns, fitted, members, ["bad", "good"], np.array([0.4, 0.6]), 0.2), table
+    text = tuple(n for n, member in enumerate(members) if fitted[member.views[0]].columns == ("review",))
+    rest = tuple(n for n in range(len(members)) if n not in text)
+    blend = Blend((text, rest), (0.7, 1.2), 1.1)
+    return Model(problem.columns, fitted, members, ["bad", "good"], np.array([0.4, 0.6]), 0.2, blend), table
 
 
 def test_every_learner_comes_back_from_its_folder_as_it_was(committee, tmp_path):
@@ -55,6 +59,8 @@ def test_every_learner_comes_back_from_its_folder_as_it_was(committee, tmp_path)
     again = Model.load(tmp_path)
     assert not list(tmp_path.glob("*.pkl"))
     assert (again.classes, again.threshold, again.shares.tolist()) == (["bad", "good"], 0.2, [0.4, 0.6])
+    assert again.blend == model.blend
+    assert min(map(len, again.blend.parts)) > 5
     frame, source, _ = again.aligned(table)
     old, new = model.features(frame, source.folder), again.features(frame, source.folder)
     rows = np.arange(len(frame))
@@ -80,13 +86,15 @@ def test_a_committee_of_one_is_that_member(texts, reviews):
     np.testing.assert_allclose(alone.predict_proba(reviews()), expected, rtol=1e-12)
 
 
-def test_a_committee_is_the_mean_of_its_members_restated_for_the_shares(texts, reviews):
+def test_a_committee_is_the_mean_of_its_members_sharpened_and_restated_for_the_shares(texts, reviews):
     model = texts.model
     assert len(model.members) > 1
+    assert model.blend.parts == (tuple(range(len(model.members))),)
     frame, source, _ = model.aligned(reviews())
     features = model.features(frame, source.folder)
     votes = np.mean([model.votes(member, features, np.arange(60)) for member in model.members], axis=0)
-    joint = votes * model.shares
+    joint = votes ** (1 / model.blend.temperatures[0])
+    joint = joint / joint.sum(1, keepdims=True) * model.shares
     np.testing.assert_allclose(model.predict_proba(reviews()), joint / joint.sum(1, keepdims=True), rtol=1e-12)
 
 

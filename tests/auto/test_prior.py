@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cotrain.auto.prior import estimate, saerens
+from cotrain.auto.prior import Told, estimate, saerens, told
 from cotrain.errors import InputError
 
 AB = ["a", "b"]
@@ -75,25 +75,66 @@ def test_shares_that_cannot_be_are_refused(said, words):
         estimate(said, AB, np.array([3.0, 3.0]), None)
 
 
-def test_auto_believes_the_unlabelled_rows_where_labels_were_chosen_class_by_class():
-    found = np.array([0.95, 0.05])
-    chosen = estimate("auto", AB, np.array([20.0, 20.0]), found)
-    np.testing.assert_allclose(chosen.shares, found)
-    assert "do not look like a random draw" in chosen.source
+def heard(unlabelled, labelled, true, drawn):
+    return Told(np.array(unlabelled), np.array(labelled), np.array(true), drawn)
 
 
-def test_auto_adds_labels_that_look_like_a_random_draw():
-    drawn = estimate("auto", AB, np.array([36.0, 4.0]), np.array([0.88, 0.12]))
-    np.testing.assert_allclose(drawn.shares, [(36 + 50 * 0.88) / 90, (4 + 50 * 0.12) / 90])
-    assert "random draw" in drawn.source
+def test_auto_believes_a_good_committee_where_labels_were_chosen_class_by_class():
+    """The labels are 0.4 from what is told; the committee errs by 0.02 on them, 400 times less in squares."""
+    chosen = estimate("auto", AB, np.array([20.0, 20.0]), heard([0.9, 0.1], [0.52, 0.48], [0.5, 0.5], False))
+    np.testing.assert_allclose(chosen.shares, [0.5 + 0.4 * 400 / 401, 0.5 - 0.4 * 400 / 401], rtol=1e-12)
+    assert "the unlabelled rows: the labels do not look like a random draw" in chosen.source
+
+
+def test_auto_weighs_labels_and_committee_by_their_errors_where_labels_were_drawn():
+    """Labels: 2 * 0.9 * 0.1 / 40 = 0.0045; committee: 2 * 0.05^2 = 0.005."""
+    drawn = estimate("auto", AB, np.array([36.0, 4.0]), heard([0.88, 0.12], [0.95, 0.05], [0.9, 0.1], True))
+    weight = 0.0045 / 0.0095
+    np.testing.assert_allclose(drawn.shares, (1 - weight) * np.array([41, 9]) / 50 + weight * np.array([0.88, 0.12]))
+    assert "labels look like a random draw" in drawn.source
+
+
+def test_a_committee_that_tells_the_labelled_rows_shares_wrong_is_not_believed():
+    """It says a of everything, of labelled rows too, half of which are b."""
+    for drawn in (True, False):
+        found = estimate("auto", AB, np.array([30.0, 30.0]), heard([1.0, 0.0], [1.0, 0.0], [0.5, 0.5], drawn))
+        assert found.shares[0] < (0.51 if drawn else 0.76)
+    assert "not sure" in estimate(
+        "auto", AB, np.array([30.0, 30.0]), heard([0.8, 0.2], [1.0, 0.0], [0.5, 0.5], False)
+    ).source  # fmt: skip
 
 
 def test_auto_without_a_committee_draws_the_labels_to_equal_shares():
     few = estimate("auto", AB, np.array([9.0, 1.0]), None)
-    np.testing.assert_allclose(few.shares, [(9 + 25) / 60, (1 + 25) / 60])
+    np.testing.assert_allclose(few.shares, [(9 + 5) / 20, (1 + 5) / 20])
     many = estimate("auto", AB, np.array([9_000.0, 1_000.0]), None)
-    np.testing.assert_allclose(many.shares, [0.9, 0.1], atol=0.005)
+    np.testing.assert_allclose(many.shares, [0.9, 0.1], atol=0.001)
 
 
 def test_no_share_is_zero():
-    assert estimate("auto", AB, np.array([20.0, 20.0]), np.array([1.0, 0.0])).shares.min() > 0
+    found = heard([1.0, 0.0], [0.5, 0.5], [0.5, 0.5], False)
+    assert estimate("auto", AB, np.array([20.0, 20.0]), found).shares.min() > 0
+
+
+def test_only_labels_told_as_the_other_rows_are_drawn():
+    """A learner that is always right: 40 labelled rows, half and half or as the other rows are, of 400 one in ten."""
+    others = np.eye(2)[np.arange(400) % 10 // 9]
+    for labels, drawn in ((np.arange(40) % 2, False), (np.arange(40) % 10 // 9, True)):
+        found = told(np.eye(2)[labels], labels, others)
+        assert found.drawn is drawn
+        np.testing.assert_allclose(found.unlabelled, [0.9, 0.1], atol=1e-6)
+        np.testing.assert_allclose(found.true, np.bincount(labels) / 40)
+        np.testing.assert_allclose(found.labelled, found.true, atol=1e-6)
+    never = told(np.eye(3)[[0, 1]], np.array([0, 1]), np.eye(3)[[0, 1, 1, 0]])  # a class that nobody says
+    assert never.drawn
+
+
+def test_labels_drawn_at_random_are_called_so_nineteen_times_in_twenty():
+    """With a learner that errs, and confuses the classes unevenly."""
+    rng = np.random.default_rng(0)
+    called = []
+    for _ in range(300):
+        y = rng.choice(3, 1_050, p=[0.6, 0.3, 0.1])
+        said = np.where(rng.random(1_050) < 0.7, y, rng.choice(3, 1_050, p=[0.1, 0.2, 0.7]))
+        called.append(told(np.eye(3)[said[:50]], y[:50], np.eye(3)[said[50:]]).drawn)
+    assert 0.9 < np.mean(called) < 0.99
