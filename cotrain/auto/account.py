@@ -25,6 +25,14 @@ def name_of(board: Board, choice: Choice) -> str:
     return f"committee of {len(choice.members)}" + ("" if choice.used_unlabelled else ", supervised")
 
 
+def parts(board: Board, choice: Choice) -> dict[str, list[str]]:
+    """The members by the sort of columns that they read."""
+    found: dict[str, list[str]] = {}
+    for candidate in (board.trials[m].candidate for m in choice.members):
+        found.setdefault(candidate.modality, []).append(candidate.name)
+    return found
+
+
 def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[str, Any]]:
     rows = []
     places = {id(t): m for m, t in enumerate(board.trials)}

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
-from cotrain.auto.account import command, confusion, name_of, score_test, slices, suspicious, table
+from cotrain.auto.account import command, confusion, name_of, parts, score_test, slices, suspicious, table
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.candidates import Candidate
@@ -191,6 +191,7 @@ def _fit(
         "chosen": {
             "name": name_of(board, choice),
             "members": [board.trials[m].candidate.name for m in choice.members],
+            "parts": parts(board, choice),
             **asdict(board.interval(chosen_score, board.right(choice.members))),
         },
         "p_helped": choice.p_helped,

@@ -20,7 +20,10 @@ WORDS = {
     "balanced accuracy": "The share of right answers in each class, averaged over the classes.",
     "accuracy": "The share of right answers.",
     "learner": "One way of learning, on one way of looking at the data.",
-    "committee": "Learners whose probabilities are averaged.",
+    "committee": (
+        "Learners whose probabilities are averaged; what those on different sorts of columns (texts, an image, "
+        "numbers) say is multiplied."
+    ),
     "student": "A small model that was taught to say what the committee says.",
     "agreement": "The share of rows, not used for teaching, on which the student says the same as the committee.",
     "expected shares": (

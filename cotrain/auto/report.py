@@ -35,7 +35,7 @@ SHAPE: dict[str, Any] = {
     "classes": [str],
     "metric": str,
     "supervised": _estimate,
-    "chosen": {"name": str, "members": [str], **_estimate, "bytes?": _score, "rows_per_second?": _score},
+    "chosen": {"name": str, "members": [str], "parts?": {}, **_estimate, "bytes?": _score, "rows_per_second?": _score},
     "p_helped": _score,
     "used_unlabelled": bool,
     "prior": {"shares?": {}, "source?": str},

@@ -25,7 +25,7 @@ class Views:
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
     costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
-    modality: the sort of columns that a view reads: text, table, or the name of an image's or sound's column.
+    modality: the sort of columns that a view reads: texts, numbers and categories, or one column of images or sounds.
     """
 
     views: dict[str, View]
@@ -107,8 +107,8 @@ def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[st
 def _modality(column: str, columns: Columns) -> str:
     """Texts are one, for their words are, and so are numbers and categories; each image and each sound is its own."""
     if column in columns.text:
-        return "text"
-    return column if column in columns.image + columns.audio else "table"
+        return "texts"
+    return repr(column) if column in columns.image + columns.audio else "numbers and categories"
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:

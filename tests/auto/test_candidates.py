@@ -71,5 +71,20 @@ def test_the_words_of_each_text_teach_each_other():
 
 
 def test_one_sort_of_numbers_is_one_thing_to_see():
-    found = [c for c in candidates(make_views(FRAME, TABLES["numbers"], Path())) if c.kind != "all"]
+    found = candidates(make_views(FRAME, TABLES["numbers"], Path()))
     assert not any(one.looks_elsewhere(other) for one in found for other in found)
+
+
+def test_every_learner_reads_one_sort_of_columns():
+    made = make_views(FRAME, TABLES["mixed"], Path())
+    for found in [candidates(made), *(group for name, group in named(made).items() if name != "cotraining")]:
+        assert {candidate.modality for candidate in found} <= {"texts", "numbers and categories"}
+        for candidate in found:
+            assert {made.modality[name] for name in candidate.views} == {candidate.modality}
+    texts = make_views(FRAME, TABLES["texts"], Path())
+    assert {candidate.modality for candidate in candidates(texts)} == {"texts"}
+
+
+def test_co_training_pairs_views_of_a_text_and_sorts_of_columns():
+    found = {candidate.views for candidate in named(make_views(FRAME, TABLES["mixed"], Path()))["cotraining"]}
+    assert found == {("words", "characters"), ("words", "table")}

@@ -11,14 +11,15 @@ from cotrain.auto.trial import Trial
 EVEN = np.array([0.5, 0.5])
 
 
-def trial(right, y, name="", unlabelled=False, kind="", says=None, sure=0.9, repeats=1):
+def trial(right, y, name="", unlabelled=False, kind="", says=None, sure=0.9, repeats=1, modality=""):
     """A learner that is right where `right` says so (NaN: not held out), always equally sure."""
     right = np.broadcast_to(np.asarray(right, float), (repeats, len(y))) if np.ndim(right) < 2 else np.asarray(right)
     own = np.where(right > 0.5, sure, 1 - sure)
     own = np.where(np.isnan(right), np.nan, own)
     probability = np.stack([np.where(y == c, own, 1 - own) for c in (0, 1)], -1)
     heard = None if says is None else np.where(np.asarray(says)[:, None] == [0, 1], 0.9, 0.1)
-    return Trial(Candidate(name, ("view",), unlabelled, lambda _: None, kind), probability, unlabelled=heard)
+    candidate = Candidate(name, ("view",), unlabelled, lambda _: None, kind, modality=modality)
+    return Trial(candidate, probability, unlabelled=heard)
 
 
 def board(trials, y, unit=None):
@@ -316,3 +317,80 @@ def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():
     # Of the class of two one is left, of the class of five four.
     expected = (2 * 0.5**0.5 + 5 * 0.8**0.5) / 7
     assert board([trial(np.ones(7), two)], two).growth == pytest.approx(expected)
+
+
+# Several sorts of columns
+
+
+def two_sorts(y=Y, **other):
+    """A learner on notes, another on photographs and a poor one there, that err apart."""
+    return [
+        trial(mixed(len(y), 0.8, 0), y, "note", modality="note", sure=0.8),
+        trial(mixed(len(y), 0.75, 1), y, "photo", modality="photo", sure=0.75),
+        trial(mixed(len(y), 0.2, 2), y, "poor", modality="photo", sure=0.75, **other),
+    ]
+
+
+def test_each_sort_of_columns_has_its_committee_and_their_words_are_multiplied():
+    found = board(two_sorts(), Y)
+    assert found.parts == [[0], [1, 2]]
+    choice = found.choose()
+    assert choice.members == choice.supervised == [0, 1]
+    assert choice.reasons[:2] == ["within one standard error of the best"] * 2
+    assert choice.reasons[2] == "behind the best supervised"
+    blend = found.blend([0, 1])
+    assert blend.parts == ((0,), (1,))
+    odds = [p[..., 1] / p[..., 0] for p in found.probability[:2]]
+    expected = (odds[0] * odds[1]) ** (1 / blend.temperature)
+    together = found.together([0, 1])
+    np.testing.assert_allclose(together[..., 1] / together[..., 0], expected, rtol=1e-9)
+
+
+def test_two_sorts_of_columns_are_right_more_often_than_either():
+    y = np.arange(2_000) % 2
+    rng = np.random.default_rng(0)
+    trials = []
+    for name in ("note", "photo"):
+        score = rng.normal(size=len(y)) + np.where(y == 1, 1.0, -1.0)  # the log odds are twice the score
+        probability = 1 / (1 + np.exp(-2 * score))
+        candidate = Candidate(name, (name,), False, lambda _: None, name, modality=name)
+        trials.append(Trial(candidate, np.stack([1 - probability, probability], -1)[None]))
+    found = board(trials, y)
+    one, other, both = (found.score(found.right(members)) for members in ([0], [1], [0, 1]))
+    assert max(one, other) < 0.86  # of 0.841 = Phi(1)
+    assert both == pytest.approx(0.921, abs=0.015)  # Phi(sqrt 2)
+    averaged = Board([replace(t, candidate=replace(t.candidate, modality="")) for t in trials], y, np.arange(len(y)),
+                     EVEN, np.full(len(y), 1 / len(y)))  # fmt: skip
+    assert found.blend([0, 1]).temperature == pytest.approx(1, abs=0.15)
+    assert averaged.blend([0, 1]).temperatures[0] < 0.9  # a mean is too cautious
+
+
+def test_learners_on_unlabelled_rows_are_measured_within_their_sort():
+    """The one on photographs is surely better than others on photographs, though not than the note."""
+    y = np.arange(200) % 2
+    trials = [
+        trial(mixed(200, 0.9, 0), y, "note", modality="note"),
+        trial(mixed(200, 0.6, 1), y, "photo", modality="photo", sure=0.6),
+        trial(mixed(200, 0.85, 2), y, "photo too", True, says=np.arange(50) % 2, modality="photo", sure=0.95),
+    ]
+    choice = board(trials, y).choose()
+    assert choice.members == [0, 2]
+    assert choice.supervised == [0, 1]
+    assert choice.used_unlabelled
+    assert board(trials, y).choose(unlabelled=False).members == [0, 1]
+
+
+def test_a_sort_without_a_learner_on_labelled_rows_has_no_say():
+    trials = [trial(mixed(40, 0.8, 0), Y, "note", modality="note"),
+              trial(mixed(40, 0.9, 1), Y, "photo", True, says=np.arange(50) % 2, modality="photo")]  # fmt: skip
+    choice = board(trials, Y).choose()
+    assert choice.members == [0]
+    assert not choice.accepted[1]
+    assert "no learner on labelled rows" in choice.reasons[1]
+
+
+def test_the_bootstrap_draws_committees_of_every_sort():
+    found = board(two_sorts(), Y)
+    chosen, supervised = bootstrap(found, True, 0, draws=40)
+    assert chosen == supervised
+    assert 0.6 < chosen < 1

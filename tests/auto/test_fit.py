@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,28 @@ def same_report(one: Result, other: Result) -> None:
         return [timeless(v) for v in values] if isinstance(values, list) else values
 
     assert timeless(one.report.values) == timeless(other.report.values)
+
+
+def test_what_texts_and_numbers_tell_is_put_together(reviews, tmp_path):
+    """Four classes; the words tell two from two, the number the others, so that each sort of columns alone is right
+    half of the time."""
+    rng = np.random.default_rng(0)
+    table = reviews(rows=320, labelled=320)
+    large = rng.random(320) < 0.5
+    table["weight"] = rng.normal(np.where(large, 2.0, -2.0))
+    truth = table["label"] + np.where(large, ", large", ", small")
+    table["label"] = truth.where(np.arange(320) < 40, None)
+    result = fit(table, target="label", method="logistic,emnb", encoder="none", jobs=1, out=tmp_path)
+    parts = result.report["chosen"]["parts"]
+    assert set(parts) == {"texts", "numbers and categories"}
+    assert sorted(chain(*parts.values())) == sorted(result.report["chosen"]["members"])
+    rest = np.arange(320) >= 40
+    assert (result.model.predict(table[rest]) == truth[rest]).mean() > 0.9
+    assert (result.student.predict(table[rest]) == truth[rest]).mean() > 0.9
+    page = (tmp_path / "report.html").read_text()
+    assert "What 2 sorts of columns say is multiplied" in page
+    assert "<strong>texts</strong>" in page
+    np.testing.assert_array_equal(Model.load(tmp_path / "model").predict(table), result.model.predict(table))
 
 
 def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
