@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from cotrain.auto.account import suspicious
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.evidence import gather, may_ask, out_of_fold, pick
+from cotrain.auto.evidence import Setup, gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
 from cotrain.auto.problem import load
 from cotrain.auto.search import Clock, seconds
@@ -62,10 +62,10 @@ def audit_labels(
     views = find_views(encoder, problem, warnings, clock.left(), jobs)
     tried, _ = pick(views, None)
     asked = may_ask(problem, warnings)
-    tried = [candidate for candidate in tried if asked or not candidate.unlabelled]
     features = Features(views.views, problem.frame, problem.y, seed, jobs)
+    setup = Setup(problem, features, "auto", "auto", seed, jobs, clock, asked, warnings)
     with threadpool_limits(1):
-        seen = gather(problem, features, tried, asked, "auto", "auto", seed, clock, jobs, warnings)
+        seen = gather(setup, [candidate for candidate in tried if asked or not candidate.unlabelled])
     together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], seen.board.decision)

@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
-from cotrain.auto.evidence import Evidence, check_words, decide, gather, make_board, may_ask, pick, weigh
+from cotrain.auto.evidence import Evidence, Setup, check_words, decide, gather, make_board, may_ask, pick, weigh
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
-from cotrain.auto.problem import Problem, Test, load, read_test
+from cotrain.auto.problem import Test, load, read_test
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, find_views
@@ -96,22 +96,23 @@ def compare(
     tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
     features = Features(views.views, problem.frame, problem.y, jobs=jobs)
     asked = may_ask(problem, warnings)
+    setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
     values: dict[str, list[float | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
     with threadpool_limits(1):
         for seed in numbers:
-            clock = Clock(time_for_each)
-            seen = gather(problem, features, tried, asked, prior, metric, seed, clock, jobs, warnings)
-            metric = seen.metric  # of the first seed, for all
+            setup = replace(setup, seed=seed, clock=Clock(time_for_each))
+            seen = gather(setup, tried)
+            setup = replace(setup, metric=seen.metric)  # of the first seed, for all
             for name, group in groups.items():
                 trials = group.trials(seen)
                 spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
-                values[name].append(_value(group, trials, seen, asked, prior, problem, features, checked, seed))
+                values[name].append(_value(group, trials, seen, setup, checked))
     lines = [_line(name, values[name], spent[name] / len(numbers), len(group.own)) for name, group in groups.items()]
     rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled)}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"
-    return Comparison(lines, numbers, metric, scored, rows, list(dict.fromkeys(warnings)))
+    return Comparison(lines, numbers, setup.metric, scored, rows, list(dict.fromkeys(warnings)))
 
 
 @dataclass(frozen=True)
@@ -146,25 +147,22 @@ def _value(
     group: Group,
     trials: list[Trial],
     seen: Evidence,
-    asked: bool,
-    prior: str,
-    problem: Problem,
-    features: Features,
+    setup: Setup,
     test: Test | None,
-    seed: int,
 ) -> float | None:
     """A method's score with one seed, as `fit` would come to it."""
+    problem, features, asked = setup.problem, setup.features, setup.asked
     own = [trial for trial in trials if trial.candidate.name in group.own and trial.estimator is not None]
     if not own:
         return None
     auto = group.name == AUTO
-    found = weigh(trials, problem, asked, prior, seen.metric, seen.folds)
+    found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
     if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
         own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
     board = make_board(own, problem, found.prior.shares, found.metric)
     choice = decide(board, asked and auto)
     if test is None:
-        corrected = bootstrap(board, asked and auto, seed)[0 if choice.used_unlabelled else 1]
+        corrected = bootstrap(board, asked and auto, setup.seed)[0 if choice.used_unlabelled else 1]
         return corrected if np.isfinite(corrected) else board.score(board.right(choice.members))
     everything = features.of(features.labelled, features.unlabelled)
     model = committee(board, choice.members, everything, problem, found.prior.shares, found.metric)

@@ -38,31 +38,39 @@ class Evidence:
     folds: Sequence[Fold]
 
 
-def gather(
-    problem: Problem,
-    features: Features,
-    tried: Sequence[Candidate],
-    asked: bool,
-    prior: str,
-    metric: str,
-    seed: int,
-    clock: Clock,
-    jobs: int,
-    warnings: list[str],
-) -> Evidence:
-    """Try learners out of fold. `asked`: may the unlabelled rows have a say.
+@dataclass(frozen=True)
+class Setup:
+    """What learners are tried on, and how: the start of a fit, of a comparison and of an audit of labels.
+
+    prior, metric, seed, jobs: as `fit` takes them. asked: may the unlabelled rows have a say.
+    warnings: of the report; what happens is added.
+    """
+
+    problem: Problem
+    features: Features
+    prior: str
+    metric: str
+    seed: int
+    jobs: int
+    clock: Clock
+    asked: bool
+    warnings: list[str]
+
+
+def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
+    """Try learners out of fold.
 
     Raises:
         InputError: nothing can be held out, or no learner could be trained.
     """
+    problem, features = setup.problem, setup.features
     counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
-    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.grouped, seed)
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.grouped, setup.seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
-    trials = search(
-        tried, features, problem.y, folds, counts / counts.sum(), clock, jobs, partial(warn_first, warnings)
-    )
-    return weigh(trials, problem, asked, prior, metric, folds)
+    warn = partial(warn_first, setup.warnings)
+    trials = search(tried, features, problem.y, folds, counts / counts.sum(), setup.clock, setup.jobs, warn)
+    return weigh(trials, problem, setup.asked, setup.prior, setup.metric, folds)
 
 
 def weigh(

@@ -20,7 +20,7 @@ from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board, bootstrap
-from cotrain.auto.evidence import check_words, decide, gather, may_ask, only, out_of_fold, pick, warn_first
+from cotrain.auto.evidence import Setup, check_words, decide, gather, may_ask, only, out_of_fold, pick, warn_first
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
@@ -104,47 +104,28 @@ def fit(
         views = find_views(encoder, problem, warnings, clock.left(), jobs)
         picked = pick(views, method)
         features = Features(views.views, problem.frame, problem.y, seed, jobs)
+        asked = may_ask(problem, warnings)
+        setup = Setup(problem, features, prior, metric, seed, jobs, clock, asked, warnings)
         with threadpool_limits(1):  # from now on what runs at the same time is learners and views, see `workers`
-            result = _fit(
-                problem,
-                checked,
-                views,
-                features,
-                picked,
-                clock,
-                coverage,
-                prior,
-                metric,
-                method,
-                seed,
-                jobs,
-                warnings,
-            )
+            result = _fit(setup, checked, views, picked, coverage, method)
         if out is not None:
             result.rescue(out)
     return result
 
 
 def _fit(
-    problem: Problem,
-    test: "Test | None",
+    setup: Setup,
+    test: Test | None,
     views: Views,
-    features: Features,
     picked: tuple[list[Candidate], set[str]],
-    clock: Clock,
     coverage: float,
-    prior: str,
-    metric: Metric,
     method: str | None,
-    seed: int,
-    jobs: int,
-    warnings: list[str],
 ) -> Result:
+    problem, features, seed, warnings, asked = setup.problem, setup.features, setup.seed, setup.warnings, setup.asked
     classes, (tried, own) = problem.audit.classes, picked
-    asked = may_ask(problem, warnings)
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
-    seen = gather(problem, features, tried, asked, prior, metric, seed, clock, jobs, warnings)
+    seen = gather(setup, tried)
     trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
     if method is None:
         choice = decide(board, asked, warnings)
@@ -167,7 +148,7 @@ def _fit(
         needed = int(np.ceil(1 / (1 - coverage))) - 1
         warnings.append(f"Sets with {coverage:.0%} coverage cannot be promised below {needed} labelled rows.")
 
-    student, about_student = teach(problem, views, features, model, even_N, clock, seed)
+    student, about_student = teach(setup, views, model, even_N)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
     if not np.isfinite(chosen_score) or method is not None:
         chosen_score = board.score(board.right(choice.members))
@@ -199,7 +180,7 @@ def _fit(
         "prior": {
             "shares": dict(zip(classes, shares.shares.tolist(), strict=True)),
             "source": shares.source,
-            "asked": prior,
+            "asked": setup.prior,
         },
         "candidates": table(trials, board, choice),
         "student": about_student | {"estimate": float(max(0.0, chosen_score - about_student.pop("loss")))},
@@ -211,7 +192,7 @@ def _fit(
         "slices": slices(problem, board, choice),
         "suspicious": suspicious(problem, said, held, classes),
         "label_next": [],
-        "settings": {"budget": clock.budget, "jobs": jobs, "folds": len(seen.folds), "method": method},
+        "settings": {"budget": setup.clock.budget, "jobs": setup.jobs, "folds": len(seen.folds), "method": method},
         "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
         "test": None,
@@ -220,8 +201,8 @@ def _fit(
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
-    values |= look_further(problem, features, everything, seen, choice.members, clock, seed, jobs, warnings)
-    values["seconds"] = round(clock.spent, 2)
+    values |= look_further(setup, everything, seen, choice.members)
+    values["seconds"] = round(setup.clock.spent, 2)
     return Result(model, student, Report(values))
 
 

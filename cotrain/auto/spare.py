@@ -7,40 +7,27 @@ from typing import Any
 
 from cotrain.auto import steady
 from cotrain.auto.curve import learning_curve
-from cotrain.auto.evidence import Evidence
-from cotrain.auto.features import Features, FoldFeatures
-from cotrain.auto.problem import Problem
-from cotrain.auto.search import Clock
+from cotrain.auto.evidence import Evidence, Setup
+from cotrain.auto.features import FoldFeatures
 
 CURVE, STEADY = 0.15, 0.1  # of the budget at most
 
 
-def look_further(
-    problem: Problem,
-    features: Features,
-    matrices: FoldFeatures,
-    seen: Evidence,
-    members: Sequence[int],
-    clock: Clock,
-    seed: int,
-    jobs: int,
-    warnings: list[str],
-) -> dict[str, Any]:
+def look_further(setup: Setup, matrices: FoldFeatures, seen: Evidence, members: Sequence[int]) -> dict[str, Any]:
     """`curve` and `steady` of the report, each None where it could not be had; then `skipped` says why."""
+    features, clock, y, seed, jobs = setup.features, setup.clock, setup.problem.y, setup.seed, setup.jobs
     board = seen.board
     skipped: dict[str, str] = {}
     worth = board.worth(board.right(members))
-    found = learning_curve(
-        board, members, features, problem.y, seen.folds, clock.slot(CURVE), seed, worth, jobs=jobs
-    )  # fmt: skip
+    found = learning_curve(board, members, features, y, seen.folds, clock.slot(CURVE), seed, worth, jobs=jobs)
     curve = None if isinstance(found, str) else found
     if isinstance(found, str):
         skipped["curve"] = found
     if not len(features.unlabelled):
         return {"curve": curve, "steady": None, "skipped": skipped | {"steady": "there are no unlabelled rows"}}
-    told = steady.steadiness(board, members, features, matrices, problem.y, clock.slot(STEADY), seed, jobs)
+    told = steady.steadiness(board, members, features, matrices, y, clock.slot(STEADY), seed, jobs)
     if isinstance(told, str):
         return {"curve": curve, "steady": None, "skipped": skipped | {"steady": told}}
     if told.flipped > steady.FLIPPING:
-        warnings.append(steady.warning(told))
+        setup.warnings.append(steady.warning(told))
     return {"curve": curve, "steady": asdict(told), "skipped": skipped}

@@ -10,10 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.features import Features
+from cotrain.auto.evidence import Setup
 from cotrain.auto.model import Model
 from cotrain.auto.problem import Problem
-from cotrain.auto.search import Clock
 from cotrain.auto.student import Student, distil, student_views
 from cotrain.auto.views import Views
 from cotrain.errors import InputError
@@ -23,10 +22,9 @@ CHECKED = 2_000  # rows at most on which a student is checked
 LONG = 500  # rows a second below which a few of them tell the pace
 
 
-def teach(
-    problem: Problem, views: Views, features: Features, model: Model, even_NC: np.ndarray, clock: Clock, seed: int
-) -> tuple[Student, dict[str, Any]]:
+def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tuple[Student, dict[str, Any]]:
     """A student of the committee, and how well it does what the committee does on rows it was not taught."""
+    problem, seed = setup.problem, setup.seed
     classes = problem.audit.classes
     target = with_prior(even_NC, model.shares)
     labelled = problem.labelled
@@ -35,9 +33,9 @@ def teach(
     if not fresh:
         raise InputError("No column is left that a small model could read.")
     checked, taught = _parted(problem, np.random.default_rng(seed))
-    raw = extract_each(fresh, problem.frame, features.extracted)
+    raw = extract_each(fresh, problem.frame, setup.features.extracted)
     matrices = [view.fit(raw[name]).transform(raw[name]) for name, view in fresh.items()]
-    time_for_it = max(2.0, min(20.0, clock.left() / 3))
+    time_for_it = max(2.0, min(20.0, setup.clock.left() / 3))
     how, agreement, loss, before = False, 1.0, 0.0, None
     if len(checked):
         wanted = target[checked]
