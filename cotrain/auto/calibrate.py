@@ -7,7 +7,7 @@ import numpy as np
 
 TEMPERATURES = np.exp(np.linspace(-1.5, 4.0, 45))
 _STEP = 4  # places of the grid that are passed over first: the loss has one valley
-_SPREAD = 1.5  # standard deviation of the log temperature believed before any row is seen
+_SPREAD = 0.6  # standard deviation of the log temperature believed before any row is seen
 
 
 def soften(probability: np.ndarray, temperature: float) -> np.ndarray:

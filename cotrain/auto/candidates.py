@@ -37,7 +37,8 @@ class Candidate:
     where several views show the same of some columns and of others, `route` how it comes from labels to other rows
     (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err independently enough
     for their agreement to count as evidence. `modality` is the sort of columns that it reads: what is said of a note
-    and what is said of a photograph is multiplied (see `Blend`).
+    and what is said of a photograph is multiplied (see `Blend`). `taught`: it has its unlabelled rows' classes from all
+    sorts of columns together (see `lessons`).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Candidate:
     most: int | None = None  # unlabelled rows that it learns from, half as many in a fold; None: all
     columns: frozenset[str] = frozenset()
     modality: str = ""
+    taught: bool = False
 
     def looks_elsewhere(self, other: "Candidate") -> bool:
         """Whether they see different things. The words of a title and of title and text together are the same thing

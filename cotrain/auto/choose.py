@@ -241,7 +241,8 @@ class Board:
     def choose(self, times: np.ndarray | None = None, unlabelled: bool = True) -> Choice:
         """Learners on unlabelled rows take the place of the others where they are surely better. Where none is, those
         that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
-        does little harm. Of each sort of columns apart, among the learners on it."""
+        does little harm. Of each sort of columns apart, among the learners on it. Those that all of these have taught
+        take their place if nothing is lost by it."""
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
         members, without, proven = [], [], False
         for part in self.parts:
@@ -250,6 +251,13 @@ class Board:
             without += own[1]
             proven |= own[2]
         members, without = sorted(members), sorted(without)
+        pupils = [m for m, t in enumerate(self.trials) if t.candidate.taught and unlabelled]
+        if pupils:
+            gained, _ = self.gain(self.right(self.committee(pupils, times)), self.right(members), times)
+            for m in pupils:
+                reasons[m] = f"the committee {_by_points(gained)} by those taught"
+                accepted[m] = gained >= 0
+            members = self.committee(pupils, times) if gained >= 0 else members
         used = any(self.trials[m].candidate.unlabelled for m in members)
         p_helped = self.surely_better(members, without, times) if used else 0.0
         return Choice(members, without, used, p_helped, reasons, accepted, proven)
@@ -260,7 +268,7 @@ class Board:
         """The members from this part, those without unlabelled rows, and whether some learner on unlabelled rows was
         accepted for itself. `reasons` and `accepted` are filled in."""
         supervised = [m for m in part if not self.trials[m].candidate.unlabelled]
-        others = [m for m in part if self.trials[m].candidate.unlabelled]
+        others = [m for m in part if self.trials[m].candidate.unlabelled and not self.trials[m].candidate.taught]
         if not supervised:
             for m in others:
                 reasons[m] = "no learner on labelled rows of these columns came to an end, to compare it with"
@@ -268,16 +276,20 @@ class Board:
         without = self.committee(supervised, times)
         base = self.right(without)
         few = self.unit.max() + 1 < min(FEW, len(self.y))
-        spoken_for = False  # by the unlabelled rows; then learners without them would only water the result down
-        for m in others if unlabelled else ():
-            mean, error = self.gain(self.correct[m], base, times)
+        asked = others if unlabelled else []
+        gains = {m: self.gain(self.correct[m], base, times) for m in asked}
+        backed = [m for m in asked if self._backed(m, times)]
+        # Where the unlabelled rows speak for a learner, those without them would only water the result down; others for
+        # which they speak are welcome unless they are behind, because one alone hangs on chance.
+        spoken_for = any(gains[m][0] > -0.5 * gains[m][1] for m in backed)
+        backed = [m for m in backed if spoken_for and gains[m][0] > -gains[m][1]]
+        for m in asked:
+            mean, error = gains[m]
             sure = self._probability(mean / error)
-            backed = self._backed(m, times) and mean > -0.5 * error
             needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
-            accepted[m] = bool((mean > 0 and sure >= needed and not few) or backed)
+            accepted[m] = bool((mean > 0 and sure >= needed and not few) or m in backed)
             reasons[m] = f"{_by_points(mean)}, surely better: {sure:.2f}"
-            reasons[m] += ", the unlabelled rows speak for it" if backed else ""
-            spoken_for |= backed
+            reasons[m] += ", the unlabelled rows speak for it" if m in backed else ""
         good = [m for m in others if accepted[m]]
         proven = bool(good)
         members = without

@@ -14,7 +14,18 @@ from threadpoolctl import threadpool_limits
 from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import bootstrap
-from cotrain.auto.evidence import Evidence, Setup, check_words, decide, gather, make_board, may_ask, pick, weigh
+from cotrain.auto.evidence import (
+    Evidence,
+    Setup,
+    after_lessons,
+    check_words,
+    decide,
+    gather,
+    make_board,
+    may_ask,
+    pick,
+    weigh,
+)
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
 from cotrain.auto.problem import Test, load, read_test
@@ -157,9 +168,12 @@ def _value(
         return None
     auto = group.name == AUTO
     found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
-    if not auto:  # all of its learners stand on one side, so that the best of them are taken without a test
+    if auto:
+        found = after_lessons(setup, found)
+        board = found.board
+    else:  # all of its learners stand on one side, so that the best of them are taken without a test
         own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
-    board = make_board(own, problem, found.prior.shares, found.metric)
+        board = make_board(own, problem, found.prior.shares, found.metric)
     choice = decide(board, asked and auto)
     if test is None:
         corrected = bootstrap(board, asked and auto, setup.seed)[0 if choice.used_unlabelled else 1]

@@ -4,7 +4,7 @@ Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,12 +14,14 @@ from cotrain.auto.candidates import Candidate, candidates, named
 from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold, make_folds
+from cotrain.auto.lessons import lessons
 from cotrain.auto.problem import Problem
 from cotrain.auto.search import Clock, search
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views
 from cotrain.errors import InputError
 
+LESSONS = 0.25  # of the budget at most, for learners that teach each other
 ENOUGH = 3  # unlabelled rows per labelled one below which they are not asked
 
 
@@ -28,7 +30,7 @@ class Evidence:
     """What learners said of rows that they were not trained on, and what follows from it.
 
     trials: all, also those that were dropped. board: of those that ran. metric: what counts on this table.
-    folds: those that were planned.
+    folds: those that were planned. first: what was known before learners taught each other; None where they did not.
     """
 
     trials: list[Trial]
@@ -36,6 +38,7 @@ class Evidence:
     prior: priors.Prior
     metric: str
     folds: Sequence[Fold]
+    first: "Evidence | None" = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,18 @@ def weigh(
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
     return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, folds)
+
+
+def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
+    """With learners that taught each other, where the table has several sorts of columns and there is time."""
+    if not setup.asked:
+        return seen
+    choice, left = decide(seen.board, True), setup.clock.slot(LESSONS)
+    taught = lessons(seen.board, choice, setup.features, setup.problem.y, seen.folds, left, setup.jobs)
+    if not taught:
+        return seen
+    found = weigh([*seen.trials, *taught], setup.problem, True, setup.prior, seen.metric, seen.folds)
+    return replace(found, first=seen)
 
 
 def warn_first(warnings: list[str], text: str) -> None:

@@ -20,7 +20,18 @@ from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board, bootstrap
-from cotrain.auto.evidence import Setup, check_words, decide, gather, may_ask, only, out_of_fold, pick, warn_first
+from cotrain.auto.evidence import (
+    Setup,
+    after_lessons,
+    check_words,
+    decide,
+    gather,
+    may_ask,
+    only,
+    out_of_fold,
+    pick,
+    warn_first,
+)
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
@@ -126,6 +137,7 @@ def _fit(
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
     seen = gather(setup, tried)
+    seen = after_lessons(setup, seen) if method is None else seen
     trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
     if method is None:
         choice = decide(board, asked, warnings)
@@ -201,7 +213,7 @@ def _fit(
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
-    values |= look_further(setup, everything, seen, choice.members)
+    values |= look_further(setup, everything, seen, choice)
     values["seconds"] = round(setup.clock.spent, 2)
     return Result(model, student, Report(values))
 

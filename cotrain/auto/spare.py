@@ -1,22 +1,24 @@
 """What the time that is left when the result stands is used for: would more labels help, and would other labels have
 given another result?"""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cotrain.auto import steady
+from cotrain.auto.choose import Choice
 from cotrain.auto.curve import learning_curve
-from cotrain.auto.evidence import Evidence, Setup
+from cotrain.auto.evidence import Evidence, Setup, decide
 from cotrain.auto.features import FoldFeatures
 
 CURVE, STEADY = 0.15, 0.1  # of the budget at most
 
 
-def look_further(setup: Setup, matrices: FoldFeatures, seen: Evidence, members: Sequence[int]) -> dict[str, Any]:
-    """`curve` and `steady` of the report, each None where it could not be had; then `skipped` says why."""
+def look_further(setup: Setup, matrices: FoldFeatures, seen: Evidence, choice: Choice) -> dict[str, Any]:
+    """`curve` and `steady` of the report, each None where it could not be had; then `skipped` says why. Where learners
+    taught each other, both are of the committee before that."""
     features, clock, y, seed, jobs = setup.features, setup.clock, setup.problem.y, setup.seed, setup.jobs
-    board = seen.board
+    first = seen.first or seen
+    board, members = first.board, decide(first.board, setup.asked).members if seen.first else choice.members
     skipped: dict[str, str] = {}
     worth = board.worth(board.right(members))
     found = learning_curve(board, members, features, y, seen.folds, clock.slot(CURVE), seed, worth, jobs=jobs)

@@ -1,0 +1,125 @@
+"""Learners on different sorts of columns teach each other: what all of them say together of the unlabelled rows, each
+learns from its own columns.
+
+This is co-training (Blum & Mitchell, "Combining labeled and unlabeled data with co-training", COLT 1998) in one round,
+with every unlabelled row instead of the surest ones. A note that says little gets its class from the photograph.
+Legend: n labelled rows, R repeats, C classes.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import numpy as np
+
+from cotrain.auto.choose import MIXED, Board, Choice
+from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.folds import Fold
+from cotrain.auto.trial import Trial, even, joined, train, train_and_ask
+from cotrain.progress import progress
+from cotrain.threads import workers
+
+MOST = 2_000  # unlabelled rows that are taught
+NAME = "taught by all columns"
+
+
+def lessons(
+    board: Board,
+    choice: Choice,
+    features: Features,
+    y: np.ndarray,
+    folds: Sequence[Fold],
+    left: Callable[[], float],
+    jobs: int = 1,
+) -> list[Trial]:
+    """The supervised committee and the best learner on each view once more, taught by the committee; none where all
+    read one sort of columns.
+
+    In each fold of the first repeat the committee is trained again without the held rows, so that a pupil is judged as
+    all learners are.
+
+    Args:
+        y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each fold; where
+            not all folds will be done, nothing is. jobs: threads.
+    """
+    folds = [fold for fold in folds if fold.repeat == 0]
+    pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
+    taught = features.unlabelled
+    if len(taught) > MOST:
+        taught = taught[np.linspace(0, len(taught) - 1, MOST).astype(int)]
+    if len(board.blend(choice.members).parts) < 2 or not len(taught):
+        return []
+    place = np.full(len(y), -1)
+    place[features.labelled] = np.arange(len(features.labelled))
+    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
+    trials = [
+        Trial(
+            replace(pupil, name=f"{pupil.name}, {NAME}", unlabelled=True, kind=MIXED, taught=True),
+            np.full(board.probability.shape[1:], np.nan),
+        )
+        for pupil in pupils
+    ]
+    start = time.perf_counter()
+    with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
+        for number, fold in enumerate(folds):
+            pace = (time.perf_counter() - start) / max(number, 1)
+            if pace * (len(folds) + 1 - number) > left():
+                return []
+            known = np.intersect1d(taught, fold.unlabelled)
+            matrices = features.of(fold.train, fold.unlabelled)
+            try:
+                _teach(board, choice.members, trials, matrices, y, fold.train, fold.unlabelled, known, prior, pool)
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+                return []
+            for trial in trials:
+                said = even(trial.estimator, joined(matrices, trial.candidate, fold.held), len(prior))
+                trial.probability[fold.repeat, place[fold.held]] = said
+                trial.folds += 1
+            advance()
+        labelled, unlabelled = features.labelled, features.unlabelled
+        matrices = features.of(labelled, unlabelled)
+        _teach(board, choice.members, trials, matrices, y, labelled, unlabelled, taught, prior, pool, True)
+    for trial in trials:
+        trial.unlabelled = even(trial.estimator, joined(matrices, trial.candidate, unlabelled), len(prior))
+        trial.seconds = (time.perf_counter() - start) / len(trials)
+    return trials
+
+
+def _best_by_view(board: Board) -> list[int]:
+    """With many rows other views may be the best ones than with few."""
+    best: dict[str, int] = {}
+    for m, trial in enumerate(board.trials):
+        known = best.get(trial.candidate.kind)
+        if not trial.candidate.unlabelled and (
+            known is None or board.score(board.correct[m]) > board.score(board.correct[known])
+        ):
+            best[trial.candidate.kind] = m
+    return list(best.values())
+
+
+def _teach(
+    board: Board,
+    members: Sequence[int],
+    trials: Sequence[Trial],
+    matrices: FoldFeatures,
+    y: np.ndarray,
+    labelled: np.ndarray,
+    unlabelled: np.ndarray,
+    taught: np.ndarray,
+    prior: np.ndarray,
+    pool: Executor,
+    whole: bool = False,
+) -> None:
+    """Fit each trial's estimator on labelled rows and on taught ones with the classes that the members, trained on
+    these labels, give them."""
+    teachers = [board.trials[m].candidate for m in members]
+    said = board.voice(members, train_and_ask(teachers, matrices, y, labelled, unlabelled, taught, prior, pool, whole))
+    filled = y.copy()
+    filled[taught] = (said * board.decision).argmax(1)
+    rows = np.concatenate([labelled, taught])
+
+    def fit(trial: Trial) -> None:
+        trial.estimator = train(replace(trial.candidate, unlabelled=False), matrices, filled, rows, rows[:0], prior)
+
+    list(pool.map(fit, trials))

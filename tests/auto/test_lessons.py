@@ -1,0 +1,142 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from cotrain.auto.candidates import Candidate
+from cotrain.auto.choose import Board
+from cotrain.auto.features import Features
+from cotrain.auto.folds import make_folds
+from cotrain.auto.lessons import NAME, lessons
+from cotrain.auto.trial import Trial, run_all, run_fold
+from cotrain.views.table import ScaledView
+
+MANY = 40  # columns of the sort that needs many rows
+
+
+class Spy(LogisticRegression):
+    """Keeps what it was trained on."""
+
+    seen: list = []  # noqa: RUF012
+
+    def fit(self, X, y, sample_weight=None):
+        Spy.seen.append((np.asarray(X).copy(), np.asarray(y).copy()))
+        return super().fit(X, y, sample_weight)
+
+
+def ample() -> float:
+    return 1e9
+
+
+def problem(labels=40, unlabelled=400, modalities=("sharp", "wide"), make=LogisticRegression, seed=0):
+    """A column that tells the classes apart, and many of which each tells a little: `given` as `lessons` takes it, and
+    the true classes of all rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(labels + unlabelled) % 2)
+    sharp = rng.normal(size=len(y)) + 3.0 * y
+    wide = rng.normal(size=(len(y), MANY)) + 0.4 * y[:, None]
+    frame = pd.DataFrame({"sharp": sharp, **{f"w{n}": wide[:, n] for n in range(MANY)}})
+    codes = np.where(np.arange(len(y)) < labels, y, -1)
+    views = {"sharp": ScaledView(("sharp",)), "wide": ScaledView(tuple(f"w{n}" for n in range(MANY)))}
+    features = Features(views, frame, codes)
+    folds = make_folds(codes, features.unlabelled, np.arange(len(y)), False, seed)
+    shape = (1 + max(fold.repeat for fold in folds), labels, 2)
+    trials = [
+        Trial(
+            Candidate(f"learner, {name}", (name,), False, lambda _: make(C=0.1), name, modality=modality),
+            np.full(shape, np.nan),
+        )
+        for name, modality in zip(views, modalities, strict=True)
+    ]
+    prior = np.array([0.5, 0.5])
+    with ThreadPoolExecutor(1) as pool:
+        for fold in folds:
+            run_fold(trials, features, codes, fold, prior, np.arange(len(codes)), pool, time.perf_counter() + 60)
+        run_all(trials, features, codes, prior, pool)
+    board = Board(trials, codes[:labels], np.arange(labels), prior, np.full(labels, 1 / labels))
+    return (board, board.choose(), features, codes, folds), y
+
+
+def test_a_sort_of_columns_that_needs_many_rows_learns_from_another():
+    (board, *given), y = problem()
+    taught = lessons(board, *given, ample)
+    assert [trial.candidate.name for trial in taught] == [f"learner, sharp, {NAME}", f"learner, wide, {NAME}"]
+    assert [trial.candidate.modality for trial in taught] == ["sharp", "wide"]
+    assert all(trial.candidate.unlabelled for trial in taught)
+    after = Board([*board.trials, *taught], board.y, board.unit, board.decision, board.value)
+    assert after.score(after.correct[3]) > after.score(after.correct[1])
+    found = [np.mean(t.unlabelled.argmax(1) == y[40:]) for t in (board.trials[1], taught[1])]
+    assert found[0] < 0.8
+    assert found[1] > found[0] + 0.05
+    choice = after.choose()
+    assert choice.members == [2, 3]
+    assert choice.supervised == [0, 1]
+    assert choice.used_unlabelled
+    assert choice.accepted == [True, True, True, True]
+    assert "by those taught" in choice.reasons[3]
+    assert after.choose(unlabelled=False).members == [0, 1]
+
+
+def test_what_pupils_say_of_the_unlabelled_rows_is_kept():
+    (board, choice, features, codes, folds), y = problem()
+    for trial in lessons(board, choice, features, codes, folds, ample):
+        assert trial.unlabelled.shape == (len(features.unlabelled), 2)
+        assert (trial.unlabelled.argmax(1) == y[features.unlabelled]).mean() > 0.85
+        assert trial.folds == 5
+        assert trial.estimator is not None
+        assert trial.seconds > 0
+
+
+def test_held_rows_teach_nobody():
+    (board, choice, features, codes, folds), _ = problem(make=Spy)
+    Spy.seen = []
+    lessons(board, choice, features, codes, folds, ample)
+    one = [fold for fold in folds if fold.repeat == 0]
+    assert len(Spy.seen) == 4 * (len(one) + 1)  # two teachers and two pupils
+    for number, fold in enumerate(one):
+        matrices = features.of(fold.train, fold.unlabelled)
+        held = {name: {row.tobytes() for row in matrices[name][fold.held]} for name in matrices}
+        for x, _ in Spy.seen[4 * number : 4 * number + 4]:
+            name = "sharp" if x.shape[1] == matrices["sharp"].shape[1] else "wide"
+            assert not held[name] & {row.tobytes() for row in x}
+    sizes = [len(x) for x, _ in Spy.seen[:4]]
+    assert sizes == [32, 32, 432, 432]
+
+
+def test_labelled_rows_keep_their_label():
+    (board, choice, features, codes, folds), _ = problem(make=Spy)
+    Spy.seen = []
+    lessons(board, choice, features, codes, folds, ample)
+    _, y = Spy.seen[-1]
+    np.testing.assert_array_equal(y[:40], codes[:40])
+    assert set(np.unique(y)) == {0, 1}
+
+
+@pytest.mark.parametrize("case", ["one sort", "no time", "no unlabelled rows"])
+def test_where_there_is_nothing_to_teach_nobody_is_taught(case):
+    given, _ = problem(
+        modalities=("same", "same") if case == "one sort" else ("sharp", "wide"),
+        unlabelled=0 if case == "no unlabelled rows" else 400,
+    )
+    assert lessons(*given, (lambda: -1.0) if case == "no time" else ample) == []
+
+
+def test_time_that_ends_on_the_way_leaves_nothing():
+    given, _ = problem()
+    left = iter([1e9, 1e9])
+    assert lessons(*given, lambda: next(left, -1.0)) == []
+    given[0].choose()  # the board is as it was
+
+
+def test_a_learner_that_cannot_be_taught_stops_nobody():
+    class Refusing(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            if len(y) > 100:
+                raise ValueError("too many rows for me")
+            return super().fit(X, y, sample_weight)
+
+    given, _ = problem(make=Refusing)
+    assert lessons(*given, ample) == []
