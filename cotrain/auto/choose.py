@@ -244,20 +244,18 @@ class Board:
         does little harm. Of each sort of columns apart, among the learners on it. Those that all of these have taught
         take their place if nothing is lost by it."""
         reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
-        members, without, proven = [], [], False
-        for part in self.parts:
-            own = self._choose_in(part, times, unlabelled, reasons, accepted)
-            members += own[0]
-            without += own[1]
-            proven |= own[2]
-        members, without = sorted(members), sorted(without)
+        found = [self._choose_in(part, times, unlabelled, reasons, accepted) for part in self.parts]
+        members = sorted(m for chosen, _, _ in found for m in chosen)
+        without = sorted(m for _, supervised, _ in found for m in supervised)
+        proven = any(own for _, _, own in found)
         pupils = [m for m, t in enumerate(self.trials) if t.candidate.taught and unlabelled]
         if pupils:
-            gained, _ = self.gain(self.right(self.committee(pupils, times)), self.right(members), times)
+            best = self.committee(pupils, times)
+            gained, _ = self.gain(self.right(best), self.right(members), times)
             for m in pupils:
                 reasons[m] = f"the committee {_by_points(gained)} by those taught"
                 accepted[m] = gained >= 0
-            members = self.committee(pupils, times) if gained >= 0 else members
+            members = best if gained >= 0 else members
         used = any(self.trials[m].candidate.unlabelled for m in members)
         p_helped = self.surely_better(members, without, times) if used else 0.0
         return Choice(members, without, used, p_helped, reasons, accepted, proven)

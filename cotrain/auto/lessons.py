@@ -61,28 +61,25 @@ def lessons(
         for pupil in pupils
     ]
     start = time.perf_counter()
+    everything = Fold(features.labelled, features.labelled[:0], features.unlabelled, 0)
     with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
-        for number, fold in enumerate(folds):
+        for number, fold in enumerate([*folds, everything]):
             pace = (time.perf_counter() - start) / max(number, 1)
             if pace * (len(folds) + 1 - number) > left():
                 return []
-            known = np.intersect1d(taught, fold.unlabelled)
             matrices = features.of(fold.train, fold.unlabelled)
             try:
-                _teach(board, choice.members, trials, matrices, y, fold.train, fold.unlabelled, known, prior, pool)
-            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+                _teach(board, choice.members, trials, matrices, y, fold, taught, prior, pool, fold is everything)
+                for trial in trials if len(fold.held) else ():
+                    said = even(trial.estimator, joined(matrices, trial.candidate, fold.held), len(prior))
+                    trial.probability[fold.repeat, place[fold.held]] = said
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError):
                 return []
-            for trial in trials:
-                said = even(trial.estimator, joined(matrices, trial.candidate, fold.held), len(prior))
-                trial.probability[fold.repeat, place[fold.held]] = said
-                trial.folds += 1
             advance()
-        labelled, unlabelled = features.labelled, features.unlabelled
-        matrices = features.of(labelled, unlabelled)
-        _teach(board, choice.members, trials, matrices, y, labelled, unlabelled, taught, prior, pool, True)
     for trial in trials:
-        trial.unlabelled = even(trial.estimator, joined(matrices, trial.candidate, unlabelled), len(prior))
+        trial.unlabelled = even(trial.estimator, joined(matrices, trial.candidate, features.unlabelled), len(prior))
         trial.seconds = (time.perf_counter() - start) / len(trials)
+        trial.folds = len(folds)
     return trials
 
 
@@ -104,20 +101,20 @@ def _teach(
     trials: Sequence[Trial],
     matrices: FoldFeatures,
     y: np.ndarray,
-    labelled: np.ndarray,
-    unlabelled: np.ndarray,
+    fold: Fold,
     taught: np.ndarray,
     prior: np.ndarray,
     pool: Executor,
-    whole: bool = False,
+    whole: bool,
 ) -> None:
-    """Fit each trial's estimator on labelled rows and on taught ones with the classes that the members, trained on
-    these labels, give them."""
+    """Fit each trial's estimator on the fold's labelled rows and on taught ones, with the classes that the members,
+    trained on the same labels, give them."""
     teachers = [board.trials[m].candidate for m in members]
-    said = board.voice(members, train_and_ask(teachers, matrices, y, labelled, unlabelled, taught, prior, pool, whole))
+    known = np.intersect1d(taught, fold.unlabelled)
+    said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool, whole)
     filled = y.copy()
-    filled[taught] = (said * board.decision).argmax(1)
-    rows = np.concatenate([labelled, taught])
+    filled[known] = (board.voice(members, said) * board.decision).argmax(1)
+    rows = np.concatenate([fold.train, known])
 
     def fit(trial: Trial) -> None:
         trial.estimator = train(replace(trial.candidate, unlabelled=False), matrices, filled, rows, rows[:0], prior)
