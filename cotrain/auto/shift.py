@@ -61,16 +61,17 @@ def find_shift(
     members: Sequence[int],
     seed: int,
 ) -> Shift | None:
-    """By the features of the best learner on labelled rows but trees; these members say which class a row is of. None
-    where there is nothing to compare, or where labels are of fewer than nine units: these may stand anywhere."""
+    """By the features of the best learner on labelled rows but trees and topics; these members say which class a row is
+    of. None where there is nothing to compare, or where labels are of fewer than nine units: these may stand anywhere.
+    """
     units = len(np.unique(problem.unit[features.labelled]))
     bar = max(APART, 0.5 + CLEAR / np.sqrt(12 * units))  # a place by chance has a variance of 1/12
     if bar >= 1:
         return None
+    # Trees read what is not scaled; and topics fit the unlabelled rows, which they are learnt from, so closely that all
+    # others stand apart.
     tried = [trial.candidate for trial in board.trials]
-    linear = [
-        m for m, c in enumerate(tried) if not c.unlabelled and c.route != "trees"
-    ]  # trees read what is not scaled
+    linear = [m for m, c in enumerate(tried) if not c.unlabelled and c.route != "trees" and c.kind != "topics"]
     if not linear:
         return None
     best = max(linear, key=lambda m: board.score(board.correct[m]))

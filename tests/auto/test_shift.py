@@ -67,6 +67,21 @@ def test_units_are_never_on_both_sides():
     assert place_among(x, labelled, unlabelled, said, unit) < APART
 
 
+def test_topics_learnt_from_the_unlabelled_rows_do_not_make_the_labelled_ones_strangers():
+    """Texts of one source, of many rare words: the topics of the unlabelled ones fit no others, labelled or not."""
+    rng = np.random.default_rng(0)
+    common = [f"w{n}" for n in range(4_000)]
+    y = rng.integers(2, size=1_000)
+    texts = [" ".join([*rng.choice(common, 12), *rng.choice(["sun", "ice"], 3, p=[0.8, 0.2] if c else [0.2, 0.8])])
+             for c in y]  # fmt: skip
+    table = pd.DataFrame({"text": texts, "label": pd.Series(y).astype(str).where(np.arange(1_000) < 60, None)})
+    result = fit(table, target="label", text="text", method="logistic", **FAST)
+    topics = next(c for c in result.report["candidates"] if c["name"] == "logistic regression, topics")
+    assert topics["estimate"] is not None
+    assert not result.report["shift"]["apart"]
+    assert result.report["shift"]["place"] < 0.65
+
+
 def test_nothing_to_compare():
     x = np.random.default_rng(0).normal(size=(20, 2))
     labelled, unlabelled = split(10, 10)
