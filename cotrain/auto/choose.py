@@ -277,8 +277,7 @@ class Board:
         asked = others if unlabelled else []
         gains = {m: self.gain(self.correct[m], base, times) for m in asked}
         backed = [m for m in asked if self._backed(m, times)]
-        # Where the unlabelled rows speak for a learner, those without them would only water the result down; others for
-        # which they speak are welcome unless they are behind, because one alone hangs on chance.
+        # Where the unlabelled rows speak for a learner, others for which they speak are welcome unless they are behind.
         spoken_for = any(gains[m][0] > -0.5 * gains[m][1] for m in backed)
         backed = [m for m in backed if spoken_for and gains[m][0] > -gains[m][1]]
         for m in asked:
@@ -293,7 +292,9 @@ class Board:
         members = without
         if proven:
             members = self.committee(good, times, REACH)
-            if not spoken_for:
+            # Learners without unlabelled rows would only water these down; one alone that is no better hangs on chance.
+            alone = len(members) == 1 and gains[members[0]][0] <= 0
+            if alone or not spoken_for:
                 members = sorted({*members, *self.committee([*good, *without], times)})
         elif unlabelled:
             for m in others:

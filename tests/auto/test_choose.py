@@ -277,6 +277,37 @@ def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     assert not board([*supervised, *same], Y).choose().proven  # one route cannot speak for itself
 
 
+def on_views(*gains, seed=0):
+    """A supervised committee that is right on 180 of 200 rows, and learners on unlabelled rows that agree on views of
+    their own and are right on so many rows more (or fewer), half of them on others than the committee."""
+    rng = np.random.default_rng(seed)
+    y, truth = np.arange(200) % 2, rng.integers(2, size=300)
+    base = (np.arange(200) % 10 > 0).astype(float)
+    poor = [np.where(rng.random(300) < 0.3, 1 - truth, truth) for _ in range(2)]
+    trials = [trial(base, y, f"s{n}", says=says, kind=f"view {n}") for n, says in enumerate(poor)]
+    for n, gain in enumerate(gains):
+        right = base.copy()
+        right[np.flatnonzero(base == 0)[10 * n :][: 10 + max(gain, 0)]] = 1
+        right[np.flatnonzero(base == 1)[40 * n :][: 10 - min(gain, 0)]] = 0
+        says = np.where(rng.random(300) < 0.05, 1 - truth, truth)
+        trials.append(trial(right, y, f"u{n}", True, says=says, kind=f"view {n}"))
+    return board(trials, y)
+
+
+def test_where_the_unlabelled_rows_speak_for_one_those_that_are_hardly_behind_come_with_it():
+    level, behind, far = 0, -3, -12  # the error of a gain is of about five rows
+    found = on_views(level, behind).choose()
+    assert found.members == [2, 3]
+    assert "the unlabelled rows speak for it" in found.reasons[3]
+    assert on_views(behind, behind).choose().proven is False  # nobody opens the door
+    assert on_views(level, far).choose().accepted[3] is False
+
+
+def test_one_alone_for_which_the_unlabelled_rows_speak_does_not_put_the_others_out_unless_it_is_better():
+    assert on_views(0, -12).choose().members == [0, 1, 2]
+    assert on_views(2, -12).choose().members == [2]
+
+
 @pytest.mark.parametrize(("error", "believed"), [(0.02, True), (0.14, False)])
 def test_agreement_speaks_for_learners_only_where_it_is_more_than_that_of_supervised_ones(error, believed):
     """On an easy table all agree; then only the labels can tell."""
