@@ -82,6 +82,11 @@ class Board:
         self.usual = self._usual()
         self.growth = self._growth()
 
+    @property
+    def label_shares(self) -> np.ndarray:
+        """The classes' shares among the labelled rows [C]."""
+        return np.bincount(self.y, minlength=len(self.decision)) / len(self.y)
+
     def _temperature(self, probability: np.ndarray) -> float:
         """Of out-of-fold probabilities [R, n, C]."""
         said = ~np.isnan(probability[..., 0])

@@ -95,8 +95,7 @@ def _thinned_folds(
 ) -> tuple[np.ndarray, np.ndarray] | str:
     """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]; or why
     that cannot be told."""
-    place = np.full(len(y), -1)
-    place[features.labelled] = np.arange(len(features.labelled))
+    place = features.place
     correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
     sizes = []
     start = time.perf_counter()
@@ -153,7 +152,7 @@ def _said(
     pool: Executor,
 ) -> np.ndarray:
     """What the members, trained on these labels, say of the held rows together [held, C]."""
-    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
+    prior = board.label_shares
     candidates = [board.trials[m].candidate for m in members]
     return board.voice(
         members, train_and_ask(candidates, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool)

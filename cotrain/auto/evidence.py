@@ -94,7 +94,7 @@ def weigh(
 
 def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
     """With learners that taught each other, where the table has several sorts of columns and there is time."""
-    if not setup.asked:
+    if not setup.asked or len(seen.board.parts) < 2:
         return seen
     choice, left = decide(seen.board, True), setup.clock.slot(LESSONS)
     taught = lessons(seen.board, choice, setup.features, setup.problem.y, seen.folds, left, setup.jobs)

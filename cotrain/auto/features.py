@@ -32,6 +32,7 @@ class Features:
             self.raw = extract_each(views, frame, self.extracted)
         self.base = {name: base for name, view in views.items() if (base := _base(view, views)) is not None}
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
+        self.place = np.where(y >= 0, np.cumsum(y >= 0) - 1, -1)  # of a row among the labelled ones
         if len(self.unlabelled) > MOST:
             self.unlabelled = np.sort(np.random.default_rng(seed).choice(self.unlabelled, MOST, replace=False))
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)

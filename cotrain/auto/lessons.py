@@ -50,9 +50,8 @@ def lessons(
         taught = taught[np.linspace(0, len(taught) - 1, MOST).astype(int)]
     if len(board.blend(choice.members).parts) < 2 or not len(taught):
         return []
-    place = np.full(len(y), -1)
-    place[features.labelled] = np.arange(len(features.labelled))
-    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
+    place = features.place
+    prior = board.label_shares
     trials = [
         Trial(
             replace(pupil, name=f"{pupil.name}, {NAME}", unlabelled=True, kind=MIXED, taught=True),

@@ -110,8 +110,7 @@ def search(
     is finished.
     """
     labelled = features.labelled
-    place = np.full(len(y), -1)
-    place[labelled] = np.arange(len(labelled))
+    place = features.place
     shape = (1 + max(fold.repeat for fold in folds), len(labelled), len(prior))
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
     supervised = [trial for trial in trials if not trial.candidate.unlabelled]

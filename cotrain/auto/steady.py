@@ -59,7 +59,7 @@ def steadiness(
     rows = features.unlabelled[place]
     trials = [board.trials[m] for m in members]
     usual = (board.of_unlabelled(members)[place] * board.decision).argmax(1)
-    prior = np.bincount(board.y, minlength=len(board.decision)) / len(board.y)
+    prior = board.label_shares
     start = time.perf_counter()
     pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs  # of a round, in the folds
     flips: list[float] = []
