@@ -3,7 +3,6 @@
 Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the labels in training), B draws.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import numpy as np
 from cotrain.auto.choose import Board, interval
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
+from cotrain.auto.pace import Pace
 from cotrain.auto.trial import train_and_ask
 from cotrain.threads import workers
 
@@ -98,14 +98,12 @@ def _thinned_folds(
     place = features.place
     correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
     sizes = []
-    start = time.perf_counter()
+    pace = Pace(len(folds), left)
     for number, fold in enumerate(folds):
         held = place[fold.held]
         everything = board.together(members)[fold.repeat, held]
-        if np.isnan(everything).any():  # the search did not come to this fold
-            return NO_TIME
-        pace = (time.perf_counter() - start) / max(number, 1)
-        if pace * (len(folds) - number) > left():  # not all folds will be done
+        unseen = np.isnan(everything).any()  # the search did not come to this fold
+        if unseen or not pace.will_do():
             return NO_TIME
         parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
         matrices = features.of(fold.train, fold.unlabelled)

@@ -16,7 +16,8 @@ import numpy as np
 from cotrain.auto.choose import MIXED, Board, Choice
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
-from cotrain.auto.trial import Trial, even, joined, train, train_and_ask
+from cotrain.auto.pace import Pace
+from cotrain.auto.trial import Trial, even, joined, some, train, train_and_ask
 from cotrain.progress import progress
 from cotrain.threads import workers
 
@@ -45,9 +46,7 @@ def lessons(
     """
     folds = [fold for fold in folds if fold.repeat == 0]
     pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
-    taught = features.unlabelled
-    if len(taught) > MOST:
-        taught = taught[np.linspace(0, len(taught) - 1, MOST).astype(int)]
+    taught = some(features.unlabelled, MOST)
     if len(board.blend(choice.members).parts) < 2 or not len(taught):
         return []
     place = features.place
@@ -59,12 +58,11 @@ def lessons(
         )
         for pupil in pupils
     ]
-    start = time.perf_counter()
+    start, pace = time.perf_counter(), Pace(len(folds) + 1, left)
     everything = Fold(features.labelled, features.labelled[:0], features.unlabelled, 0)
     with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
-        for number, fold in enumerate([*folds, everything]):
-            pace = (time.perf_counter() - start) / max(number, 1)
-            if pace * (len(folds) + 1 - number) > left():
+        for fold in [*folds, everything]:
+            if not pace.will_do():
                 return []
             matrices = features.of(fold.train, fold.unlabelled)
             try:

@@ -3,7 +3,6 @@
 Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import numpy as np
 from cotrain.auto.choose import Board
 from cotrain.auto.curve import NO_TIME, TOO_FEW
 from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.pace import Pace
 from cotrain.auto.trial import train_and_ask
 from cotrain.threads import workers
 
@@ -60,15 +60,14 @@ def steadiness(
     trials = [board.trials[m] for m in members]
     usual = (board.of_unlabelled(members)[place] * board.decision).argmax(1)
     prior = board.label_shares
-    start = time.perf_counter()
-    pace = sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs  # of a round, in the folds
+    pace = Pace(TIMES, left, sum(trial.seconds / max(trial.folds, 1) for trial in trials) / jobs)
     flips: list[float] = []
     with workers(jobs) as pool:
-        for number in range(TIMES):
+        for _ in range(TIMES):
             kept = _thinned(y, features.labelled, rng)
             if len(kept) == len(features.labelled):
                 return TOO_FEW
-            if pace * (TIMES - number) > left():
+            if not pace.will_do():
                 return NO_TIME
             try:
                 found = train_and_ask(
@@ -77,7 +76,6 @@ def steadiness(
             except (ValueError, ArithmeticError, np.linalg.LinAlgError):
                 return "a learner of the result cannot be trained on fewer labels"
             flips.append(((board.voice(members, found) * board.decision).argmax(1) != usual).mean())
-            pace = (time.perf_counter() - start) / (number + 1)
     return Steadiness(float(np.mean(flips)), rows=len(rows))
 
 

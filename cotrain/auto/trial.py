@@ -57,13 +57,13 @@ def train(
     rows = labelled
     if candidate.unlabelled:
         most = len(unlabelled) if candidate.most is None else candidate.most if whole else candidate.most // 2
-        rows = np.concatenate([labelled, _some(unlabelled, most)])
+        rows = np.concatenate([labelled, some(unlabelled, most)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a learner that did not converge is judged by what it predicts
         return candidate.make(prior).fit(joined(matrices, candidate, rows), y[rows])
 
 
-def _some(rows: np.ndarray, most: int) -> np.ndarray:
+def some(rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows, evenly spread over their order, which is one of content."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
