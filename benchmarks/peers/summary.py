@@ -56,7 +56,7 @@ class Row:
 
     @property
     def best_by_labels(self) -> float | None:
-        """The best peer's mean test score, each set as it is documented or as cross-validation on the labels sets it."""
+        """The best peer's mean test score, each peer as it is documented or as cross-validation sets it."""
         stated = [score for found in self.families.values() for score in (found["documented"], found["cv"])]
         return max((score for score in stated if score is not None), default=None)
 
