@@ -104,7 +104,7 @@ class GraphSpreading(SemiSupervisedClassifier):
         """Rows such that Euclidean distances are those of the metric; all sparse or all dense, as the training rows."""
         X = normalize(X) if self.metric == "cosine" else X
         if self._sparse:
-            return sparse.csr_array(X)
+            return sparse.csr_array(X, dtype=np.float64)  # distances are differences of products
         return X.toarray() if sparse.issparse(X) else X
 
     def _near(self, query) -> tuple[np.ndarray, np.ndarray]:

@@ -117,6 +117,15 @@ def test_no_gamma_to_tune_when_units_change():
     np.testing.assert_allclose(a.label_distributions_, b.label_distributions_, atol=1e-4)
 
 
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_single_precision_does_for_rows_far_from_everything(form):
+    x, _, given = data()
+    single, double = (GraphSpreading().fit(form(x.astype(dtype)), given) for dtype in (np.float32, np.float64))
+    for rows in (x[:5] + 0.01, np.full((2, 5), 1e3)):
+        found = single.predict_proba(form(rows.astype(np.float32)))
+        np.testing.assert_allclose(found, double.predict_proba(form(rows)), atol=1e-3)
+
+
 def test_digits_with_forty_labels():
     """Better than a logistic regression on the same labels by far (0.84 in the published splits)."""
     x, y = load_digits(return_X_y=True)
