@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, gammaln
 from scipy.stats import chi2
 
 from cotrain.errors import InputError
 
 PSEUDO = 10  # labelled rows that equal shares are worth: a few labels do not tell shares
+USUAL = 20  # rows of each class, told as rows are on average, that are added where a class's confusions are counted
 LEVEL = 0.05  # of the test whether labelled and unlabelled rows are told alike
 
 
@@ -27,8 +29,9 @@ class Prior:
 class Told:
     """What a committee tells of the shares of the classes [C].
 
-    unlabelled: among the unlabelled rows, by EM. labelled: the same reckoning on the labelled rows, out of fold; `true`
-    is what it should have come to. drawn: labelled rows are told as unlabelled ones are, as a random draw would be.
+    unlabelled: among the unlabelled rows. labelled: among the labelled rows, out of fold, by EM without their classes;
+    `true` is what it should have come to. drawn: labelled rows are told as unlabelled ones are, as a random draw would
+    be, and there are not as many of each class.
     """
 
     unlabelled: np.ndarray
@@ -40,9 +43,38 @@ class Told:
 def told(labelled_nC: np.ndarray, y_n: np.ndarray, unlabelled_mC: np.ndarray) -> Told:
     """From probabilities stated for equal shares, those of labelled rows out of fold."""
     classes = unlabelled_mC.shape[1]
-    counts = [np.bincount(said.argmax(1), minlength=classes) for said in (labelled_nC, unlabelled_mC)]
-    true = np.bincount(y_n, minlength=classes) / len(y_n)
-    return Told(saerens(unlabelled_mC), saerens(labelled_nC), true, _alike(*counts))
+    said = [np.bincount(said.argmax(1), minlength=classes) for said in (labelled_nC, unlabelled_mC)]
+    counts = np.bincount(y_n, minlength=classes)
+    unlabelled = unmixed(unlabelled_mC.mean(0), confusion(labelled_nC, y_n))
+    drawn = bool(np.ptp(counts) > 1) and _alike(*said)
+    return Told(unlabelled, saerens(labelled_nC), counts / counts.sum(), drawn)
+
+
+def confusion(said_nC: np.ndarray, y_n: np.ndarray) -> np.ndarray:
+    """What is said on average of rows of each class [C, C], drawn to what it would be were all classes alike."""
+    classes = said_nC.shape[1]
+    right = said_nC[np.arange(len(y_n)), y_n].mean()
+    usual = np.full((classes, classes), (1 - right) / max(classes - 1, 1))
+    np.fill_diagonal(usual, right)
+    is_class = np.eye(classes)[y_n]
+    return (is_class.T @ said_nC + USUAL * usual) / (is_class.sum(0)[:, None] + USUAL)
+
+
+def unmixed(mean_C: np.ndarray, confusion_CC: np.ndarray, rounds: int = 2_000, tolerance: float = 1e-7) -> np.ndarray:
+    """Shares whose mixture of the rows of a confusion matrix comes nearest to the mean of what is said, by EM (nearest
+    in Kullback-Leibler divergence).
+
+    Source: the equation is that of Lipton, Wang & Smola 2018, "Detecting and correcting for label shift with black box
+    predictors", ICML; inverting the matrix, as they do, can give shares below zero.
+    """
+    shares = np.full(len(mean_C), 1 / len(mean_C))
+    for _ in range(rounds):
+        of_class = shares[:, None] * confusion_CC
+        new = (of_class / np.maximum(of_class.sum(0), 1e-12)) @ mean_C
+        if np.abs(new - shares).max() < tolerance:
+            return new
+        shares = new
+    return shares
 
 
 def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> np.ndarray:
@@ -65,11 +97,10 @@ def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> 
 def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Told | None) -> Prior:
     """The prior under the user's word: "auto", "label", "uniform" or "a:0.1,b:0.9".
 
-    "auto" weighs the shares of the labelled rows, drawn a little to equal ones, and those that a committee tells of the
+    "auto" weighs the shares that the labelled rows tell (see `of_labels`) and those that a committee tells of the
     unlabelled rows, each by the error that it is likely to have. That of the labels is the error of a random draw of so
     many rows; where they do not look like one (as many of each class, say), it is their distance from what was told.
-    The committee's is what the same reckoning makes of the labelled rows, whose shares are known: a poor committee
-    tells nothing.
+    The committee's is that of plain EM on the labelled rows, whose shares are known: a poor committee tells nothing.
 
     Raises:
         InputError: shares that name no class, or do not add up.
@@ -81,11 +112,10 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Tol
         return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked")
     if said != "auto":
         return Prior(_parse(said, classes), "as given")
-    own = (counts_C + PSEUDO / len(classes)) / (counts_C.sum() + PSEUDO)
+    own, noise = of_labels(counts_C)
     if heard is None:
-        return Prior(own, "the labelled rows, drawn to equal shares where few")
+        return Prior(own, "the labelled rows, drawn to equal shares as far as they allow")
     error = ((heard.labelled - heard.true) ** 2).sum()
-    noise = (labelled * (1 - labelled)).sum() / counts_C.sum()
     if not heard.drawn:
         noise = max(noise, ((heard.unlabelled - own) ** 2).sum())
     weight = noise / (noise + error) if noise + error else 0.0
@@ -97,6 +127,24 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Tol
     else:
         source = "the labelled rows: they do not look like a random draw, but what is told of the others is not sure"
     return Prior(shares / shares.sum(), source)
+
+
+def of_labels(counts_C: np.ndarray) -> tuple[np.ndarray, float]:
+    """The shares that labels tell, if they are a random draw, and the square of their error that is to be expected.
+
+    Many tables hold as many rows of each class: the shares are a mean of equal ones and of those that were counted
+    (drawn a little to equal ones), weighed by how likely each thought makes the labels. Were all shares as likely as
+    others before, sixty labels of two classes speak for equal ones up to 37 to 23.
+    """
+    total, classes = counts_C.sum(), len(counts_C)
+    counted, equal = (counts_C + PSEUDO / classes) / (total + PSEUDO), np.full(classes, 1 / classes)
+    by_any = gammaln(classes) - gammaln(total + classes) + gammaln(counts_C + 1).sum()  # log-likelihoods of the labels
+    by_equal = -total * np.log(classes)
+    weight = float(expit(by_equal - by_any))
+    labelled = counts_C / total
+    draw = (labelled * (1 - labelled)).sum() / total
+    noise = (1 - weight) * draw + weight * (1 - weight) * ((counted - equal) ** 2).sum()
+    return weight * equal + (1 - weight) * counted, float(noise)
 
 
 def _alike(*counts: np.ndarray) -> bool:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cotrain.auto.prior import Told, estimate, saerens, told
+from cotrain.auto.prior import Told, confusion, estimate, of_labels, saerens, told, unmixed
 from cotrain.errors import InputError
 
 AB = ["a", "b"]
@@ -90,7 +90,8 @@ def test_auto_weighs_labels_and_committee_by_their_errors_where_labels_were_draw
     """Labels: 2 * 0.9 * 0.1 / 40 = 0.0045; committee: 2 * 0.05^2 = 0.005."""
     drawn = estimate("auto", AB, np.array([36.0, 4.0]), heard([0.88, 0.12], [0.95, 0.05], [0.9, 0.1], True))
     weight = 0.0045 / 0.0095
-    np.testing.assert_allclose(drawn.shares, (1 - weight) * np.array([41, 9]) / 50 + weight * np.array([0.88, 0.12]))
+    expected = (1 - weight) * np.array([41, 9]) / 50 + weight * np.array([0.88, 0.12])
+    np.testing.assert_allclose(drawn.shares, expected, atol=1e-4)  # equal shares make these labels 1e-5 times as likely
     assert "labels look like a random draw" in drawn.source
 
 
@@ -105,8 +106,10 @@ def test_a_committee_that_tells_the_labelled_rows_shares_wrong_is_not_believed()
 
 
 def test_auto_without_a_committee_draws_the_labels_to_equal_shares():
+    """Nine a and one b: 1 / 1,024 were both as frequent, 9! 1! / 11! = 1 / 110 if any shares are as likely."""
     few = estimate("auto", AB, np.array([9.0, 1.0]), None)
-    np.testing.assert_allclose(few.shares, [(9 + 5) / 20, (1 + 5) / 20])
+    equal = 110 / (110 + 1024)
+    np.testing.assert_allclose(few.shares, [0.5 * equal + (1 - equal) * 14 / 20, 0.5 * equal + (1 - equal) * 6 / 20])
     many = estimate("auto", AB, np.array([9_000.0, 1_000.0]), None)
     np.testing.assert_allclose(many.shares, [0.9, 0.1], atol=0.001)
 
@@ -125,8 +128,50 @@ def test_only_labels_told_as_the_other_rows_are_drawn():
         np.testing.assert_allclose(found.unlabelled, [0.9, 0.1], atol=1e-6)
         np.testing.assert_allclose(found.true, np.bincount(labels) / 40)
         np.testing.assert_allclose(found.labelled, found.true, atol=1e-6)
-    never = told(np.eye(3)[[0, 1]], np.array([0, 1]), np.eye(3)[[0, 1, 1, 0]])  # a class that nobody says
+    never = told(np.eye(3)[[0, 0, 1]], np.array([0, 0, 1]), np.eye(3)[[0, 1, 1, 0]])  # a class that nobody says
     assert never.drawn
+
+
+def test_as_many_labels_of_each_class_are_no_random_draw():
+    """Even where the learner tells the other rows so, for it may be wrong by that."""
+    said = np.eye(2)[np.arange(20) % 2]
+    assert not told(said, np.arange(20) % 2, said).drawn
+
+
+def test_labels_that_equal_shares_explain_tell_equal_shares():
+    for counts, most in (((52, 48), 0.51), ((11, 9, 10), 0.35)):
+        shares, noise = of_labels(np.array(counts, float))
+        assert shares.max() < most
+        assert noise < 0.01
+    shares, _ = of_labels(np.array([80.0, 20.0]))
+    np.testing.assert_allclose(shares, np.array([85, 25]) / 110, atol=1e-4)
+    np.testing.assert_allclose(of_labels(np.array([7.0, 7.0, 7.0]))[0], 1 / 3)
+
+
+def test_confusions_by_hand():
+    """Two rows of a, told 0.8 and 0.6 right, none of b: 20 rows of each class as on average are added."""
+    found = confusion(np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 0]))
+    np.testing.assert_allclose(found, [[(1.4 + 20 * 0.7) / 22, (0.6 + 20 * 0.3) / 22], [0.3, 0.7]])
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.3, 0.2), (0.05, 0.9, 0.05), (1 / 3, 1 / 3, 1 / 3)])
+def test_shares_are_found_through_confusions(shares):
+    confused = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]])
+    np.testing.assert_allclose(unmixed(np.array(shares) @ confused, confused), shares, atol=2e-3)
+
+
+def test_a_class_that_is_often_taken_for_another_is_not_lost():
+    """A third of the rows of c are told as a. Plain EM on what is said counts them as a; the confusions do not."""
+    rng = np.random.default_rng(0)
+
+    def said(y):
+        return 0.9 * np.eye(3)[np.where((y == 2) & (rng.random(len(y)) < 1 / 3), 0, y)] + 0.1 / 3
+
+    labelled, others = np.repeat(np.arange(3), 400), rng.choice(3, 5_000, p=[0.2, 0.2, 0.6])
+    true = np.bincount(others) / len(others)
+    heard = said(others)
+    assert np.abs(saerens(heard) - true).max() > 0.15
+    assert np.abs(told(said(labelled), labelled, heard).unlabelled - true).max() < 0.06
 
 
 def test_labels_drawn_at_random_are_called_so_nineteen_times_in_twenty():
