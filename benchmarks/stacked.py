@@ -38,7 +38,7 @@ from cotrain.learner import Learner
 from cotrain.method import Batches, Learners, Losses, Memory, Method
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.nets.wide_resnet import WideResNet
-from cotrain.stack import stacked, worthwhile
+from cotrain.stacking import stacked, worthwhile
 from cotrain.stream import Rows
 
 LEARNERS, CLASSES = 8, 10

@@ -26,7 +26,7 @@ from cotrain.preparation import check_streams, deal_learners, description, keep_
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
-from cotrain.stack import How, stacked, worthwhile
+from cotrain.stacking import How, stacked, worthwhile
 from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
@@ -85,8 +85,8 @@ def fit(
         partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
-        stack: run learners of one architecture as one (`cotrain.stack`): True, or "auto", which measures whether it is
-            faster; False runs them one by one. What is learned is the same but for rounding.
+        stack: run learners of one architecture as one (`cotrain.stacking`): True, or "auto", which measures whether it
+            is faster; False runs them one by one. What is learned is the same but for rounding.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or

@@ -15,7 +15,7 @@ from cotrain.learner import Learner
 from cotrain.method import Memory, Method
 from cotrain.randomness import at, fold
 from cotrain.report import Recorder
-from cotrain.stack import plan_of
+from cotrain.stacking import plan_of
 from cotrain.stream import Stream
 from cotrain.tree import ELSEWHERE, Like, PerRank, common
 

@@ -23,7 +23,8 @@ from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.nets.headed import Headed
 from cotrain.nets.stacked import Nets, Unstackable
 from cotrain.nets.wide_resnet import WideResNet
-from cotrain.stack import each, groups, plan_of, stacked, worthwhile
+from cotrain.stack import each
+from cotrain.stacking import groups, plan_of, stacked, worthwhile
 from cotrain.stream import Once, Rows
 
 SGD = partial(optim.SGD, lr=0.1)
@@ -656,7 +657,7 @@ class TestAuto:
     def test_the_faster_way_by_the_clock(self, monkeypatch):
         """A clock that says what the test wants: one second a step the one way, two the other."""
         now = [0.0]
-        monkeypatch.setattr("cotrain.stack._clock", lambda learners: now[0])
+        monkeypatch.setattr("cotrain.stacking._clock", lambda learners: now[0])
         made = build_and_prepare(learners)
         before = weights(made)
 
