@@ -43,10 +43,10 @@ class Told:
 def told(labelled_nC: np.ndarray, y_n: np.ndarray, unlabelled_mC: np.ndarray) -> Told:
     """From probabilities stated for equal shares, those of labelled rows out of fold."""
     classes = unlabelled_mC.shape[1]
-    said = [np.bincount(said.argmax(1), minlength=classes) for said in (labelled_nC, unlabelled_mC)]
+    heard = [np.bincount(said.argmax(1), minlength=classes) for said in (labelled_nC, unlabelled_mC)]
     counts = np.bincount(y_n, minlength=classes)
     unlabelled = unmixed(unlabelled_mC.mean(0), confusion(labelled_nC, y_n))
-    drawn = bool(np.ptp(counts) > 1) and _alike(*said)
+    drawn = bool(np.ptp(counts) > 1) and _alike(*heard)
     return Told(unlabelled, saerens(labelled_nC), counts / counts.sum(), drawn)
 
 
@@ -60,25 +60,21 @@ def confusion(said_nC: np.ndarray, y_n: np.ndarray) -> np.ndarray:
     return (is_class.T @ said_nC + USUAL * usual) / (is_class.sum(0)[:, None] + USUAL)
 
 
-def unmixed(mean_C: np.ndarray, confusion_CC: np.ndarray, rounds: int = 2_000, tolerance: float = 1e-7) -> np.ndarray:
-    """Shares whose mixture of the rows of a confusion matrix comes nearest to the mean of what is said, by EM (nearest
-    in Kullback-Leibler divergence).
+def unmixed(mean_C: np.ndarray, confusion_CC: np.ndarray) -> np.ndarray:
+    """Shares whose mixture of the rows of a confusion matrix comes nearest to the mean of what is said (in
+    Kullback-Leibler divergence): EM once more, for what is said is what each class makes likely.
 
     Source: the equation is that of Lipton, Wang & Smola 2018, "Detecting and correcting for label shift with black box
     predictors", ICML; inverting the matrix, as they do, can give shares below zero.
     """
-    shares = np.full(len(mean_C), 1 / len(mean_C))
-    for _ in range(rounds):
-        of_class = shares[:, None] * confusion_CC
-        new = (of_class / np.maximum(of_class.sum(0), 1e-12)) @ mean_C
-        if np.abs(new - shares).max() < tolerance:
-            return new
-        shares = new
-    return shares
+    return saerens(confusion_CC.T, mean_C, rounds=2_000, tolerance=1e-7)
 
 
-def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> np.ndarray:
-    """Shares that make rows with these probabilities (stated for equal shares) most likely, by EM.
+def saerens(
+    even_mC: np.ndarray, weight_m: np.ndarray | None = None, rounds: int = 200, tolerance: float = 1e-6
+) -> np.ndarray:
+    """Shares that make rows with these probabilities (stated for equal shares) most likely, by EM. Weights say how
+    often each row is there.
 
     Source: Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities",
     Neural Computation 14(1), Eq. 2.4.
@@ -86,8 +82,8 @@ def saerens(even_mC: np.ndarray, rounds: int = 200, tolerance: float = 1e-6) -> 
     shares = np.full(even_mC.shape[1], 1 / even_mC.shape[1])
     for _ in range(rounds):
         posterior = even_mC * shares
-        posterior /= posterior.sum(1, keepdims=True)
-        new = posterior.mean(0)
+        posterior /= np.maximum(posterior.sum(1, keepdims=True), 1e-12)  # a class of no share may be the only one said
+        new = np.average(posterior, axis=0, weights=weight_m)
         if np.abs(new - shares).max() < tolerance:
             return new
         shares = new
