@@ -211,11 +211,11 @@ class Board:
         mean = float((weight * np.nan_to_num(correct)).sum())
         parts = np.bincount(self.unit, weight * (np.nan_to_num(correct) - mean))
         units = len(np.unique(self.unit[weight > 0]))
-        apart = mean * (1 - mean) * float((weight**2).sum())
-        if units < 2 or not apart > 0:
+        if units < 2 or min(mean, 1 - mean) < 1e-9:  # all right or all wrong, but for rounding
             return WORTH
+        apart = mean * (1 - mean) * float((weight**2).sum())
         together = float((parts**2).sum()) * units / (units - 1) * (student_t.ppf(0.95, units - 1) / 1.645) ** 2
-        return min(WORTH, apart / max(together, 1e-12))
+        return WORTH if WORTH * together <= apart else apart / together
 
     def _backed(self, m: int, times: np.ndarray | None) -> bool:
         """Whether the unlabelled rows speak for a learner: it agrees with a fellow on another view, more than learners

@@ -257,6 +257,14 @@ def test_rows_that_are_right_and_wrong_together_are_worth_less():
     assert together.worth(together.correct[0]) == pytest.approx(3 / 40 * (1.645 / t) ** 2, rel=1e-3)
 
 
+def test_rows_that_are_all_right_are_worth_as_much_as_ever():
+    right = np.ones(30)
+    right[7] = np.nan  # never held out: the weights of the others add up to 1 but for rounding
+    made = board([trial(right, Y[:30])], Y[:30])
+    assert made.worth(made.correct[0]) == WORTH
+    assert made.interval(1.0, made.correct[0]).low == pytest.approx(beta.ppf(0.05, WORTH * 30 + 0.5, 0.5))
+
+
 def test_routes_that_meet_speak_for_each_other_and_form_the_committee():
     """On one view: a graph and self-training agree on all unlabelled rows, the supervised learners do not."""
     rng = np.random.default_rng(0)
