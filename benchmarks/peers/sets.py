@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
 
 from cotrain.data import ag_news, cifar10, fashion_mnist, fsdd, planetoid, sms_spam
-from cotrain.data.splits import few_labels, load
+from cotrain.data.splits import SENTENCES, few_labels, load
 
 TARGET = "label"
 # (set, labelled rows); no gain is to be had from the unlabelled rows of breast_cancer, wine and fsdd.
@@ -106,7 +106,7 @@ def table(cell: Cell, files: Path) -> Table:
 @lru_cache(maxsize=1)
 def _frame(name: str) -> pd.DataFrame:
     """All rows of a set without its labels, columns named as a user would name them."""
-    if name in TEXTS:
+    if name in (*TEXTS, *SENTENCES):
         return pd.DataFrame({"message" if name.startswith("sms") else "text": load(name)[0]})
     if name == "digits":
         x = load(name)[0]
