@@ -21,9 +21,9 @@ def group_hints(frame: pd.DataFrame, target: str, columns: Sequence[str], files:
     """
     labels = pd.Series(cell_texts(frame[target]), dtype=object)
     hints = []
-    for name in columns:
+    for name in filter(_GROUP_NAME.search, columns):
         values = pd.Series(cell_texts(frame[name]), dtype=object).replace("", None)
-        if _GROUP_NAME.search(name) and _may_group(values, labels):
+        if _may_group(values, labels):
             hints.append(
                 f"Column {name!r} may name groups whose rows belong together ({values.nunique():,} different); if so, "
                 f"give --group {name!r}, so that no group is both learnt from and judged on."

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.auto.candidates import candidates, named
+from sklearn.svm import SVC
+
+from cotrain.auto.candidates import Margin, candidates, named
 from cotrain.auto.columns import Columns
 from cotrain.auto.views import make_views
 
@@ -88,3 +90,19 @@ def test_every_learner_reads_one_sort_of_columns():
 def test_co_training_pairs_views_of_a_text_and_sorts_of_columns():
     found = {candidate.views for candidate in named(make_views(FRAME, TABLES["mixed"], Path()))["cotraining"]}
     assert found == {("words", "characters"), ("words", "table")}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12])
+@pytest.mark.parametrize("pairs", [1, 4_000_000])
+def test_a_kernel_machine_says_what_svc_says_whatever_is_held_at_a_time(classes, pairs, monkeypatch):
+    monkeypatch.setattr("cotrain.auto.candidates.PAIRS", pairs)
+    rng = np.random.default_rng(0)
+    y = np.arange(5 * classes) % classes
+    x = rng.normal(size=(len(y), 4)) + 2 * rng.normal(size=(classes, 4))[y]
+    new = rng.normal(size=(30, 4))
+    margin = SVC(C=3.0, class_weight="balanced").fit(x, y).decision_function(new)
+    own = Margin(3.0).fit(x, y)
+    found = own.predict_proba(new)
+    powers = np.exp(np.stack([-margin, margin], 1) if classes == 2 else 2 * margin)
+    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-9)
+    assert own.predict_proba(new[:0]).shape == (0, classes)

@@ -336,6 +336,19 @@ def test_columns_that_sound_like_groups_are_hinted_at_and_not_applied():
     assert infer(frame, target="label", group="speaker").hints == ()
 
 
+def test_only_columns_that_sound_like_groups_are_looked_through_for_them(monkeypatch):
+    looked = []
+
+    def noted(column):
+        looked.append(column.name)
+        return cell_texts(column)
+
+    monkeypatch.setattr("cotrain.auto.groups.cell_texts", noted)
+    frame = table(speaker=["ann", "bob", "eve", "joe"] * 15, height=np.linspace(0, 1, ROWS))
+    infer(frame, target="label")
+    assert looked == ["label", "speaker"]  # texts of 100,000 numbers take long
+
+
 def test_parts_of_file_names_are_hinted_at_but_neither_label_nor_index(tmp_path):
     digits, speakers, index = (
         np.arange(ROWS) % 3,
