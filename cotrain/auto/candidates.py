@@ -76,7 +76,7 @@ class Margin(ClassifierMixin, BaseEstimator):
             rare = np.unique(y, return_index=True)[1]  # every class stays
             some = np.union1d(some, rare)
             X, y = X[some], np.asarray(y)[some]
-        self.machine_ = SVC(C=self.C, class_weight="balanced", decision_function_shape="ovo").fit(X, y)
+        self.machine_ = SVC(C=self.C, class_weight="balanced").fit(X, y)
         self.classes_ = self.machine_.classes_
         return self
 
@@ -91,7 +91,7 @@ class Margin(ClassifierMixin, BaseEstimator):
     def _logits(self, X):
         """Twice the margins of each class against the others, [N, C], as `SVC` makes them of pairs: the pairs that a
         class wins and, within a third of one, by how much. SVC itself takes pair by pair, which is slow for many."""
-        margin = self.machine_.decision_function(X)
+        margin = self.machine_.set_params(decision_function_shape="ovo").decision_function(X)
         if margin.ndim == 1:
             return np.stack([-margin, margin], 1)
         classes, start = len(self.classes_), 0
