@@ -140,11 +140,13 @@ def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
     """The unlabelled rows whose labels would teach the model most."""
     from cotrain.auto.advice import label_next as advise
     from cotrain.auto.labels import read_labels
+    from cotrain.auto.read import read
+    from cotrain.auto.unlisted import with_unlisted
 
     if count < 1:
         raise InputError(f"-n is a number of rows, 1 or more; not {count}.")
     model = Model.load(folder / "model")
-    frame, source, said = model.aligned(data)
+    frame, source, said = model.aligned(with_unlisted(read(data), model.columns))
     usable = usable_rows(source, frame, model.columns, said)
     target = model.columns.target
     among = usable.copy()

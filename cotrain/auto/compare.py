@@ -29,6 +29,7 @@ from cotrain.auto.evidence import (
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
 from cotrain.auto.problem import Test, load, read_test
+from cotrain.auto.read import read
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, find_views
@@ -98,9 +99,10 @@ def compare(
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
     time_for_each, jobs = seconds(budget), max(1, jobs)
-    problem = load(data, y, target=target, unlabelled=unlabelled, seconds=time_for_each, **columns)
+    tested = None if test is None else read(test)
+    problem = load(data, y, target=target, unlabelled=unlabelled, apart=tested, seconds=time_for_each, **columns)
     check_words(prior, metric, problem.audit.classes)
-    checked = None if test is None else read_test(test, problem, unlabelled)
+    checked = None if tested is None else read_test(tested, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
     views = find_views(encoder, problem, warnings, time_for_each, jobs)
     groups = _groups(views, methods)

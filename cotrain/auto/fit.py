@@ -36,6 +36,7 @@ from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import Problem, Test, load, read_test
+from cotrain.auto.read import read
 from cotrain.auto.result import Report, Result, check_folder
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.shift import find_shift
@@ -95,6 +96,7 @@ def fit(
         raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage:g}.")
     if out is not None:
         check_folder(Path(out))
+    tested = None if test is None else read(test)
     problem = load(
         data,
         y,
@@ -105,9 +107,10 @@ def fit(
         drop=drop,
         group=group,
         unlabelled=unlabelled,
+        apart=tested,
         seconds=clock.budget,
     )
-    checked = None if test is None else read_test(test, problem, unlabelled)
+    checked = None if tested is None else read_test(tested, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
     jobs = max(1, jobs)
     with clock.interruptible(partial(warn_first, warnings)):
@@ -210,7 +213,11 @@ def _fit(
         "test": None,
         "warnings": warnings,
     }
-    values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
+    wanted = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
+    for item in wanted:
+        if file := problem.source.unlisted_file(item["row"] - 1):
+            item["file"] = file
+    values["label_next"] = wanted
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
     values |= look_further(setup, everything, seen, choice)

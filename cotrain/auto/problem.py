@@ -16,6 +16,7 @@ from cotrain.auto.columns import Columns, infer
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
 from cotrain.auto.read import Source, read
+from cotrain.auto.unlisted import with_unlisted
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
@@ -53,9 +54,11 @@ def load(
     drop: str | Sequence[str] = (),
     group: str | Sequence[str] = (),
     unlabelled: str | None = None,
+    apart: Source | None = None,
     seconds: float = math.inf,
 ) -> Problem:
-    """Read and audit; arguments as those of `fit`. `seconds`: the budget, which may be too short for all files."""
+    """Read and audit; arguments as those of `fit`. `apart`: a test table, whose files are not learnt from. `seconds`:
+    the budget, which may be too short for all files."""
     if target is None and y is None:
         raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
     source = read(data if y is None else (data, y))
@@ -63,6 +66,7 @@ def load(
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
+    source = with_unlisted(source, columns, apart)
     columns = replace(columns, longest=longest_read(source.frame, columns, seconds))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
     frame = align(source.frame, columns)

@@ -1,7 +1,7 @@
 """Reads what a user gives into one table: files of five formats, a folder with a labels file, a DataFrame, arrays."""
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ class Source:
 
     frame: int64, float64, bool, datetime64 or text columns; rows count from 0. Cells of text files are kept as they
         are, empty ones included, except in columns where every cell is a number or missing.
-    name: what messages call it. folder: where relative paths in its cells start.
+    name: what messages call it. folder: where relative paths in its cells start; is_folder: that is what was given.
     warnings: what was guessed, repaired or left out. lines: the line on which each row starts, empty if there are none.
+    unlisted: files that no row named; they are the last rows.
     """
 
     frame: pd.DataFrame
@@ -43,17 +44,25 @@ class Source:
     warnings: list[str] = field(default_factory=list)
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     index: pd.Index | None = None
+    is_folder: bool = False
+    unlisted: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def row_label(self, row: int) -> str:
         """Where a row is, for people: `row 17 (line 19)`; `row` counts from 0, what is shown from 1."""
+        if file := self.unlisted_file(row):
+            return file
         if len(self.lines):
             return f"row {row + 1} (line {self.lines[row]})"
         if self.index is not None:
             return f"row {row + 1} (index {self.index[row]})"
         return f"row {row + 1}"
+
+    def unlisted_file(self, row: int) -> str | None:
+        beyond = row - len(self) + len(self.unlisted)
+        return self.unlisted[beyond] if beyond >= 0 else None
 
 
 def read(source: Any, *, name: str | None = None) -> Source:
@@ -80,7 +89,7 @@ def _read_path(path: Path, name: str | None) -> Source:
             raise InputError(_not_found(path))
         if path.is_dir():
             labels = _labels_file(path)
-            return _source(_read_file(labels), name or f"{path.name}/{labels.name}", path)
+            return replace(_source(_read_file(labels), name or f"{path.name}/{labels.name}", path), is_folder=True)
         return _source(_read_file(path), name or path.name, path.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):

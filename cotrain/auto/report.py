@@ -77,7 +77,7 @@ SHAPE: dict[str, Any] = {
             "gain_high": _number,
         }
     ),
-    "label_next?": [{"row": int, "reason": str, "shown": str}],
+    "label_next?": [{"row": int, "reason": str, "shown": str, "file?": str}],
     "machine?": {},
     "settings?": {"budget?": _number, "folds?": int, "method?": Maybe(str)},
     "shift?": Maybe({"place": _number, "bar": _number, "apart": bool}),
@@ -173,7 +173,7 @@ def lines(values: Values) -> list[str]:
     values = plain(values)
     rows, chosen, warnings = values["rows"], values["chosen"], values["warnings"]
     suspicious = [item["row"] for item in values.get("suspicious") or ()]
-    wanted = [item["row"] for item in values.get("label_next") or ()]
+    wanted = [item.get("file", item["row"]) for item in values.get("label_next") or ()]
     told = [
         ("verdict", " ".join(findings.verdict(values))),
         ("how sure", findings.limits(values)),
@@ -188,7 +188,7 @@ def lines(values: Values) -> list[str]:
         ("student", findings.student(values)),
         ("test", findings.on_test_rows(values) if values["test"] else ""),
         ("more labels", findings.more_labels(values)),
-        ("label next", _rows(wanted) if wanted else ""),
+        ("label next", _rows(wanted)),
         ("suspicious", f"labels in {_rows(suspicious)}" if suspicious else ""),
         *(("warning", warning) for warning in warnings[:TOLD]),
         ("", f"and {len(warnings) - TOLD:,} more, in report.html" if len(warnings) > TOLD else ""),
@@ -198,8 +198,12 @@ def lines(values: Values) -> list[str]:
     return [first.translate(_TYPED), *(line for term, text in told if text for line in _hung(term, text))]
 
 
-def _rows(numbers: list[int]) -> str:
-    return f"row{'' if len(numbers) == 1 else 's'} {listing(numbers)}"
+def _rows(wanted: list[int | str]) -> str:
+    """Rows of the table by number, files that are not in it by name."""
+    numbers = [each for each in wanted if isinstance(each, int)]
+    files = [each for each in wanted if isinstance(each, str)]
+    rows = f"row{'' if len(numbers) == 1 else 's'} {listing(numbers)}" if numbers else ""
+    return "; ".join(part for part in (rows, listing(files)) if part)
 
 
 def _shares(prior: Values, most: int = 6) -> str:

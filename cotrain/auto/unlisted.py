@@ -1,0 +1,63 @@
+"""Images and sounds that lie in a folder and are not in its table: rows without a label."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from cotrain.auto.cells import text_series
+from cotrain.auto.columns import IMAGES, SOUNDS, Columns
+from cotrain.auto.read import Source
+
+
+def with_unlisted(source: Source, columns: Columns, apart: Source | None = None) -> Source:
+    """The table of a folder with a row for each file beside those that it names, as if it were there without a label.
+
+    Only where a folder was given and files are all that is learnt from: of other columns nothing would be known. Then,
+    and where rows are grouped, a warning says that there are more files.
+
+    Args:
+        apart: a test table, whose files are not taken.
+    """
+    media = columns.image + columns.audio
+    if not source.is_folder or len(media) != 1:
+        return source
+    kind, suffixes = ("image", IMAGES) if columns.image else ("sound", SOUNDS)
+    found = _beside(source, media[0], suffixes, apart)
+    if not found:
+        return source
+    told = f"{len(found):,} {kind}s that are not in {source.name}, such as {found[0]},"
+    other = columns.text + columns.number + columns.category + columns.date + columns.group
+    if other:
+        said = (
+            f"The folder holds {told} which are left alone: {', '.join(map(repr, other[:3]))} of them are not known. "
+        )
+        said += "A row with an empty label puts them in."
+        return replace(source, warnings=[*source.warnings, said])
+    frame = pd.concat([source.frame, pd.DataFrame({media[0]: text_series(found)})], ignore_index=True)
+    said = f"The folder holds {told} which are taken as rows without a label. "
+    said += f"Give {Path(source.name).name} instead of its folder to leave them alone."
+    return replace(source, frame=frame, warnings=[*source.warnings, said], unlisted=tuple(found))
+
+
+def _beside(source: Source, column: str, suffixes: tuple[str, ...], apart: Source | None) -> list[str]:
+    """The files in the folders of those that the column names, relative to the source's folder, in order."""
+    listed = set(_paths(source.frame[column], source.folder))
+    known = set(listed)
+    if apart is not None and column in apart.frame:
+        known.update(_paths(apart.frame[column], apart.folder))
+    found = []
+    for folder in {os.path.dirname(path) for path in listed}:
+        if not os.path.isdir(folder):
+            continue
+        for entry in os.scandir(folder):
+            path = os.path.join(folder, entry.name)
+            if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and path not in known:
+                found.append(Path(os.path.relpath(path, source.folder)).as_posix())
+    return sorted(found)
+
+
+def _paths(cells: pd.Series, folder: Path) -> Iterable[str]:
+    return (os.path.abspath(folder / cell.strip()) for cell in cells.dropna().astype(str) if cell.strip())
