@@ -167,7 +167,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.sets.split(",") if given.sets else list(dict.fromkeys(name for name, _ in PLACES))
     context = get_context("spawn")
-    with ProcessPoolExecutor(given.processes, mp_context=context, max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(given.processes, mp_context=context) as pool:
         if given.what == "make":
             given.out.mkdir(parents=True, exist_ok=True)
             for name in names:
