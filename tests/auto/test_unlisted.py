@@ -79,7 +79,7 @@ def test_nothing_changes_where_every_file_is_named(folder):
 def test_they_are_learnt_from_and_offered_for_labelling_by_name(folder):
     for number in range(20, 80):
         picture(folder / "img" / f"{number}.png", number % 2)
-    report = fit(folder, target="label", encoder="none", budget="20s", jobs=1).report
+    report = fit(folder, target="label", encoder="none", budget="5s", jobs=1).report
     assert report["rows"] == {"labelled": 12, "unlabelled": 68, "test": 0}
     named = [item["file"] for item in report["label_next"]]
     assert len(named) == 20
