@@ -127,7 +127,9 @@ def summary(scores: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]] 
             changes = [each["result"] - before[_key(each)] for each in own]
             row |= {"change": fmean(changes), "worst change": min(changes)}
         found.append(row)
-    means = [name for name in ("supervised", "best learner", "result", "change") if found and name in found[0]]
+    if not found:
+        return []
+    means = [name for name in ("supervised", "best learner", "result", "change") if name in found[0]]
     last = {name: fmean(row[name] for row in found) for name in means}
     worst = {name: min(row[name] for row in found) for name in ("least gain", "worst change") if name in found[0]}
     return [*found, {"cell": "all", "draws": sum(row["draws"] for row in found), **last, **worst}]
@@ -186,6 +188,8 @@ def main() -> None:
     from cotrain.show import table as printed
 
     rows = summary(scores, json.loads(given.against.read_text()) if given.against else ())
+    if not rows:
+        sys.exit(f"None of these draws has a score in {given.against}.")
     short = [{k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     printed("Test score in points, mean over draws", short)
     if given.save:

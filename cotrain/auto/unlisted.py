@@ -22,7 +22,7 @@ def with_unlisted(source: Source, columns: Columns, apart: Source | None = None)
         apart: a test table, whose files are not taken.
     """
     media = columns.image + columns.audio
-    if not source.is_folder or len(media) != 1:
+    if not source.is_folder or len(media) != 1 or media[0] not in source.frame:
         return source
     kind, suffixes = ("image", IMAGES) if columns.image else ("sound", SOUNDS)
     found = _beside(source, media[0], suffixes, apart)
@@ -45,9 +45,8 @@ def with_unlisted(source: Source, columns: Columns, apart: Source | None = None)
 def _beside(source: Source, column: str, suffixes: tuple[str, ...], apart: Source | None) -> list[str]:
     """The files in the folders of those that the column names, relative to the source's folder, in order."""
     listed = set(_paths(source.frame[column], source.folder))
-    known = set(listed)
-    if apart is not None and column in apart.frame:
-        known.update(_paths(apart.frame[column], apart.folder))
+    tested = _paths(apart.frame[column], apart.folder) if apart is not None and column in apart.frame else ()
+    known = listed.union(tested)
     found = []
     for folder in {os.path.dirname(path) for path in listed}:
         if not os.path.isdir(folder):

@@ -76,6 +76,14 @@ def test_nothing_changes_where_every_file_is_named(folder):
     assert with_unlisted(source, infer(source.frame, target="label", folder=folder)) is source
 
 
+def test_a_table_without_the_column_is_left_to_those_who_refuse_it(folder):
+    columns = infer(read(folder).frame, target="label", folder=folder)
+    table = pd.read_csv(folder / "labels.csv").rename(columns={"file": "picture"})
+    table.to_csv(folder / "labels.csv", index=False)
+    source = read(folder)
+    assert with_unlisted(source, columns) is source
+
+
 def test_they_are_learnt_from_and_offered_for_labelling_by_name(folder):
     for number in range(20, 80):
         picture(folder / "img" / f"{number}.png", number % 2)

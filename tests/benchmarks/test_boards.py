@@ -58,6 +58,7 @@ def test_the_summary_compares_the_draws_that_both_have():
     assert (last["cell"], last["draws"], last["result"], last["change"]) == ("all", 3, 82.25, 1.75)
     assert (last["least gain"], last["worst change"]) == (-6.0, -2.0)
     assert "change" not in boards.summary(after)[0]
+    assert boards.summary(after, [score(29, 90.0)]) == []
 
 
 def test_development_draws_are_not_those_of_the_main_job():
