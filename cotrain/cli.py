@@ -81,7 +81,7 @@ def fit(
     Parameters
     ----------
     data:
-        CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv.
+        CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each class.
     budget:
         Time for everything: 90s, 3m, 1h.
     coverage:

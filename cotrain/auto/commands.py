@@ -59,7 +59,10 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
-    """One line a row of the table, in its order; empty cells where an image or a sound cannot be read."""
+    """One line a row of the table, in its order; empty cells where an image or a sound cannot be read. The files of a
+    folder without a table are named."""
+    from cotrain.auto.read import read
+
     table: Table
     if student:
         from cotrain.auto.student import Student
@@ -68,9 +71,12 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     else:
         table = Model.load(folder / "model")
     warnings: list[str] = []
-    probability = table.predict_proba(data, warnings)
-    columns = {f"p:{name}": probability[:, code] for code, name in enumerate(table.classes)}
-    text = pd.DataFrame({"prediction": table.named(probability), **columns}).to_csv(index=False, float_format="%.6g")
+    source = read(data)
+    probability = table.predict_proba(source, warnings)
+    columns: dict[str, Any] = {"file": source.unlisted} if source.of_files else {}
+    columns["prediction"] = table.named(probability)
+    columns |= {f"p:{name}": probability[:, code] for code, name in enumerate(table.classes)}
+    text = pd.DataFrame(columns).to_csv(index=False, float_format="%.6g")
     _warn(warnings)
     if out is None:
         sys.stdout.write(text)

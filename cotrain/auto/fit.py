@@ -73,9 +73,10 @@ def fit(
     """Fit on a table in which few rows have a label.
 
     Args:
-        data: a path (CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv), a DataFrame, or an array X.
+        data: a path (CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each class),
+            a DataFrame, or an array X.
         y: labels for an array X; -1, None or NaN is unlabelled.
-        target: the column of the labels; empty cells are unlabelled.
+        target: the column of the labels; empty cells are unlabelled. A folder without a table has "label".
         text, image, audio: columns of that sort; what is not named is inferred.
         drop: columns to leave out. group: columns whose equal rows (a speaker, a patient) stay on one side of a fold.
         unlabelled: a value of the target that means "no label".

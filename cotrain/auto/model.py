@@ -22,6 +22,7 @@ from cotrain.auto.calibrate import soften, with_prior
 from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
+from cotrain.auto.unlisted import named_as
 from cotrain.errors import InputError
 from cotrain.views.view import Known, View, extract_each
 
@@ -66,6 +67,7 @@ class Table:
     def aligned(self, data: Any) -> tuple[pd.DataFrame, Source, list[str]]:
         """The rows of a path, DataFrame or array in the form of the training table, with what was odd about them."""
         source = read(data if isinstance(data, str | Path | pd.DataFrame | Source) else (data, None))
+        source = named_as(source, self.columns)
         said: list[str] = list(source.warnings)
         return align(source.frame, self.columns, said), source, said
 

@@ -13,10 +13,11 @@ from cotrain.auto.afford import longest_read
 from cotrain.auto.align import align
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer
+from cotrain.auto.folder import LABEL
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
 from cotrain.auto.read import Source, read
-from cotrain.auto.unlisted import with_unlisted
+from cotrain.auto.unlisted import named_as, with_unlisted
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
@@ -59,10 +60,10 @@ def load(
 ) -> Problem:
     """Read and audit; arguments as those of `fit`. `apart`: a test table, whose files are not learnt from. `seconds`:
     the budget, which may be too short for all files."""
-    if target is None and y is None:
-        raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
     source = read(data if y is None else (data, y))
-    target = target or "target"
+    if target is None and y is None and not source.of_files:
+        raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
+    target = target or (LABEL if source.of_files else "target")
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
@@ -123,7 +124,7 @@ class Test:
 
 def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
     """Raises InputError: no labels in it, or none of a class that training rows have."""
-    source = read(test)
+    source = named_as(read(test), problem.columns)
     target = problem.columns.target
     if target not in source.frame.columns:
         raise InputError(f"{source.name} has no column {target!r}; a test table has the labels in it.")

@@ -10,10 +10,11 @@ import pandas as pd
 
 from cotrain.auto.delimited import Table, read_delimited, unique_names
 from cotrain.auto.encoding import open_bytes
+from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import from_arrays, read_json, read_npz, read_parquet, tidy_frame
 from cotrain.errors import InputError
 
-FORMATS = "CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv"
+FORMATS = "CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or with a subfolder for each class"
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".npz")
 _FOREIGN = {  # how files start that people give by mistake
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
@@ -35,7 +36,7 @@ class Source:
         are, empty ones included, except in columns where every cell is a number or missing.
     name: what messages call it. folder: where relative paths in its cells start; is_folder: that is what was given.
     warnings: what was guessed, repaired or left out. lines: the line on which each row starts, empty if there are none.
-    unlisted: files that no row named; they are the last rows.
+    unlisted: files that no table names; they are the last rows.
     """
 
     frame: pd.DataFrame
@@ -49,6 +50,11 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def of_files(self) -> bool:
+        """Whether the rows are the files of a folder without a table."""
+        return bool(self.unlisted) and len(self.unlisted) == len(self)
 
     def row_label(self, row: int) -> str:
         """Where a row is, for people: `row 17 (line 19)`; `row` counts from 0, what is shown from 1."""
@@ -88,13 +94,25 @@ def _read_path(path: Path, name: str | None) -> Source:
         if not path.exists():
             raise InputError(_not_found(path))
         if path.is_dir():
-            labels = _labels_file(path)
-            return replace(_source(_read_file(labels), name or f"{path.name}/{labels.name}", path), is_folder=True)
+            return replace(_read_folder(path, name), is_folder=True)
         return _source(_read_file(path), name or path.name, path.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _read_folder(folder: Path, name: str | None) -> Source:
+    labels = _labels_file(folder)
+    if labels is None:
+        table, files = files_as_table(folder) or (None, [])
+        if table is None:
+            raise InputError(
+                f"{folder} holds no table and no images, sounds or texts. Put a labels.csv into it with one row a "
+                "file: a column of file names, relative to the folder, and one of labels (empty where there is none)."
+            )
+        return replace(_source(table, name or folder.name, folder), unlisted=tuple(files))
+    return _source(_read_file(labels), name or f"{folder.name}/{labels.name}", folder)
 
 
 def _read_file(path: Path) -> Table:
@@ -123,21 +141,19 @@ def _starts_with_brace(path: Path) -> bool:
         return file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
-def _labels_file(folder: Path) -> Path:
+def _labels_file(folder: Path) -> Path | None:
     """The table in a folder: `labels.csv` (or another format), else the only CSV or TSV, else the only table."""
     tables = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in TABLES)
     named = [path for path in tables if path.stem.lower() == "labels"]
     delimited = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
-    for candidates in (named, delimited, tables):
+    others = [path for path in tables if path.suffix.lower() != ".txt"]  # a text file is a text beside other texts
+    for candidates in (named, delimited, others):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
             found = ", ".join(path.name for path in candidates[:5])
             raise InputError(f"{folder} holds several tables ({found}); call the one with the labels labels.csv.")
-    raise InputError(
-        f"{folder} holds no table. Put a labels.csv into it with one row a file: "
-        "a column of file names, relative to the folder, and one of labels (empty where there is none)."
-    )
+    return None
 
 
 def _not_found(path: Path) -> str:

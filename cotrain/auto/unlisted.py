@@ -1,4 +1,4 @@
-"""Images and sounds that lie in a folder and are not in its table: rows without a label."""
+"""Files in a folder that no table names: beside its table, rows without a label; without one, all rows."""
 
 import os
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ import pandas as pd
 
 from cotrain.auto.cells import text_series
 from cotrain.auto.columns import IMAGES, SOUNDS, Columns
+from cotrain.auto.folder import LABEL, TEXT
 from cotrain.auto.read import Source
 
 
@@ -60,3 +61,13 @@ def _beside(source: Source, column: str, suffixes: tuple[str, ...], apart: Sourc
 
 def _paths(cells: pd.Series, folder: Path) -> Iterable[str]:
     return (os.path.abspath(folder / cell.strip()) for cell in cells.dropna().astype(str) if cell.strip())
+
+
+def named_as(source: Source, columns: Columns) -> Source:
+    """The files of a folder without a table under the names of columns that were learnt from."""
+    if not source.of_files:
+        return source
+    own = source.frame.columns[0]
+    known = columns.text if own == TEXT else columns.image + columns.audio
+    names = {own: known[0]} if len(known) == 1 else {}
+    return replace(source, frame=source.frame.rename(columns=names | {LABEL: columns.target}))

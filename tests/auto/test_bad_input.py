@@ -272,7 +272,7 @@ def test_files_that_are_not_there_or_no_tables(refused, tmp_path):
     (tmp_path / "table.csv").write_bytes(pickle.dumps({"review": ["a"]}, protocol=4))
     refused(tmp_path / "table.csv", "a pickle, which could run code and is never opened")
     (tmp_path / "folder").mkdir()
-    refused(tmp_path / "folder", "folder holds no table. Put a labels.csv into it")
+    refused(tmp_path / "folder", "folder holds no table and no images, sounds or texts. Put a labels.csv into it")
     refused(tmp_path / "tabel.csv", "Did you mean", "table.csv")
 
 

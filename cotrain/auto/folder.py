@@ -1,0 +1,106 @@
+"""A folder without a table: each image, sound or text file is a row, and the subfolder that it lies in its label."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cotrain.auto.cells import text_series
+from cotrain.auto.columns import IMAGES, SOUNDS
+from cotrain.auto.delimited import Table
+from cotrain.auto.encoding import find_encoding
+from cotrain.auto.wording import listing
+from cotrain.errors import InputError
+
+TEXTS = (".txt",)
+SORTS = {"image": IMAGES, "sound": SOUNDS, "text": TEXTS}
+FILE, TEXT, LABEL = "file", "text", "label"  # the columns that such a folder has
+UNLABELLED = ("unlabelled", "unlabeled", "unsup")  # subfolders whose files have no label
+PARTS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+ASIDE = ("readme", "license", "licence")  # text files about the others
+
+
+def files_as_table(folder: Path) -> tuple[Table, list[str]] | None:
+    """Its files as rows with the columns `file` (or `text`, what a text file holds) and `label`, "" for files that lie
+    in the folder itself or in one called `unlabelled`; and the files' names, relative to the folder. None where there
+    are no such files.
+
+    Raises InputError: files of several sorts; subfolders that are parts of a dataset, each a table of its own.
+    """
+    by_sort = _files(folder)
+    if not by_sort:
+        return None
+    if len(by_sort) > 1:
+        found = " and ".join(f"{len(files):,} {sort} files" for sort, files in by_sort.items())
+        raise InputError(f"{folder} holds {found} and no table. Put a labels.csv into it that says what is a row.")
+    [(sort, files)] = by_sort.items()
+    labels = [_label(file) for file in files]
+    classes = Counter(label for label in labels if label)
+    parts = sorted((label for label in classes if label.lower() in PARTS), key=lambda label: PARTS.index(label.lower()))
+    if parts and len(parts) == len(classes):
+        raise InputError(
+            f"{folder} holds {listing(parts)}, which look like parts of a dataset and not like classes. Give "
+            f"{folder / parts[0]}, and another as --test; files without a label go into a folder 'unlabelled' in it."
+        )
+    warnings: list[str] = []
+    column = TEXT if sort == "text" else FILE
+    cells = _contents(folder, files, warnings) if sort == "text" else files
+    frame = pd.DataFrame({column: text_series(cells), LABEL: text_series(labels)})
+    said = f"{folder.name} holds no table: its {len(files):,} {sort} files are rows of the columns {column!r} and "
+    said += f"{LABEL!r}; "
+    if classes:
+        counts = listing(f"{label} {count:,}" for label, count in classes.most_common())
+        said += f"the folder of each is its label ({counts}; {len(files) - classes.total():,} without)."
+    else:
+        said += "none of them lies in a folder of a class."
+    return Table(frame, np.empty(0, np.int64), [said, *warnings]), files
+
+
+def _files(folder: Path) -> dict[str, list[str]]:
+    """By sort, relative to the folder, in order; text files only where there are no others."""
+    found: dict[str, list[str]] = {sort: [] for sort in SORTS}
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(name.lower())
+            if name.startswith(".") or (suffix in TEXTS and stem in ASIDE):
+                continue
+            for sort, suffixes in SORTS.items():
+                if suffix in suffixes:
+                    found[sort].append(Path(os.path.relpath(os.path.join(place, name), folder)).as_posix())
+    found = {sort: files for sort, files in found.items() if files}
+    return {sort: files for sort, files in found.items() if sort != "text"} or found
+
+
+def _label(file: str) -> str:
+    first, _, rest = file.partition("/")
+    return first if rest and first.lower() not in UNLABELLED else ""
+
+
+def _contents(folder: Path, files: list[str], warnings: list[str]) -> list[str]:
+    """The texts of files. What cannot be read is an empty text; what was odd is added to `warnings`."""
+    texts, foreign, broken = [], [], []
+    for file in files:
+        text = ""
+        try:
+            raw = (folder / file).read_bytes()
+            try:
+                text = raw.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = "\0"
+            if "\0" in text:  # another encoding, or no text
+                encoding, said = find_encoding(folder / file)
+                foreign += [file] if said else []
+                text = raw.decode(encoding)
+        except (OSError, UnicodeDecodeError, InputError):
+            text = "\0"
+        if "\0" in text and raw:
+            broken.append(file)
+        texts.append("" if "\0" in text else text)
+    if foreign:
+        warnings.append(f"Files that are not UTF-8, read as western text: {len(foreign):,} ({listing(foreign)}).")
+    if broken:
+        warnings.append(f"Files that cannot be read as text, taken as empty: {len(broken):,} ({listing(broken)}).")
+    return texts
