@@ -171,7 +171,7 @@ def _fit(
         supervised_score = board.score(board.right(choice.supervised))
     if not choice.used_unlabelled:
         chosen_score = supervised_score
-    values = {
+    values: dict[str, Any] = {
         "version": __version__,
         "command": command(),
         "seed": seed,
@@ -207,18 +207,16 @@ def _fit(
         "coverage": {"asked": coverage, "threshold": model.threshold},
         "slices": slices(problem, board, choice),
         "suspicious": suspicious(problem, said, held, classes),
-        "label_next": [],
         "settings": {"budget": setup.clock.budget, "jobs": setup.jobs, "folds": len(seen.folds), "method": method},
         "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
         "test": None,
         "warnings": warnings,
     }
-    wanted = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
-    for item in wanted:
+    values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
+    for item in [*values["label_next"], *values["suspicious"]]:
         if file := problem.source.unlisted_file(item["row"] - 1):
             item["file"] = file
-    values["label_next"] = wanted
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
     values |= look_further(setup, everything, seen, choice)

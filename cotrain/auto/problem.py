@@ -97,6 +97,8 @@ def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: 
     groups = shared_prefix_groups(names, labels)
     if groups is None or len({group for group, label in zip(groups, labels, strict=True) if label is not None}) < 3:
         return None
+    hint = f"The file names in {columns.audio[0]!r} share"  # is what follows, less surely
+    looked.warnings[:] = [warning for warning in looked.warnings if not warning.startswith(hint)]
     values, number = np.unique(groups, return_inverse=True)
     looked.warnings.append(
         f"The names in {columns.audio[0]!r} share a part with {len(values):,} values (such as "

@@ -84,7 +84,7 @@ SHAPE: dict[str, Any] = {
     "skipped?": {"curve?": str, "steady?": str},
     "slices?": [{"name": str, "rows": int, "accuracy": _number}],
     "steady?": Maybe({"flipped": _number, "times": int, "dropped": _number, "rows": int}),
-    "suspicious?": [{"row": int, "label": str, "rather": str, "probability": _number, "shown?": str}],
+    "suspicious?": [{"row": int, "label": str, "rather": str, "probability": _number, "shown?": str, "file?": str}],
 }
 
 
@@ -172,8 +172,9 @@ def lines(values: Values) -> list[str]:
     """What the terminal shows, in some fifteen lines: plain characters but for the user's own."""
     values = plain(values)
     rows, chosen, warnings = values["rows"], values["chosen"], values["warnings"]
-    suspicious = [item["row"] for item in values.get("suspicious") or ()]
-    wanted = [item.get("file", item["row"]) for item in values.get("label_next") or ()]
+    suspicious, wanted = (
+        [item.get("file", item["row"]) for item in values.get(part) or ()] for part in ("suspicious", "label_next")
+    )
     told = [
         ("verdict", " ".join(findings.verdict(values))),
         ("how sure", findings.limits(values)),

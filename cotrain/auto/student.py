@@ -93,7 +93,8 @@ class Student(Table):
 
 
 def student_views(views: dict[str, View], columns: Columns, classes: int) -> dict[str, View]:
-    """Unfitted views for the student: cheap ones, small ones, and no encoder."""
+    """Unfitted views for the student: cheap ones, small ones, and no encoder. Edges do not see how bright a grey image
+    is, pixels do."""
     from cotrain.views.text import CharacterView, WordView
 
     found: dict[str, View] = {}
@@ -102,7 +103,7 @@ def student_views(views: dict[str, View], columns: Columns, classes: int) -> dic
         found["words"] = WordView(columns.text, most=min(most, 40_000))
         found["characters"] = CharacterView(columns.text, most=min(2 * most, 80_000))
     for name, view in views.items():
-        if name == "table" or (name.startswith(("edges", "sound")) and not name.endswith(", reduced")):
+        if name == "table" or (name.startswith(("edges", "pixels", "sound")) and not name.endswith(", reduced")):
             found[name] = view.fresh()
     return found
 

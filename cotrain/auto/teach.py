@@ -34,21 +34,22 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
         raise InputError("No column is left that a small model could read.")
     checked, taught = _parted(problem, np.random.default_rng(seed))
     raw = extract_each(fresh, problem.frame, setup.features.extracted)
-    matrices = [view.fit(raw[name]).transform(raw[name]) for name, view in fresh.items()]
+    matrices = {name: view.fit(raw[name]).transform(raw[name]) for name, view in fresh.items()}
     time_for_it = max(2.0, min(20.0, setup.clock.left() / 3))
-    how, agreement, loss, before = False, 1.0, 0.0, None
+    read, how, agreement, loss, before = list(fresh), False, 1.0, 0.0, None
     if len(checked):
         wanted = target[checked]
         found = []
-        part = [x[taught] for x in matrices]
-        for mixed in (False,) if any(sparse.issparse(x) for x in matrices) else (False, True):
-            trial = distil(fresh, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
-            said = trial.logits([x[checked] for x in matrices]).argmax(1)
+        for number, (names, mixed) in enumerate(_ways(matrices)):
+            own, part = {name: fresh[name] for name in names}, [matrices[name][taught] for name in names]
+            trial = distil(own, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
+            said = trial.logits([matrices[name][checked] for name in names]).argmax(1)
             # What the committee believes is lost where the student says something else.
             lost = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
-            found.append((lost, mixed, float((said == wanted.argmax(1)).mean()), trial))
-        loss, how, agreement, before = min(found, key=lambda each: each[:2])
-    student = distil(fresh, matrices, target, problem.columns, classes, seed, time_for_it, how, before)
+            found.append((lost, number, names, mixed, float((said == wanted.argmax(1)).mean()), trial))
+        loss, _, read, how, agreement, before = min(found, key=lambda each: each[:2])
+    own, part = {name: fresh[name] for name in read}, [matrices[name] for name in read]
+    student = distil(own, part, target, problem.columns, classes, seed, time_for_it, how, before)
     size = sum(w.nbytes for w in student.weights.values())
     size += sum(a.nbytes for view in student.views.values() for a in view.learned.values())
     return student, {
@@ -59,6 +60,15 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
         "rows_per_second": round(_pace(student, problem), 1),
         "loss": loss,
     }
+
+
+def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
+    """The views that a student may read, and whether it is taught mixtures of rows: all views, or all but edges, whose
+    hundreds of numbers drown what pixels show where the classes differ in brightness only."""
+    plain = [name for name in matrices if not name.startswith("edges")]
+    mixtures = (False,) if any(sparse.issparse(x) for x in matrices.values()) else (False, True)
+    sets = [list(matrices)] + ([plain] if 0 < len(plain) < len(matrices) else [])
+    return [(names, mixed) for names in sets for mixed in mixtures]
 
 
 def _pace(student: Student, problem: Problem) -> float:

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from cotrain.auto.columns import Columns
 from cotrain.auto.fit import fit
 from cotrain.auto.student import PARAMETERS, Student, distil, soft_regression, student_views
-from cotrain.auto.teach import _parted
+from cotrain.auto.teach import _parted, _ways
 from cotrain.errors import InputError
 from cotrain.views.table import ScaledView
 
@@ -181,12 +181,21 @@ def test_many_columns_do_not_make_a_large_net():
 
 
 def test_the_student_gets_small_views_and_no_encoder():
-    views = {"table": ScaledView(("n",)), "encoder of 'text'": ScaledView(("n",)), "patches": ScaledView(("n",))}
+    names = ("table", "encoder of 'text'", "patches", "edges", "edges, reduced", "pixels", "pixels, reduced", "sound")
+    views = {name: ScaledView(("n",)) for name in names}
     columns = Columns("label", text=("text",), number=("n",))
-    assert list(student_views(views, columns, 2)) == ["words", "characters", "table"]
+    assert list(student_views(views, columns, 2)) == ["words", "characters", "table", "edges", "pixels", "sound"]
     few, many = (student_views({}, columns, classes)["words"].settings["most"] for classes in (2, 100))
     assert few == 40_000
     assert many == 2_000
+
+
+def test_edges_are_left_out_where_they_drown_the_rest():
+    wide, deep = sparse.csr_matrix((2, 2)), np.zeros((2, 2))
+    assert _ways({"table": deep}) == [(["table"], False), (["table"], True)]
+    both = ["edges", "pixels"]
+    assert _ways(dict.fromkeys(both, deep)) == [(both, False), (both, True), (["pixels"], False), (["pixels"], True)]
+    assert _ways({"words": wide, "edges": deep}) == [(["words", "edges"], False), (["words"], False)]
 
 
 @pytest.mark.parametrize("name", ["student.json", "weights.npz", "view0.npz"])
