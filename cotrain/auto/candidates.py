@@ -59,6 +59,7 @@ class Candidate:
         return self.kind != other.kind or (bool(self.columns) and self.columns.isdisjoint(other.columns))
 
 
+STYLE = "style"  # the kind of learners that look at how a text is written
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 PAIRS = 4_000_000  # margins of pairs of classes that are held at a time: 32 MB
 DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost their square, and more add little
@@ -125,6 +126,8 @@ def candidates(views: Views) -> list[Candidate]:
         found += [replace(made, columns=columns) for made in _text(words, characters, topics)]
     if len(views.text) > 1:
         found.append(_co_em_of_columns([words for words, _, _ in views.text[:-1]]))  # the last is all texts together
+    for name in views.style:
+        found += [replace(made, columns=frozenset(views.views[name].columns)) for made in _style(name)]
     for name in views.dense:
         reduced = views.reduced.get(name, name)
         made = _dense(name, views.trees.get(name, name), reduced)
@@ -160,6 +163,15 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), "topics"),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), "topics"),
+    ]
+
+
+def _style(name: str) -> list[Candidate]:
+    """A handful of numbers that words do not see."""
+    return [
+        Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), STYLE),
+        Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), STYLE),
+        Candidate(f"self-training with quotas, {name}", (name,), True, _quota(logistic(1.0)), STYLE, most=DENSE),
     ]
 
 

@@ -74,7 +74,9 @@ class Board:
             [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
         )
         found = [trial.candidate.modality for trial in trials]
-        self.parts = [[m for m, own in enumerate(found) if own == each] for each in dict.fromkeys(found)]
+        self._sorts = [[m for m, own in enumerate(found) if own == each] for each in dict.fromkeys(found)]
+        heard = [[m for m in part if not trials[m].silent] for part in self._sorts]
+        self.parts = [part for part in heard if part]
         self._right: dict[tuple[int, ...], np.ndarray] = {}
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.heard = self._heard()
@@ -97,7 +99,7 @@ class Board:
 
     def blend(self, members: Sequence[int]) -> Blend:
         """How these make one voice; temperatures are found on what they said out of fold."""
-        parts = [[place for place, m in enumerate(members) if m in part] for part in self.parts]
+        parts = [[place for place, m in enumerate(members) if m in part] for part in self._sorts]
         parts = [part for part in parts if part]
         means = [self.probability[[members[place] for place in part]].mean(0) for part in parts]
         # a member is at its temperature already, a mean of several that err differently is too cautious
@@ -134,7 +136,7 @@ class Board:
         return {
             m: (trial.unlabelled * self.decision).argmax(1)
             for m, trial in enumerate(self.trials)
-            if trial.unlabelled is not None and trial.candidate.kind != MIXED
+            if trial.unlabelled is not None and trial.candidate.kind != MIXED and not trial.silent
         }
 
     def _agreement(self) -> np.ndarray:
@@ -248,7 +250,7 @@ class Board:
         that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
         does little harm. Of each sort of columns apart, among the learners on it. Those that all of these have taught
         take their place if nothing is lost by it."""
-        reasons, accepted = [""] * len(self.trials), [False] * len(self.trials)
+        reasons, accepted = [trial.silent for trial in self.trials], [False] * len(self.trials)
         found = [self._choose_in(part, times, unlabelled, reasons, accepted) for part in self.parts]
         members = sorted(m for chosen, _, _ in found for m in chosen)
         without = sorted(m for _, supervised, _ in found for m in supervised)

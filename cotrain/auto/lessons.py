@@ -84,10 +84,10 @@ def _best_by_view(board: Board) -> list[int]:
     """With many rows other views may be the best ones than with few."""
     best: dict[str, int] = {}
     for m, trial in enumerate(board.trials):
+        if trial.candidate.unlabelled or trial.silent:
+            continue
         known = best.get(trial.candidate.kind)
-        if not trial.candidate.unlabelled and (
-            known is None or board.score(board.correct[m]) > board.score(board.correct[known])
-        ):
+        if known is None or board.score(board.correct[m]) > board.score(board.correct[known]):
             best[trial.candidate.kind] = m
     return list(best.values())
 

@@ -6,6 +6,7 @@ Legend: N rows, C classes, D features, H hidden units.
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,7 @@ class Student(Table):
         if wide is not None:
             logits += wide @ self.weights["linear"].astype(np.float32)
         if deep is not None:
-            hidden = np.maximum(deep @ self.weights["hidden"] + self.weights["hidden_bias"], 0)
-            logits += hidden @ self.weights["out"]
+            logits += _through_net(deep, self.weights)
         return logits
 
     def save(self, folder: Path | str) -> None:
@@ -92,9 +92,11 @@ class Student(Table):
             return cls(columns, views, text["classes"], weights, text["kind"])
 
 
-def student_views(views: dict[str, View], columns: Columns, classes: int) -> dict[str, View]:
+def student_views(
+    views: dict[str, View], columns: Columns, classes: int, read: Collection[str] = ()
+) -> dict[str, View]:
     """Unfitted views for the student: cheap ones, small ones, and no encoder. Edges do not see how bright a grey image
-    is, pixels do."""
+    is, pixels do. The style of a text is for a student whose teacher `read` it."""
     from cotrain.views.text import CharacterView, WordView
 
     found: dict[str, View] = {}
@@ -103,7 +105,12 @@ def student_views(views: dict[str, View], columns: Columns, classes: int) -> dic
         found["words"] = WordView(columns.text, most=min(most, 40_000))
         found["characters"] = CharacterView(columns.text, most=min(2 * most, 80_000))
     for name, view in views.items():
-        if name == "table" or (name.startswith(("edges", "pixels", "sound")) and not name.endswith(", reduced")):
+        styled = name.startswith("style") and name in read
+        if (
+            name == "table"
+            or styled
+            or (name.startswith(("edges", "pixels", "sound")) and not name.endswith(", reduced"))
+        ):
             found[name] = view.fresh()
     return found
 
@@ -130,22 +137,24 @@ def distil(
     """
     wide, deep = _split(features)
     weights: dict[str, np.ndarray] = {}
-    offset = np.zeros_like(target_NC)
+    offset = np.zeros_like(target_NC, dtype=np.float32)
     kinds = []
-    if wide is not None:
-        with threadpool_limits(1):  # its steps are too small to be shared out
-            start = None if before is None else (before.weights["linear"], before.weights["bias"])
-            linear, bias = soft_regression(wide, target_NC, seconds, start=start)
-        weights |= {"linear": linear.astype(np.float16), "bias": bias.astype(np.float32)}
-        offset = wide @ linear + bias
-        kinds.append("linear on hashed words and characters")
     if deep is not None:
         import torch  # noqa: F401  # a library's threads are limited only once it is loaded
 
-        with threadpool_limits(1):
-            weights |= _net(deep, target_NC, offset, seed, mixed)
-        weights["bias"] = weights.pop("net_bias") + weights.get("bias", np.float32(0))
+        with threadpool_limits(1):  # its steps are too small to be shared out
+            weights |= _net(deep, target_NC, seed, mixed)
+        offset = _through_net(deep, weights) + weights["bias"]
         kinds.append("net with one hidden layer")
+    if wide is not None:  # last, for it can learn any row by heart and would leave nothing for the net to learn
+        start = None
+        if before is not None:
+            start = before.weights["linear"], before.weights["bias"] - weights.get("bias", np.float32(0))
+        with threadpool_limits(1):
+            linear, bias = soft_regression(wide, target_NC, seconds, start=start, offset_NC=offset)
+        weights["linear"] = linear.astype(np.float16)
+        weights["bias"] = (bias + weights.get("bias", 0)).astype(np.float32)
+        kinds.insert(0, "linear on hashed words and characters")
     return Student(columns, views, classes, weights, " + ".join(kinds))
 
 
@@ -158,15 +167,21 @@ def _split(features: list[Any]) -> tuple[sparse.csr_matrix | None, np.ndarray | 
     )
 
 
+def _through_net(deep: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    return np.maximum(deep @ weights["hidden"] + weights["hidden_bias"], 0) @ weights["out"]
+
+
 def soft_regression(
     x: sparse.csr_matrix,
     target_NC: np.ndarray,
     seconds: float = 30.0,
     penalty: float = 0.3,
     start: tuple[np.ndarray, np.ndarray] | None = None,
+    offset_NC: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Softmax regression on soft targets: weights [D, C] and bias [C] that minimize the mean cross-entropy plus
-    penalty / (2 N) |W|^2, by L-BFGS from zeros or, with a third of the steps, from the weights and bias `start`."""
+    penalty / (2 N) |W|^2, by L-BFGS from zeros or, with a third of the steps, from the weights and bias `start`.
+    `offset_NC` is added to the logits."""
     import time
 
     rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
@@ -175,7 +190,7 @@ def soft_regression(
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
-        logits = (x @ weights.astype(np.float32)).astype(np.float64) + bias
+        logits = (x @ weights.astype(np.float32)).astype(np.float64) + bias + offset_NC
         logits -= logits.max(1, keepdims=True)
         powers = np.exp(logits)
         total = powers.sum(1, keepdims=True)
@@ -197,7 +212,7 @@ def soft_regression(
     return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
 
 
-def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
+def _net(x: np.ndarray, target_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
     """Weights of a net with one hidden layer, trained on noisy copies of the rows. In many columns rows lie far apart
     and bear more noise (sounds of new speakers: 1 point less is lost), which would blur circles in two columns."""
     import torch
@@ -209,7 +224,6 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int,
     noise = 0.5 if size >= WIDE else 0.1
     hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 256))
     data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
-    offset = torch.from_numpy(offset_NC).float()
     centre, spread = data.mean(0), data.std(0, correction=0).mean().clamp(min=1e-6)
     data = (data - centre) / spread
     weights = [
@@ -226,15 +240,15 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int,
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):
         index = torch.randint(rows, (min(128, rows),), generator=rng)
-        inputs, wanted, added = data[index], target[index], offset[index]
+        inputs, wanted = data[index], target[index]
         if mixed:
             share = 0.5 * torch.rand(len(index), 1, generator=rng)
             other = torch.randperm(len(index), generator=rng)
-            inputs, wanted, added = (torch.lerp(own, own[other], share) for own in (inputs, wanted, added))
+            inputs, wanted = (torch.lerp(own, own[other], share) for own in (inputs, wanted))
         noisy = inputs + noise * torch.randn(len(index), size, generator=rng)
         inner = torch.relu(noisy @ weights[0] + weights[1])
         kept = (torch.rand(inner.shape, generator=rng) < 0.8) / 0.8
-        logits = (inner * kept) @ weights[2] + weights[3] + added
+        logits = (inner * kept) @ weights[2] + weights[3]
         loss = -(wanted * logits.log_softmax(-1)).sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -246,5 +260,5 @@ def _net(x: np.ndarray, target_NC: np.ndarray, offset_NC: np.ndarray, seed: int,
         "hidden": (first / spread).numpy(),
         "hidden_bias": (first_bias - centre / spread @ first).numpy(),
         "out": out.numpy(),
-        "net_bias": bias.numpy(),
+        "bias": bias.numpy(),
     }

@@ -29,7 +29,7 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
     target = with_prior(even_NC, model.shares)
     labelled = problem.labelled
     target[labelled] = np.eye(len(classes))[problem.y[labelled]]
-    fresh = student_views(views.views, problem.columns, len(classes))
+    fresh = student_views(views.views, problem.columns, len(classes), model.views)
     if not fresh:
         raise InputError("No column is left that a small model could read.")
     checked, taught = _parted(problem, np.random.default_rng(seed))

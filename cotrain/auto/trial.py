@@ -30,6 +30,7 @@ class Trial:
     seconds: float = 0.0
     folds: int = 0  # how many have been run
     dropped: str = ""  # why it was given up, if it was
+    silent: str = ""  # why it has no say, if it has none
 
 
 def joined(matrices: Mapping[str, Matrix], candidate: Candidate, rows: np.ndarray) -> Any:

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from cotrain.auto.columns import Columns
 from cotrain.auto.problem import Problem
 from cotrain.views.reduced import ReducedView
+from cotrain.views.style import StyleView
 from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
@@ -22,6 +23,7 @@ class Views:
     """The views of a table by name, and how the candidates use them.
 
     text: (words, characters, topics) of each text column, and of all together where there are several.
+    style: how each text column is written.
     dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
     costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
@@ -30,6 +32,7 @@ class Views:
 
     views: dict[str, View]
     text: tuple[tuple[str, str, str], ...] = ()
+    style: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
     trees: dict[str, str] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
@@ -48,6 +51,7 @@ def make_views(
     odd about its files is added to `warnings`."""
     views: dict[str, View] = {}
     text: list[tuple[str, str, str]] = []
+    style: list[str] = []
     dense: list[str] = []
     trees: dict[str, str] = {}
 
@@ -62,6 +66,9 @@ def make_views(
         views[characters] = CharacterView(names)
         views[topics] = TopicView(names)
         text.append((words, characters, topics))
+        if len(names) == 1:
+            views[f"style{of}"] = StyleView(names)
+            style.append(f"style{of}")
     if columns.numbers or columns.category:
         cells = (*columns.numbers, *columns.category)
         views["table"] = ScaledView(cells, categories=len(columns.category))
@@ -85,7 +92,7 @@ def make_views(
     reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
     modality = {name: _modality(view.columns[0], columns) for name, view in views.items()}
-    return Views(views, tuple(text), tuple(dense), trees, reduced, modality, costly)
+    return Views(views, tuple(text), tuple(style), tuple(dense), trees, reduced, modality, costly)
 
 
 def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[str], left: float, jobs: int) -> Views:

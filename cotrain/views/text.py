@@ -25,7 +25,8 @@ _BREAK = "\x00"  # stands between texts; no word or n-gram crosses it
 
 
 def word_counts(texts: Sequence[str], longest: int = 2) -> sparse.csr_matrix:
-    """Counts of words and of runs of up to `longest` words, float32 [N, V]. A word is a run of letters and digits."""
+    """Counts of words and of runs of up to `longest` words, float32 [N, V]. A word is a run of letters and digits, or
+    one symbol such as an emoji."""
     return _stack(lambda chunk: _count_words(chunk, longest), texts)
 
 
@@ -80,17 +81,22 @@ class _Hashed:
         """uint64 hash of each slice start..end-1."""
         return (self._prefix[end] - self._prefix[start]) * self._inverses[start]
 
-    def letters(self) -> np.ndarray:
-        """Which code points are letters or digits (of any script), or marks that belong to them."""
+    def words(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where words start and where they have ended: runs of letters or digits (of any script) with marks that belong
+        to them, and single symbols, whatever chooses their look left out."""
         kinds, place = np.unique(self.points, return_inverse=True)
-        is_letter = [unicodedata.category(chr(kind))[0] in "LNM" for kind in kinds]
-        return np.array(is_letter)[place]
+        category = [unicodedata.category(chr(kind)) for kind in kinds]
+        letter = np.array([of[0] in "LNM" and not 0xFE00 <= kind <= 0xFE0F for of, kind in zip(category, kinds)])[place]
+        symbol = np.array([of == "So" for of in category])[place]
+        starts, ends = letter | symbol, letter | symbol
+        starts[1:] &= symbol[1:] | ~letter[:-1]
+        ends[:-1] &= symbol[:-1] | ~letter[1:]
+        return np.flatnonzero(starts), np.flatnonzero(ends) + 1
 
 
 def _count_words(texts: Sequence[str], longest: int) -> sparse.csr_matrix:
     hashed = _Hashed(texts)
-    edges = np.diff(hashed.letters().astype(np.int8), prepend=0, append=0)
-    start, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    start, end = hashed.words()
     row, word = hashed.row[start], _scatter(hashed.slices(start, end))
     rows, values, run = [row], [word], word
     for length in range(2, longest + 1):

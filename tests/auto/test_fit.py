@@ -102,7 +102,7 @@ def test_the_report_holds_what_was_agreed(done, tmp_path):
     assert sum(values["prior"]["shares"].values()) == pytest.approx(1)
     for part in (values["supervised"], values["chosen"]):
         assert 0 <= part["low"] <= part["estimate"] <= part["high"] <= 1
-    assert len(values["candidates"]) == 12
+    assert len(values["candidates"]) == 15
     assert {row["name"] for row in values["candidates"] if row["member"]} == set(values["chosen"]["members"])
     assert sum(sum(row) for row in values["confusion"]) == 16
 
@@ -365,7 +365,7 @@ def test_a_method_is_taken_as_asked(reviews):
         result = fit(reviews(rows=100), target="label", method=method, **FAST)
         assert set(result.report["chosen"]["members"]) <= names
         supervised = [row for row in result.report["candidates"] if not row["unlabelled"]]
-        assert len(supervised) == (1 if method == "naive-bayes" else 5)
+        assert len(supervised) == (1 if method == "naive-bayes" else 7)
         assert result.report["used_unlabelled"] == (method != "naive-bayes")
 
 

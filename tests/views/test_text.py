@@ -119,3 +119,13 @@ def test_texts_without_words_have_no_features(texts):
 def test_several_columns_are_one_text_and_missing_cells_are_empty():
     frame = pd.DataFrame({"a": ["one", None], "b": ["two", "three"]})
     assert [text.split() for text in cells(frame, ["a", "b"])] == [["one", "two"], ["three"]]
+
+
+def test_an_emoji_is_a_word_of_its_own():
+    def words(text):
+        return word_counts([text], longest=1)
+
+    apart, together = words("good 😀 😀 bad ❤ x"), words("good😀😀bad ❤\ufe0fx")
+    assert apart.sum() == 6
+    assert (apart != together).nnz == 0
+    assert words("a 👍🏽, b")[0].nnz == 3  # the colour of a hand is no word

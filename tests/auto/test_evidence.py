@@ -1,0 +1,79 @@
+"""Which learners have a say."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cotrain.auto.candidates import STYLE, Candidate
+from cotrain.auto.evidence import only, weigh
+from cotrain.auto.fit import fit
+from cotrain.auto.trial import Trial
+
+Y = np.arange(40) % 2
+PROBLEM = SimpleNamespace(y=Y, labelled=np.arange(40), unit=np.arange(40), audit=SimpleNamespace(classes=["a", "b"]))
+
+
+def trial(right, kind, unlabelled=False, modality="texts"):
+    """A learner that is right on so many of the 40 rows, of both classes alike."""
+    own = np.where(np.arange(40) < right, 0.8, 0.2)
+    probability = np.stack([np.where(c == Y, own, 1 - own) for c in (0, 1)], -1)[None]
+    candidate = Candidate(f"{kind} {right}", ("view",), unlabelled, lambda _: None, kind, modality=modality)
+    return Trial(candidate, probability, estimator=True, unlabelled=probability[0])
+
+
+def seen(*trials):
+    return weigh(list(trials), PROBLEM, True, "auto", "accuracy", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "style", "heard"),
+    [
+        (30, 30, True),
+        (30, 29, False),  # what the texts say is the better bet
+        (24, 26, False),  # no more than chance, surely
+        (24, 28, True),
+    ],
+)
+def test_style_is_heard_where_it_shows_something_and_as_much_as_words(words, style, heard):
+    trials = [trial(words, "words"), trial(20, STYLE), trial(style, STYLE), trial(36, STYLE, unlabelled=True)]
+    found = seen(*trials)
+    assert [bool(t.silent) for t in found.board.trials] == [False, *[not heard] * 3]
+    assert found.board.parts == [list(range(4)) if heard else [0]]
+    choice = found.board.choose()
+    if not heard:
+        assert (choice.members, choice.supervised) == ([0], [0])
+        assert choice.reasons[1:] == ["how the texts are written tells too little"] * 3
+        assert set(found.board.heard) == {0}
+        assert only(found.board, choice, {trials[2].candidate.name}).members == [0]
+
+
+def test_it_is_compared_with_learners_on_texts_alone():
+    numbers = trial(40, "table", modality="numbers and categories")
+    found = seen(numbers, trial(24, "words"), trial(30, STYLE))
+    assert not any(t.silent for t in found.board.trials)
+    assert found.board.parts == [[0], [1, 2]]
+
+
+def test_where_nothing_else_was_tried_style_has_its_say():
+    found = seen(trial(20, STYLE), trial(20, STYLE, unlabelled=True))
+    assert not any(t.silent for t in found.board.trials)
+
+
+def test_what_is_told_by_style_alone_is_found_and_taught_on():
+    rng = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(300)]
+
+    def texts(rows):
+        loud = np.arange(rows) % 2 == 1
+        said = [" ".join(rng.choice(words, 12)) for _ in range(rows)]
+        return [text.upper() if up else text for text, up in zip(said, loud)], np.where(loud, "loud", "calm")
+
+    said, labels = texts(120)
+    table = pd.DataFrame({"said": said, "how": np.where(np.arange(120) < 24, labels, "")})
+    result = fit(table, target="how", text="said", method="logistic", encoder="none", jobs=1)
+    assert result.report["chosen"]["members"] == ["logistic regression, style"]
+    said, labels = texts(60)
+    for knows in (result.model, result.student):
+        assert (knows.predict(pd.DataFrame({"said": said})) == labels).mean() > 0.95
