@@ -17,6 +17,7 @@ from cotrain.auto.student import PARAMETERS, Student, distil, soft_regression, s
 from cotrain.auto.teach import _parted, _ways
 from cotrain.errors import InputError
 from cotrain.views.table import ScaledView
+from cotrain.views.text import word_counts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "predict.md"
 
@@ -92,6 +93,8 @@ def test_the_predictor_of_the_guide_agrees_with_the_real_one(texts, tmp_path):
         found = guide["predict"](tmp_path, text)
         assert list(found) == ["bad", "good"]
         np.testing.assert_allclose(list(found.values()), row, atol=1e-5, err_msg=text[:40])
+    text = "good😀😀bad ❤\ufe0fx 👍🏽"
+    assert {value >> 42 for value in guide["words"](text)} == set(word_counts([text]).indices.tolist())
 
 
 def test_soft_regression_with_sure_targets_is_logistic_regression():
