@@ -255,7 +255,7 @@ class Board:
         members = sorted(m for chosen, _, _ in found for m in chosen)
         without = sorted(m for _, supervised, _ in found for m in supervised)
         proven = any(own for _, _, own in found)
-        pupils = [m for m, t in enumerate(self.trials) if t.candidate.taught and unlabelled]
+        pupils = [m for m, t in enumerate(self.trials) if t.candidate.taught and unlabelled and not t.silent]
         if pupils:
             best = self.committee(pupils, times)
             gained, _ = self.gain(self.right(best), self.right(members), times)
