@@ -83,24 +83,31 @@ def _contents(folder: Path, files: list[str], warnings: list[str]) -> list[str]:
     """The texts of files. What cannot be read is an empty text; what was odd is added to `warnings`."""
     texts, foreign, broken = [], [], []
     for file in files:
-        text = ""
-        try:
-            raw = (folder / file).read_bytes()
-            try:
-                text = raw.decode("utf-8-sig")
-            except UnicodeDecodeError:
-                text = "\0"
-            if "\0" in text:  # another encoding, or no text
-                encoding, said = find_encoding(folder / file)
-                foreign += [file] if said else []
-                text = raw.decode(encoding)
-        except (OSError, UnicodeDecodeError, InputError):
-            text = "\0"
-        if "\0" in text and raw:
+        text, encoding = _content(folder / file)
+        texts.append(text or "")
+        if text is None:
             broken.append(file)
-        texts.append("" if "\0" in text else text)
+        elif not encoding.startswith("utf"):
+            foreign.append(file)
     if foreign:
         warnings.append(f"Files that are not UTF-8, read as western text: {len(foreign):,} ({listing(foreign)}).")
     if broken:
         warnings.append(f"Files that cannot be read as text, taken as empty: {len(broken):,} ({listing(broken)}).")
     return texts
+
+
+def _content(path: Path) -> tuple[str | None, str]:
+    """The text of a file and its encoding; None where it cannot be read as text."""
+    encoding = "utf-8-sig"
+    try:
+        raw = path.read_bytes()
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:  # another encoding, or no text
+            encoding, _ = find_encoding(path)
+            text = raw.decode(encoding)
+    except (OSError, UnicodeDecodeError, InputError):
+        return None, encoding
+    return (None if "\0" in text else text), encoding

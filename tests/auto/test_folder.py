@@ -80,13 +80,14 @@ def test_texts_are_read_whatever_their_encoding(tmp_path):
     text(tmp_path / "bad" / "d.txt", b"")
     text(tmp_path / "unsup" / "e.txt", bytes(range(32)) * 20)
     text(tmp_path / "LICENSE.txt", "as you like")
+    (tmp_path / "bad" / "b.txt").symlink_to(tmp_path / "gone.txt")
     source = read(tmp_path)
-    assert source.frame["text"].tolist() == ["naïve", "", "café, twice\r\na week", "café", ""]
-    assert source.frame["label"].tolist() == ["bad", "bad", "good", "good", ""]
-    assert source.unlisted == ("bad/c.txt", "bad/d.txt", "good/a.txt", "good/b.txt", "unsup/e.txt")
+    assert source.frame["text"].tolist() == ["", "naïve", "", "café, twice\r\na week", "café", ""]
+    assert source.frame["label"].tolist() == ["bad", "bad", "bad", "good", "good", ""]
+    assert source.unlisted == ("bad/b.txt", "bad/c.txt", "bad/d.txt", "good/a.txt", "good/b.txt", "unsup/e.txt")
     assert source.warnings[1:] == [
         "Files that are not UTF-8, read as western text: 1 (good/b.txt).",
-        "Files that cannot be read as text, taken as empty: 1 (unsup/e.txt).",
+        "Files that cannot be read as text, taken as empty: 2 (bad/b.txt, unsup/e.txt).",
     ]
 
 
