@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,7 +94,7 @@ def test_the_predictor_of_the_guide_agrees_with_the_real_one(texts, tmp_path):
         found = guide["predict"](tmp_path, text)
         assert list(found) == ["bad", "good"]
         np.testing.assert_allclose(list(found.values()), row, atol=1e-5, err_msg=text[:40])
-    text = "good😀😀bad ❤\ufe0fx 👍🏽"
+    text = unicodedata.normalize("NFKC", "good😀😀bad ❤\ufe0fx 👍🏽 我爱 ok東京タワー ไปที่ x กำa")
     assert {value >> 42 for value in guide["words"](text)} == set(word_counts([text]).indices.tolist())
 
 
