@@ -233,7 +233,7 @@ def named(views: Views) -> dict[str, list[Candidate]]:
         "supervised": supervised,
         "logistic": [c for c in supervised if c.name.startswith("logistic")],
         "naive-bayes": [c for c in supervised if c.name.startswith("naive Bayes")],
-        "kernel": [c for c in supervised if c.name.startswith("kernel")],
+        "kernel": [c for c in supervised if c.name.startswith("kernel") and c.kind != STYLE],
         "trees": [c for c in supervised if c.name.startswith("extra trees")],
         "emnb": [c for c in every if c.name.startswith("EM naive Bayes")],
         "graph": [c for c in every if c.name.startswith("graph")],
