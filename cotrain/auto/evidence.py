@@ -101,19 +101,20 @@ def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
     """Those of learners on the style of texts, unless one is as good as the best on what they say and surely better
     than chance. Words are the better bet: where few labels tell little, style joins by luck and does harm (sentiment:
     MPQA 5 points, CR and MR half a point), and where it tells (spam), it tells clearly."""
+    styles = [m for m, trial in enumerate(trials) if trial.candidate.kind == STYLE]
+    sorts = {trials[m].candidate.modality for m in styles}
+    supervised = [m for m, t in enumerate(trials) if not t.candidate.unlabelled and t.candidate.modality in sorts]
+    others = [m for m in supervised if m not in styles]
+    if not others:
+        return []
     classes = len(problem.audit.classes)
     board = make_board(trials, problem, np.full(classes, 1 / classes), "balanced accuracy")
-    supervised = [m for m, trial in enumerate(trials) if not trial.candidate.unlabelled]
-    styles = [m for m in supervised if trials[m].candidate.kind == STYLE]
-    texts = {trials[m].candidate.modality for m in styles}
-    others = [m for m in supervised if trials[m].candidate.kind != STYLE and trials[m].candidate.modality in texts]
-    if styles and others:
-        best = max(styles, key=lambda m: board.score(board.correct[m]))
+    best = max((m for m in supervised if m in styles), key=lambda m: board.score(board.correct[m]), default=None)
+    if best is not None and board.score(board.correct[best]) >= max(board.score(board.correct[m]) for m in others):
         over, error = board.gain(board.correct[best], np.full(len(board.y), 1 / classes))
-        level = board.score(board.correct[best]) >= max(board.score(board.correct[m]) for m in others)
-        if level and over >= SHOWS * error:
+        if over >= SHOWS * error:
             return []
-    return [trial for trial in trials if trial.candidate.kind == STYLE] if others else []
+    return [trials[m] for m in styles]
 
 
 def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
