@@ -40,14 +40,14 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
     if len(checked):
         wanted = target[checked]
         found = []
-        for number, (names, mixed) in enumerate(_ways(matrices)):
+        for names, mixed in _ways(matrices):
             own, part = {name: fresh[name] for name in names}, [matrices[name][taught] for name in names]
             trial = distil(own, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
             said = trial.logits([matrices[name][checked] for name in names]).argmax(1)
             # What the committee believes is lost where the student says something else.
             lost = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
-            found.append((lost, number, names, mixed, float((said == wanted.argmax(1)).mean()), trial))
-        loss, _, read, how, agreement, before = min(found, key=lambda each: each[:2])
+            found.append((lost, names, mixed, float((said == wanted.argmax(1)).mean()), trial))
+        loss, read, how, agreement, before = min(found, key=lambda each: each[0])  # of equal ones the first
     own, part = {name: fresh[name] for name in read}, [matrices[name] for name in read]
     student = distil(own, part, target, problem.columns, classes, seed, time_for_it, how, before)
     size = sum(w.nbytes for w in student.weights.values())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from cotrain.auto.cells import text_series
-from cotrain.auto.columns import IMAGES, SOUNDS, Columns
-from cotrain.auto.folder import LABEL, TEXT
+from cotrain.auto.columns import Columns
+from cotrain.auto.folder import LABEL, SORTS, TEXT
 from cotrain.auto.read import Source
 
 
@@ -25,8 +25,8 @@ def with_unlisted(source: Source, columns: Columns, apart: Source | None = None)
     media = columns.image + columns.audio
     if not source.is_folder or len(media) != 1 or media[0] not in source.frame:
         return source
-    kind, suffixes = ("image", IMAGES) if columns.image else ("sound", SOUNDS)
-    found = _beside(source, media[0], suffixes, apart)
+    kind = "image" if columns.image else "sound"
+    found = _beside(source, media[0], SORTS[kind], apart)
     if not found:
         return source
     told = f"{len(found):,} {kind}s that are not in {source.name}, such as {found[0]},"

@@ -26,7 +26,7 @@ _BREAK = "\x00"  # stands between texts; no word or n-gram crosses it
 
 def word_counts(texts: Sequence[str], longest: int = 2) -> sparse.csr_matrix:
     """Counts of words and of runs of up to `longest` words, float32 [N, V]. A word is a run of letters and digits, or
-    one ideograph, for Chinese has no blanks between words, or one symbol such as an emoji."""
+    one character of a script without blanks between words, or one symbol such as an emoji."""
     return _stack(lambda chunk: _count_words(chunk, longest), texts)
 
 
@@ -83,14 +83,15 @@ class _Hashed:
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Where words start and where they have ended: runs of letters or digits (of any script) with marks that belong
-        to them, and single ideographs and symbols, whatever chooses their look left out."""
+        to them, single characters of unspaced scripts and single symbols, whatever chooses their look left out."""
         kinds, place = np.unique(self.points, return_inverse=True)
         category = [unicodedata.category(chr(kind)) for kind in kinds]
         letter = np.array([of[0] in "LNM" and not 0xFE00 <= kind <= 0xFE0F for of, kind in zip(category, kinds)])[place]
         mark = np.array([of[0] == "M" for of in category])[place]
         alone = np.array([of == "So" or (of == "Lo" and _unspaced(kind)) for of, kind in zip(category, kinds)])[place]
-        starts, ends = letter | alone, letter | alone
-        together = letter[1:] & (mark[1:] & starts[:-1] | letter[:-1] & ~alone[:-1] & ~alone[1:])
+        within = letter | alone
+        starts, ends = within.copy(), within.copy()
+        together = letter[1:] & (mark[1:] & within[:-1] | letter[:-1] & ~alone[:-1] & ~alone[1:])
         starts[1:] &= ~together
         ends[:-1] &= ~together
         return np.flatnonzero(starts), np.flatnonzero(ends) + 1
