@@ -8,6 +8,7 @@ from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.dates import date_columns, date_numbers, read_dates
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.wording import SHOWN, listing
+from cotrain.auto.written import Writing, read_written
 from cotrain.errors import InputError
 
 
@@ -35,7 +36,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             said.append(f"Column {name!r} is not there; all its cells count as missing.")
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
-            out[name] = _numbers(cells, said)
+            out[name] = _numbers(cells, columns.written.get(name), said)
         elif name in columns.category:
             out[name] = _categories(cells, columns.levels.get(name, ()), said)
         else:
@@ -60,15 +61,18 @@ def _is_text(cells: pd.Series) -> bool:
     return isinstance(cells.dtype, pd.StringDtype)
 
 
-def _numbers(cells: pd.Series, said: list[str]) -> np.ndarray:
+def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
     if _is_text(cells):
-        read = read_numbers(cells)
-        if len(strays := read.strays):
+        if writing is None:
+            read = read_numbers(cells)
+            values, strays = read.values.copy(), read.strays.tolist()
+        else:
+            values, strays = read_written(cells.astype(object).where(cells.notna(), None).tolist(), writing)
+        if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
             said.append(
                 f"Column {cells.name!r}: cells that are no numbers count as missing: {len(strays):,} ({shown})."
             )
-        values = read.values.copy()
     else:
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
     infinite = np.isinf(values)

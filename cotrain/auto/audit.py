@@ -1,6 +1,7 @@
 """Looks at a table before anything is learnt from it: labels, duplicates, conflicts, gaps, leaks, broken files."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from cotrain.auto.leaks import find_leaks
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source
 from cotrain.auto.wording import SHOWN, listing
+from cotrain.auto.written import read_written
 from cotrain.errors import InputError
 from cotrain.views.text import LONGEST
 
@@ -91,6 +93,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     """
     warnings = list(source.warnings)
     warnings += [f"Column {n!r} is left out: {why}." for n, why in columns.dropped.items() if "request" not in why]
+    warnings += _read_as_numbers(source.frame, columns)
     warnings += columns.hints
     if columns.target not in source.frame.columns:
         raise InputError(unknown_column(columns.target, source.frame.columns))
@@ -191,6 +194,18 @@ def _check_files(
         if warnings is not None:
             warnings += refuse_or_warn(media, name, lambda row: source.row_label(int(rows[row])))
     return usable, files
+
+
+def _read_as_numbers(frame: pd.DataFrame, columns: Columns) -> list[str]:
+    """How columns of texts are read as numbers, each by its first cell that is no plain number."""
+    said = []
+    for name, writing in columns.written.items():
+        cells = frame[name].dropna().drop_duplicates()
+        odd = [cell for cell in map(str.strip, cells) if not re.fullmatch(r"[+-]?[\d.]*", cell)]
+        values, _ = read_written(odd, writing)
+        if len(read := np.flatnonzero(~np.isnan(values))):
+            said.append(f"Column {name!r} is read as numbers: {odd[read[0]]!r} as {values[read[0]]:g}.")
+    return said
 
 
 def _refuse(labels: Labels, given: np.ndarray, source: Source, target: str) -> None:

@@ -14,11 +14,13 @@ from cotrain.auto.cells import look_numeric, read_numbers
 from cotrain.auto.dates import date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
+from cotrain.auto.written import Writing, read_written, recognise
 from cotrain.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
 Kind = Literal["text", "image", "audio", "number", "category", "date", "dropped"]
+NUMBERS = 0.9  # share of the cells that are not missing that must be numbers, in a column of numbers
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE
@@ -31,7 +33,8 @@ _HEX = re.compile(r"^(0x)?[0-9a-f]{8,}$", re.IGNORECASE)
 class Columns:
     """The names of the columns by what they hold, in the order of the table.
 
-    levels: the values of each category column. orders: how the dates of each date column are written.
+    levels: the values of each category column. orders: how the dates of each date column are written. written: how the
+    numbers of number columns are that hold texts such as "1,234.50" or "3 kg".
     dropped: why a column is not used. hints: sentences about columns or parts of file names that may be groups.
     longest: characters of a text that are read, where all texts together would be too many.
     """
@@ -46,6 +49,7 @@ class Columns:
     group: tuple[str, ...] = ()
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
+    written: dict[str, Writing] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     longest: int | None = None
@@ -69,6 +73,7 @@ class Columns:
         """The inverse of to_dict, also after a trip through JSON."""
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
+        plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
         return cls(**plain)
 
 
@@ -108,6 +113,7 @@ def infer(
     dropped: dict[str, str] = {}
     levels: dict[str, tuple[str, ...]] = {}
     orders: dict[str, str] = {}
+    written: dict[str, Writing] = {}
     for name in map(str, frame.columns):
         if name in purpose:
             if purpose[name] == "drop":
@@ -117,24 +123,28 @@ def infer(
             continue
         kind, detail = find_kind(frame[name], folder)
         if kind == "dropped":
-            dropped[name] = detail
+            dropped[name] = str(detail)
             continue
         found[kind].append(name)
+        if isinstance(detail, Writing):
+            written[name] = detail
         if kind == "category":
             levels[name] = tuple(sorted({value for value in cell_texts(frame[name]) if value}))
         if kind == "date":
-            orders[name] = detail
+            orders[name] = str(detail)
     columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):
         why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
         raise InputError(f"No column is left to learn {target!r} from ({why}).")
     media = columns["image"] + columns["audio"]
     hints = group_hints(frame, target, columns["category"] + columns["number"], media) if not columns["group"] else []
-    return Columns(target, **columns, levels=levels, orders=orders, dropped=dropped, hints=tuple(hints))
+    return Columns(
+        target, **columns, levels=levels, orders=orders, written=written, dropped=dropped, hints=tuple(hints)
+    )
 
 
-def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str]:
-    """What a column holds, and why it is dropped or how its dates are written."""
+def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str | Writing]:
+    """What a column holds, and why it is dropped or how its dates or numbers are written."""
     missing = column.isna()
     if pd.api.types.is_bool_dtype(column.dtype):
         return ("dropped", "constant") if column.nunique() == 1 else ("category", "")
@@ -160,10 +170,15 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str]
         return media
     if look_numeric(texts) > 0.5:
         numbers = read_numbers(column)
-        if numbers.share >= 0.9:
+        if numbers.share >= NUMBERS:
             return _number_kind(numbers.values, str(column.name))
     if order := looks_like_dates(sample.tolist()):
         return "date", order
+    if (writing := recognise(sample.tolist())) is not None:
+        values, strays = read_written(texts.tolist(), writing)
+        if len(strays) <= (1 - NUMBERS) * len(texts):
+            kind, why = ("number", "") if writing.quantity else _number_kind(values, str(column.name))
+            return (kind, why) if kind == "dropped" else ("number", writing)
     if reason := _identifier(sample.tolist(), distinct / len(texts)):
         return "dropped", reason
     return _text_or_category(sample, distinct, len(texts)), ""
@@ -238,7 +253,16 @@ def _identifier(sample: list[str], share_distinct: float) -> str:
     return ""
 
 
+def _are_lists(values: list[str]) -> bool:
+    """Whether the values combine a few entries, such as "drama|war", which say more than the combination."""
+    lists = [[part.strip(" []'\"") for part in re.split(r"[|;,]", value)] for value in values]
+    entries = {entry for parts in lists for entry in parts}
+    return sum(map(len, lists)) >= 1.5 * len(lists) and len(entries) <= len(values) / 2
+
+
 def _text_or_category(sample: pd.Series, distinct: int, filled: int) -> Kind:
+    if _are_lists(sample.drop_duplicates().tolist()):
+        return "text"  # of words
     words = sample.map(lambda text: len(text.split())).mean()
     rows_per_value = filled / distinct
     if words > 3:

@@ -6,18 +6,25 @@ import numpy as np
 import pandas as pd
 
 PARTS = ("day", "month", "weekday", "hour")
-_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?$"
-_YEAR_FIRST = re.compile(r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}" + _TIME)
+_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([APap][Mm])?\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?$"
+_YEAR_FIRST = re.compile(r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(19|20)\d\d-(0[1-9]|1[0-2]))" + _TIME)
+_DAY, _MONTH = r"\d{1,2}(st|nd|rd|th)?", r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_NAMED = re.compile(
+    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}{_TIME}", re.IGNORECASE
+)
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
 
 def looks_like_dates(texts: list[str]) -> str:
-    """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), or ""."""
+    """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), "named" (31
+    January 2024), or ""."""
     stripped = [text.strip() for text in texts]
     if not stripped:
         return ""
     if np.mean([bool(_YEAR_FIRST.match(text)) for text in stripped]) >= 0.95:
         return "year first"
+    if np.mean([bool(_NAMED.match(text)) for text in stripped]) >= 0.95:
+        return "named"
     found = [match for text in stripped if (match := _YEAR_LAST.match(text))]
     if len(found) < 0.95 * len(stripped):
         return ""

@@ -12,6 +12,7 @@ import pandas as pd
 from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
+SHARED = 0.3  # range of a block's middle column, of its widest, from which on its columns have one unit
 LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
 
@@ -59,9 +60,9 @@ class _Cells(View):
 class ScaledView(_Cells):
     """Numbers of one size, categories as ones and zeros; for linear models, kernels and neighbour graphs.
 
-    Columns whose names differ only in a number at their end (pixel1, pixel2, ...) are one block: they share a unit, so
-    they keep their relative sizes, and a block counts as much as ten lone columns at the most. A skewed lone column is
-    taken in logarithms.
+    Columns whose names differ only in a number at their end (pixel1, pixel2, ...) and whose ranges are alike are one
+    block: they share a unit, so they keep their relative sizes, and a block counts as much as ten lone columns at the
+    most. Ranges tell, for V1 to V28 may be anything. A skewed lone column is taken in logarithms.
     """
 
     def fit(self, raw: np.ndarray) -> "ScaledView":
@@ -69,7 +70,7 @@ class ScaledView(_Cells):
         numbers = self._filled(self._numbers(raw))
         low = numbers.min(0, initial=0.0)
         skewed = np.zeros(len(self.number), bool)
-        blocks = _blocks(self.number)
+        blocks = _blocks(self.number, np.ptp(numbers, axis=0) if len(numbers) else np.zeros(len(self.number)))
         for place in (block[0] for block in blocks if len(block) == 1):
             skewed[place] = low[place] >= 0 and _skew(numbers[:, place]) > 2
         numbers = np.where(skewed, np.log1p(np.maximum(numbers, 0)), numbers)
@@ -112,13 +113,19 @@ class TreeView(_Cells):
         return np.hstack([part.astype(np.float32) for part in parts])
 
 
-def _blocks(names: Sequence[str]) -> list[list[int]]:
-    """Places of the columns by block; a column without sisters is a block alone."""
+def _blocks(names: Sequence[str], ranges: np.ndarray) -> list[list[int]]:
+    """Places of the columns by block; a column without sisters of its unit is a block alone. `ranges`: largest less
+    smallest number of each column."""
     stems: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         stem = re.sub(r"[\s_.\-]*\d+(?:[_x.\-]\d+)*$", "", str(name))
         stems.setdefault(stem if stem != str(name) else f"{name}\x00", []).append(place)
-    return [block for places in stems.values() for block in ([places] if len(places) >= 4 else [[p] for p in places])]
+    blocks: list[list[int]] = []
+    for places in stems.values():
+        varied = ranges[places][ranges[places] > 0]  # the corners of a picture may be black in all rows
+        alike = len(varied) and np.median(varied) >= SHARED * varied.max()
+        blocks += [places] if len(places) >= 4 and alike else [[place] for place in places]
+    return blocks
 
 
 def _skew(values: np.ndarray) -> float:

@@ -54,6 +54,15 @@ def table(**columns):
         ([str(i % 7) for i in range(59)] + ["unknown"], "number"),
         ([f"2024-0{1 + i % 9}-1{i % 10} 12:0{i % 10}" for i in range(ROWS)], "date"),
         ([f"{1 + i % 28}.{1 + i % 12}.2023" for i in range(ROWS)], "date"),
+        ([f"Mar {1 + i % 28}, 202{i % 5}" for i in range(ROWS)], "date"),
+        ([f"{1 + i % 28}th of March" for i in range(ROWS)], "category"),
+        ([f"{1 + i % 12}/{1 + i % 28}/2024 {1 + i % 12}:30 PM" for i in range(ROWS)], "date"),
+        ([f"${i * 31 % 57},{100 + i}" for i in range(ROWS)], "number"),
+        ([f"{i % 9} years" for i in range(ROWS)], "number"),
+        ([str(i % 7) if i % 3 else "?" for i in range(ROWS)], "number"),
+        ([f"{a}|{b}|{c}" for a in "abcd" for b in "efgh" for c in "ijkl"] * 3, "text"),
+        ([f"['{a}', '{b}']" for a in WORDS[:5] for b in WORDS[5:10]] * 4, "text"),
+        ([f"{town}, {town[::-1]}" for town in WORDS * 4], "category"),  # each town with its land
         (pd.date_range("2020", periods=ROWS), "date"),
     ],
 )
@@ -298,8 +307,15 @@ def test_cells_of_number_columns_as_text():
         (["31/01/2024", "01/02/2024"], "day first"),
         (["1/31/2024", "2/1/2024 10:30"], "month first"),
         (["3.4.2024", "5.6.2024"], "day first"),
+        (["2024-01", "2023-12"], "year first"),
+        (["1/31/2024 3:30 PM", "2/1/2024 10:30 am"], "month first"),
+        (["Jan 5, 2024", "Sept. 12 2024"], "named"),
+        (["5 January 2024", "12th Feb 2024 10:30", "05-Mar-2024"], "named"),
+        (["Mon, 05 Jan 2024 10:20:00 +0000", "March 2024"], "named"),
         (["1.5", "2.5"], ""),
         (["2024", "2023"], ""),
+        (["2024-13", "2023-45"], ""),
+        (["May we meet", "5 march 20"], ""),
         (["hello", "2024-01-31"], ""),
         ([], ""),
     ],
@@ -317,6 +333,11 @@ def test_dates_are_read_and_become_numbers_by_hand():
         pd.Timestamp("1970-01-02"),
         pd.Timestamp("1970-01-02"),
     ]
+    named = ["5 January 2024", "Jan 5, 2024", "5th Jan 2024", "05-Jan-2024", "Fri, 05 Jan 2024 00:00:00 +0000"]
+    assert (read_dates(pd.Series(named), "named") == pd.Timestamp("2024-01-05")).all()
+    assert read_dates(pd.Series(["March 2024"]), "named").iloc[0] == pd.Timestamp("2024-03-01")
+    assert read_dates(pd.Series(["2024-03"]), "year first").iloc[0] == pd.Timestamp("2024-03-01")
+    assert read_dates(pd.Series(["1/2/2024 3:30 PM"]), "month first").iloc[0] == pd.Timestamp("2024-01-02 15:30")
     # 1 February 1970 was a Sunday, 31 days after 1 January.
     parts = [part[0] for part in date_numbers(day_first)]
     assert parts == [31.25, 2, 6, 6]

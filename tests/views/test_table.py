@@ -43,7 +43,7 @@ def test_only_the_frequent_categories_get_a_feature():
 
 def test_a_block_keeps_the_relative_sizes_of_its_columns():
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(50, 4)) * [1, 1, 1, 10]
+    values = rng.normal(size=(50, 4)) * [1, 2, 2, 4]
     frame = pd.DataFrame(values, columns=[f"pixel{i}" for i in range(4)])
     view = ScaledView(list(frame))
     raw = view.extract(frame)
@@ -52,6 +52,14 @@ def test_a_block_keeps_the_relative_sizes_of_its_columns():
     lone = frame.rename(columns=dict(zip(frame, ["a", "b", "c", "d"], strict=True)))
     view = ScaledView(list(lone))
     np.testing.assert_allclose(view.fit(view.extract(lone)).transform(view.extract(lone)).std(0), 1, rtol=1e-2)
+
+
+def test_numbered_columns_of_unlike_ranges_are_no_block():
+    values = np.random.default_rng(0).normal(size=(50, 5)) * [1, 1, 10, 1000, 0]
+    frame = pd.DataFrame(values, columns=[f"V{i}" for i in range(5)])
+    view = ScaledView(list(frame))
+    raw = view.extract(frame)
+    np.testing.assert_allclose(view.fit(raw).transform(raw).std(0), [1, 1, 1, 1, 0], rtol=1e-2)
 
 
 def test_units_do_not_matter():
