@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import SVC
@@ -118,6 +118,10 @@ def trees(count: int = 300) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(count, class_weight="balanced", random_state=0)
 
 
+def forest(count: int = 300) -> RandomForestClassifier:
+    return RandomForestClassifier(count, class_weight="balanced", random_state=0)
+
+
 def candidates(views: Views) -> list[Candidate]:
     """The default set for the views at hand."""
     found: list[Candidate] = []
@@ -130,7 +134,7 @@ def candidates(views: Views) -> list[Candidate]:
         found += [replace(made, columns=frozenset(views.views[name].columns)) for made in _style(name)]
     for name in views.dense:
         reduced = views.reduced.get(name, name)
-        made = _dense(name, views.trees.get(name, name), reduced)
+        made = _dense(name, _trees(name, views), reduced)
         found += [c for c in made if not c.unlabelled] if name in views.costly else made
     return _placed(found, views)
 
@@ -181,7 +185,20 @@ def _co_em_of_columns(words: Sequence[str]) -> Candidate:
     return Candidate("co-EM, words of each text", tuple(words), True, lambda _: CoEM(scales=scales), "both", apart=True)
 
 
-def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
+def _trees(name: str, views: Views) -> list[Candidate]:
+    """Trees that split by chance; on tables also trees that split where it tells most, which find the few columns that
+    matter."""
+    if name not in views.trees:
+        many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little want many trees
+        return [Candidate(f"extra trees, {name}", (name,), False, lambda _: trees(many), name, route="trees")]
+    extra, best = views.trees[name]
+    return [
+        Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(), name, route="trees"),
+        Candidate(f"random forest, {best}", (best,), False, lambda _: forest(), name, route="trees"),
+    ]
+
+
+def _dense(name: str, forests: Sequence[Candidate], reduced: str) -> list[Candidate]:
     """Numbers: neighbours on a graph carry the labels, kernel machines and forests learn what the graph found."""
 
     def graph(_) -> GraphSpreading:
@@ -191,13 +208,12 @@ def _dense(name: str, trees_on: str, reduced: str) -> list[Candidate]:
         return Taught(graph(prior), Margin(10.0))
 
     quotas = _quota(logistic(1.0))
-    many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little each want many trees
     return [
         Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), name),
         Candidate(f"logistic regression (stiff), {name}", (name,), False, lambda _: logistic(0.1), name),
         Candidate(f"kernel machine, {name}", (name,), False, lambda _: Margin(10.0), name),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), name),
-        Candidate(f"extra trees, {trees_on}", (trees_on,), False, lambda _: trees(many), name, route="trees"),
+        *forests,
         Candidate(f"Gaussians, {name}", (reduced,), False, lambda _: EMGaussian(weight=0.0), name),
         Candidate(f"EM Gaussians, {name}", (reduced,), True, lambda _: EMGaussian(), name, route="clouds", most=DENSE),
         Candidate(f"graph, {name}", (reduced,), True, graph, name, route="graph", most=DENSE),
@@ -234,7 +250,7 @@ def named(views: Views) -> dict[str, list[Candidate]]:
         "logistic": [c for c in supervised if c.name.startswith("logistic")],
         "naive-bayes": [c for c in supervised if c.name.startswith("naive Bayes")],
         "kernel": [c for c in supervised if c.name.startswith("kernel") and c.kind != STYLE],
-        "trees": [c for c in supervised if c.name.startswith("extra trees")],
+        "trees": [c for c in supervised if c.route == "trees"],
         "emnb": [c for c in every if c.name.startswith("EM naive Bayes")],
         "graph": [c for c in every if c.name.startswith("graph")],
         "self-training": [c for c in every if c.name.startswith("self-training")],

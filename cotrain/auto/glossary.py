@@ -39,6 +39,7 @@ LEARNERS = {
     "logistic regression": "Weighs every feature; a straight line between classes.",
     "kernel machine": "A support vector machine: a curved line between classes, as far from the rows as it can be.",
     "extra trees": "Many random decision trees that vote.",
+    "random forest": "Many decision trees that vote, each grown on other rows and columns.",
     "naive Bayes": "Counts how often each word occurs in each class.",
     "EM naive Bayes": "Naive Bayes that guesses the unlabelled rows, counts their words too, and guesses again.",
     "co-EM": "Naive Bayes on several looks at a text, which guess the unlabelled rows together.",

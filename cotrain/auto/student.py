@@ -33,6 +33,7 @@ from cotrain.views.view import Known, View
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
 WIDE = 50  # columns from which the net bears much noise
+NARROW = 100  # number columns up to which a net sees them in steps
 _TEXT_WEIGHTS = 600_000  # of the linear part, shared out over the classes
 
 
@@ -97,6 +98,7 @@ def student_views(
 ) -> dict[str, View]:
     """Unfitted views for the student: cheap ones, small ones, and no encoder. Edges do not see how bright a grey image
     is, pixels do. The style of a text is for a student whose teacher `read` it."""
+    from cotrain.views.table import StepView
     from cotrain.views.text import CharacterView, WordView
 
     found: dict[str, View] = {}
@@ -104,6 +106,8 @@ def student_views(
         most = max(2_000, _TEXT_WEIGHTS // classes // 3)
         found["words"] = WordView(columns.text, most=min(most, 40_000))
         found["characters"] = CharacterView(columns.text, most=min(2 * most, 80_000))
+    if "table" in views and 0 < len(columns.numbers) <= NARROW:
+        found["steps"] = StepView(columns.numbers)
     for name, view in views.items():
         styled = name.startswith("style") and name in read
         if (

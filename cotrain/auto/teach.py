@@ -63,9 +63,10 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
 
 
 def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
-    """The views that a student may read, and whether it is taught mixtures of rows: all views, or all but edges, whose
-    hundreds of numbers drown what pixels show where the classes differ in brightness only."""
-    plain = [name for name in matrices if not name.startswith("edges")]
+    """The views that a student may read, and whether it is taught mixtures of rows: all views; or all but edges, whose
+    hundreds of numbers drown what pixels show where the classes differ in brightness only, and but steps, which hide
+    from a net that rows far apart differ more."""
+    plain = [name for name in matrices if not name.startswith(("edges", "steps"))]
     mixtures = (False,) if any(sparse.issparse(x) for x in matrices.values()) else (False, True)
     sets = [list(matrices)] + ([plain] if 0 < len(plain) < len(matrices) else [])
     return [(names, mixed) for names in sets for mixed in mixtures]

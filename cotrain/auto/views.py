@@ -24,7 +24,8 @@ class Views:
 
     text: (words, characters, topics) of each text column, and of all together where there are several.
     style: how each text column is written.
-    dense: views that linear models, kernels and graphs read. trees: the view that trees read instead of a dense one.
+    dense: views that linear models, kernels and graphs read. trees: the views that extra trees and random forests read
+        instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
     costly: dense views that learners on labelled rows alone read: fitting them again in each fold is enough.
     modality: the sort of columns that a view reads: texts, numbers and categories, or one column of images or sounds.
@@ -34,7 +35,7 @@ class Views:
     text: tuple[tuple[str, str, str], ...] = ()
     style: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
-    trees: dict[str, str] = field(default_factory=dict)
+    trees: dict[str, tuple[str, str]] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
     modality: dict[str, str] = field(default_factory=dict)
     costly: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ def make_views(
     text: list[tuple[str, str, str]] = []
     style: list[str] = []
     dense: list[str] = []
-    trees: dict[str, str] = {}
+    trees: dict[str, tuple[str, str]] = {}
 
     sets: list[tuple[str, ...]] = [(name,) for name in columns.text]
     if len(columns.text) > 1:
@@ -74,7 +75,8 @@ def make_views(
         views["table"] = ScaledView(cells, categories=len(columns.category))
         views["table for trees"] = TreeView(cells, categories=len(columns.category))
         dense.append("table")
-        trees["table"] = "table for trees"
+        # splits by chance find no one category among numbers for categories
+        trees["table"] = ("table" if columns.category else "table for trees", "table for trees")
     said: list[str] = [] if warnings is None else warnings
     read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
     read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]

@@ -13,6 +13,7 @@ from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
 SHARED = 0.3  # range of a block's middle column, of its widest, from which on its columns have one unit
+STEPS = 8  # parts of equally many rows into which a number's range is cut
 LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
 
@@ -95,7 +96,7 @@ class ScaledView(_Cells):
 
 
 class TreeView(_Cells):
-    """Numbers as they are, categories by their rank of frequency; for trees."""
+    """Numbers as they are, categories as numbers in the order of their names; for trees."""
 
     def fit(self, raw: np.ndarray) -> "TreeView":
         self._learn(raw)
@@ -111,6 +112,30 @@ class TreeView(_Cells):
             found = known[np.minimum(index, len(known) - 1)] == values if len(known) else np.zeros(len(values), bool)
             parts.append(np.where(found, index, -1)[:, None])
         return np.hstack([part.astype(np.float32) for part in parts])
+
+
+class StepView(_Cells):
+    """How far a number has come through each eighth of the rows, from 0 to 1; for nets, which see thresholds so.
+
+    Source: Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS 2022
+    (piecewise linear encoding).
+    """
+
+    def fit(self, raw: np.ndarray) -> "StepView":
+        self._learn(raw)
+        numbers = self._filled(self._numbers(raw))
+        inner = np.linspace(0, 1, STEPS + 1)
+        edges = [np.unique(np.quantile(column, inner)) if len(column) else np.zeros(1) for column in numbers.T]
+        self.learned |= {f"edges{place}": found for place, found in enumerate(edges)}
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        numbers = self._filled(self._numbers(raw))
+        parts = [np.empty((len(raw), 0))]
+        for place, column in enumerate(numbers.T):
+            edges = self.learned[f"edges{place}"]
+            parts.append(((column[:, None] - edges[:-1]) / np.diff(edges)).clip(0, 1))
+        return np.hstack(parts).astype(np.float32)
 
 
 def _blocks(names: Sequence[str], ranges: np.ndarray) -> list[list[int]]:

@@ -41,6 +41,17 @@ def test_naive_bayes_believes_guesses_half_way_from_chance_to_certainty(classes)
     assert own.make(np.full(classes, 1 / classes)).threshold == pytest.approx((1 + 1 / classes) / 2)
 
 
+def test_tables_have_two_sorts_of_trees_and_extra_ones_read_categories_one_by_one():
+    frame = pd.DataFrame({"price": [1.0, 2.0], "colour": ["red", "blue"]})
+    for columns, extra in (
+        (Columns(target="y", number=("price",)), "table for trees"),
+        (Columns(target="y", number=("price",), category=("colour",)), "table"),
+    ):
+        found = named(make_views(frame, columns, Path()))["trees"]
+        assert [c.name for c in found] == [f"extra trees, {extra}", "random forest, table for trees"]
+        assert [c.views for c in found] == [(extra,), ("table for trees",)]
+
+
 def test_text_columns_are_other_things_to_see_but_not_a_column_and_all_of_them():
     found = {candidate.name: candidate for candidate in candidates(make_views(FRAME, TABLES["texts"], Path()))}
     title, body, every = (found[f"EM naive Bayes, words of {of}"] for of in ("'title'", "'body'", "all texts"))

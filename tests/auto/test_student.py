@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 
 from cotrain.auto.columns import Columns
 from cotrain.auto.fit import fit
-from cotrain.auto.student import PARAMETERS, Student, distil, soft_regression, student_views
+from cotrain.auto.student import NARROW, PARAMETERS, Student, distil, soft_regression, student_views
 from cotrain.auto.teach import _parted, _ways
 from cotrain.errors import InputError
-from cotrain.views.table import ScaledView
+from cotrain.views.table import ScaledView, StepView
 from cotrain.views.text import word_counts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "predict.md"
@@ -188,15 +188,34 @@ def test_the_student_gets_small_views_and_no_encoder():
     names = ("table", "encoder of 'text'", "patches", "edges", "edges, reduced", "pixels", "pixels, reduced", "sound")
     views = {name: ScaledView(("n",)) for name in names}
     columns = Columns("label", text=("text",), number=("n",))
-    assert list(student_views(views, columns, 2)) == ["words", "characters", "table", "edges", "pixels", "sound"]
+    small = ["words", "characters", "steps", "table", "edges", "pixels", "sound"]
+    assert list(student_views(views, columns, 2)) == small
+    many = Columns("label", text=("text",), number=tuple(f"x{i}" for i in range(NARROW + 1)))
+    assert list(student_views(views, many, 2)) == [name for name in small if name != "steps"]
     few, many = (student_views({}, columns, classes)["words"].settings["most"] for classes in (2, 100))
     assert few == 40_000
     assert many == 2_000
 
 
-def test_edges_are_left_out_where_they_drown_the_rest():
+def test_a_net_sees_thresholds_in_steps():
+    """A staircase, such as trees draw it, in one column beside noise."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(size=(1_200, 3)), columns=list("abc"))
+    wanted = np.eye(2)[(frame["a"] * 8).astype(int) % 2]
+    agreement = {}
+    for kind in (ScaledView, StepView):
+        view = kind(list("abc"))
+        x = view.fit(view.extract(frame[:800])).transform(view.extract(frame))
+        student = distil({}, [x[:800]], wanted[:800], Columns("label", number=tuple("abc")), ["x", "y"], 0, 5.0)
+        agreement[kind] = (student.logits([x[800:]]).argmax(1) == wanted[800:].argmax(1)).mean()
+    assert agreement[StepView] > 0.9 > agreement[ScaledView] + 0.1
+
+
+def test_edges_and_steps_are_left_out_where_they_drown_the_rest():
     wide, deep = sparse.csr_matrix((2, 2)), np.zeros((2, 2))
     assert _ways({"table": deep}) == [(["table"], False), (["table"], True)]
+    both = ["steps", "table"]
+    assert _ways(dict.fromkeys(both, deep)) == [(both, False), (both, True), (["table"], False), (["table"], True)]
     both = ["edges", "pixels"]
     assert _ways(dict.fromkeys(both, deep)) == [(both, False), (both, True), (["pixels"], False), (["pixels"], True)]
     assert _ways({"words": wide, "edges": deep}) == [(["words", "edges"], False), (["words"], False)]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.views.table import MOST_CATEGORIES, ScaledView, TreeView
+from cotrain.views.table import MOST_CATEGORIES, ScaledView, StepView, TreeView
 
 FRAME = pd.DataFrame(
     {
@@ -104,3 +104,19 @@ def test_trees_see_the_numbers_as_they_are():
     assert features[0, 1] == features[2, 1] != features[1, 1]
     unseen = view.transform(view.extract(pd.DataFrame({"income": [1.0], "colour": ["green"]})))
     assert unseen[0, 1] == -1
+
+
+def test_steps_by_hand():
+    frame = pd.DataFrame({"x": [0.0, 1, 2, 3, 4, 5, 6, 7, 16, np.nan], "same": 3.0})
+    view = StepView(["x", "same"])
+    raw = view.extract(frame)
+    features = view.fit(raw).transform(raw)
+    edges = np.quantile([*range(8), 16, 4], np.linspace(0, 1, 9))  # the missing one counts as the median, 4
+    steps = edges[1:] > edges[:-1]
+    assert features.shape == (10, steps.sum())  # a column of one value has no step
+    np.testing.assert_allclose(features[0], 0)
+    np.testing.assert_allclose(features[8], 1)
+    np.testing.assert_allclose(features[:, 0], (np.array([*range(8), 16, 4]) / edges[1]).clip(0, 1), rtol=1e-6)
+    assert (np.diff(features[:9], axis=0) >= 0).all()
+    beyond = view.extract(pd.DataFrame({"x": [-5.0, 99], "same": [0.0, 9]}))
+    np.testing.assert_array_equal(view.transform(beyond), np.stack([np.zeros(steps.sum()), np.ones(steps.sum())]))
