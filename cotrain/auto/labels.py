@@ -11,8 +11,9 @@ import pandas as pd
 from cotrain.auto.cells import look_numeric, read_numbers
 from cotrain.errors import InputError
 
-_NO_LABEL = {"nan", "<na>", "nat", "null"}  # words for a missing label that no class is called by
-_DOUBTFUL = {"na", "n/a", "none", "unknown", "unlabelled", "unlabeled", "?", "-", "."}  # words that may be a class
+_EMPTY = {"nan", "<na>", "nat", "null"}  # how programs write a cell without a value
+_NO_LABEL = _EMPTY | {"?", "unlabelled", "unlabeled", "unsup"}  # words for a missing label that no class is called by
+_DOUBTFUL = {"na", "n/a", "none", "unknown", "-", "."}  # words that may be a class
 _SEPARATORS = (";", "|", ",")
 
 
@@ -53,7 +54,7 @@ def read_labels(column: pd.Series, unlabelled: str | None = None) -> Labels:
     empty = values.isna() | (values == "")
     if given:
         marked = values == given
-        if not marked.any() and given.lower() not in _NO_LABEL | {"na", "n/a", "none"}:
+        if not marked.any() and given.lower() not in _EMPTY | {"na", "n/a", "none"}:
             warnings.append(f"No cell of column {name!r} is {given!r}, the value given for rows without a label.")
         empty |= marked
     words = values[~empty]

@@ -12,7 +12,7 @@ import pandas as pd
 from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
-SHARED = 0.3  # range of a block's middle column, of its widest, from which on its columns have one unit
+SHARED = 0.3  # range of a family's middle column, of its widest, from which on its columns have one unit
 STEPS = 8  # parts of equally many rows into which a number's range is cut
 LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
@@ -61,25 +61,26 @@ class _Cells(View):
 class ScaledView(_Cells):
     """Numbers of one size, categories as ones and zeros; for linear models, kernels and neighbour graphs.
 
-    Columns whose names differ only in a number at their end (pixel1, pixel2, ...) and whose ranges are alike are one
-    block: they share a unit, so they keep their relative sizes, and a block counts as much as ten lone columns at the
-    most. Ranges tell, for V1 to V28 may be anything. A skewed lone column is taken in logarithms.
+    Columns whose names differ only in a number at their end (pixel1, pixel2, ...) are one family, which counts as much
+    as ten columns at the most. Where their ranges are alike they share a unit and keep their relative sizes; ranges
+    tell, for V1 to V28 may be anything. Other columns are each brought to one size, skewed ones in logarithms.
     """
 
     def fit(self, raw: np.ndarray) -> "ScaledView":
         self._learn(raw)
         numbers = self._filled(self._numbers(raw))
-        low = numbers.min(0, initial=0.0)
+        families = _families(self.number)
+        united = [_share_a_unit(numbers[:, family]) for family in families]
         skewed = np.zeros(len(self.number), bool)
-        blocks = _blocks(self.number, np.ptp(numbers, axis=0) if len(numbers) else np.zeros(len(self.number)))
-        for place in (block[0] for block in blocks if len(block) == 1):
-            skewed[place] = low[place] >= 0 and _skew(numbers[:, place]) > 2
+        for place in (place for family, one in zip(families, united, strict=True) if not one for place in family):
+            skewed[place] = numbers[:, place].min(initial=0.0) >= 0 and _skew(numbers[:, place]) > 2
         numbers = np.where(skewed, np.log1p(np.maximum(numbers, 0)), numbers)
         centre, spread = numbers.mean(0), numbers.std(0)
         scale = np.zeros_like(spread)
-        for block in blocks:
-            size = np.sqrt((spread[block] ** 2).mean())
-            scale[block] = np.sqrt(min(len(block), 10) / len(block)) / size if size > 0 else 0.0
+        for family, one in zip(families, united, strict=True):
+            size = np.sqrt((spread[family] ** 2).mean()) if one else spread[family]
+            share = np.sqrt(min(len(family), 10) / len(family))
+            scale[family] = np.divide(share, size, out=np.zeros(len(family)), where=size > 0)
         self.learned |= {"skewed": skewed, "centre": centre, "scale": scale}
         return self
 
@@ -138,19 +139,21 @@ class StepView(_Cells):
         return np.hstack(parts).astype(np.float32)
 
 
-def _blocks(names: Sequence[str], ranges: np.ndarray) -> list[list[int]]:
-    """Places of the columns by block; a column without sisters of its unit is a block alone. `ranges`: largest less
-    smallest number of each column."""
+def _families(names: Sequence[str]) -> list[list[int]]:
+    """Places of the columns by family; a column without three sisters is a family of its own."""
     stems: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         stem = re.sub(r"[\s_.\-]*\d+(?:[_x.\-]\d+)*$", "", str(name))
         stems.setdefault(stem if stem != str(name) else f"{name}\x00", []).append(place)
-    blocks: list[list[int]] = []
-    for places in stems.values():
-        varied = ranges[places][ranges[places] > 0]  # the corners of a picture may be black in all rows
-        alike = len(varied) and np.median(varied) >= SHARED * varied.max()
-        blocks += [places] if len(places) >= 4 and alike else [[place] for place in places]
-    return blocks
+    return [found for places in stems.values() for found in ([places] if len(places) >= 4 else [[p] for p in places])]
+
+
+def _share_a_unit(numbers: np.ndarray) -> bool:
+    """Whether the columns of a family [N, K] have ranges alike, but for the few that are constant or nearly so, such as
+    the corners of a picture."""
+    ranges = np.ptp(numbers, axis=0) if len(numbers) else np.zeros(numbers.shape[1])
+    varied = ranges[ranges > 0]
+    return numbers.shape[1] > 1 and len(varied) > 0 and bool(np.median(varied) >= SHARED * varied.max())
 
 
 def _skew(values: np.ndarray) -> float:

@@ -274,6 +274,14 @@ def test_a_value_for_no_label_that_never_occurs_is_warned_of():
     assert not labels(["1", "NA", "2"], "NA").warnings
 
 
+@pytest.mark.parametrize("word", ["?", "Unlabelled", "unlabeled"])
+def test_words_that_no_class_is_called_by_are_no_label(word):
+    found = labels(["+", "-", word, "-", word])
+    assert found.classes == ["+", "-"]
+    assert found.known.tolist() == [True, True, False, True, False]
+    assert any(f"2 cells such as {word!r} are taken as no label" in warning for warning in found.warnings)
+
+
 def test_minus_one_beside_whole_numbers_is_no_label():
     found = labels([0, 1, -1, -1])
     assert found.classes == ["0", "1"]

@@ -41,7 +41,7 @@ def test_only_the_frequent_categories_get_a_feature():
     assert features[0].sum() == 1  # the most frequent one is among them
 
 
-def test_a_block_keeps_the_relative_sizes_of_its_columns():
+def test_a_family_keeps_the_relative_sizes_of_its_columns():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(50, 4)) * [1, 2, 2, 4]
     frame = pd.DataFrame(values, columns=[f"pixel{i}" for i in range(4)])
@@ -54,12 +54,16 @@ def test_a_block_keeps_the_relative_sizes_of_its_columns():
     np.testing.assert_allclose(view.fit(view.extract(lone)).transform(view.extract(lone)).std(0), 1, rtol=1e-2)
 
 
-def test_numbered_columns_of_unlike_ranges_are_no_block():
-    values = np.random.default_rng(0).normal(size=(50, 5)) * [1, 1, 10, 1000, 0]
-    frame = pd.DataFrame(values, columns=[f"V{i}" for i in range(5)])
+def test_numbered_columns_of_unlike_ranges_share_no_unit_but_count_as_ten_at_most():
+    values = np.random.default_rng(0).normal(size=(50, 40)) * np.geomspace(1, 1e6, 40)
+    values[:, 7] = 3
+    frame = pd.DataFrame(values, columns=[f"V{i}" for i in range(40)]).assign(weight=values[:, 0])
     view = ScaledView(list(frame))
     raw = view.extract(frame)
-    np.testing.assert_allclose(view.fit(raw).transform(raw).std(0), [1, 1, 1, 1, 0], rtol=1e-2)
+    spread = view.fit(raw).transform(raw).std(0)
+    np.testing.assert_allclose(np.delete(spread, [7, 40]), 0.5, rtol=1e-2)  # the root of 10 of 40
+    assert spread[7] == 0
+    assert spread[40] == pytest.approx(1, rel=1e-2)
 
 
 def test_units_do_not_matter():
