@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,8 @@ _CELL = re.compile(
 class Writing(NamedTuple):
     """How the numbers of a column are written.
 
-    mark: of the decimals, "." or ",", or CLOCK. unit: in small letters; "k" where thousands and millions are
-    abbreviated. quantity: whether no identifier is written so, in groups of digits or with a unit apart.
+    mark: of the decimals, "." or ",", or CLOCK. unit: in small letters, but no currency; "k" where thousands and
+    millions are abbreviated. quantity: whether no identifier is written so, in groups of digits or with a unit apart.
     """
 
     mark: str
@@ -44,18 +44,18 @@ def recognise(texts: Sequence[str]) -> Writing | None:
     found = [match for cell in cells if (match := _match(cell))]
     if len(found) < least:
         return None
-    units = Counter(unit for match in found if (unit := _unit(match)))
-    unit, count = units.most_common(1)[0] if units else ("", 0)
-    if "k" in units and set(units) <= set(_MANY):
+    money, _ = _usual(_money(match) for match in found)
+    unit, units = _usual(_unit(match) for match in found)
+    if "k" in units and units <= set(_MANY):
         unit = "k"
-    elif count < _ALIKE * units.total():
+    if unit is None or money is None:
         return None
     marks = {mark for match in found if (mark := _mark(match))}
     if len(marks) > 1:
         return None
     mark = marks.pop() if marks else "."
-    apart = any(match["money"] or (match["unit"] and not match["unit"].isalpha()) for match in found)
-    return Writing(mark, unit, apart or any(match["group"] not in (None, mark) for match in found))
+    apart = any(match["unit"] and not match["unit"].isalpha() for match in found)
+    return Writing(mark, unit, bool(money) or apart or any(match["group"] not in (None, mark) for match in found))
 
 
 def read_written(texts: Sequence[str | None], writing: Writing) -> tuple[np.ndarray, list[int]]:
@@ -110,7 +110,18 @@ def _mark(match: re.Match) -> str:
     return match["decimal"] or ""
 
 
+def _usual(found: Iterable[str]) -> tuple[str | None, set[str]]:
+    """What nearly all say that say something, "" if nobody does and None if they differ; and all that is said."""
+    said = Counter(each for each in found if each)
+    most, count = said.most_common(1)[0] if said else ("", 0)
+    return most if count >= _ALIKE * said.total() else None, set(said)
+
+
+def _money(match: re.Match) -> str:
+    return match["money"] or ((match["unit"] or "").strip() if not _unit(match) else "")
+
+
 def _unit(match: re.Match) -> str:
-    """A year and two years have one unit."""
-    unit = f"{match['money'] or ''}{match['unit'] or ''}".strip().casefold()
-    return unit.rstrip("s.") or unit
+    """A year and two years have one unit; a currency is none."""
+    unit = (match["unit"] or "").strip()
+    return "" if re.fullmatch(_MONEY, unit) else unit.casefold().rstrip("s.") or unit

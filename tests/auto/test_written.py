@@ -31,6 +31,7 @@ from cotrain.auto.written import CLOCK, Writing, read_written, recognise
         (["1 year", "20 years"], [1, 20]),
         (["3 km/h", "4.5 km/h"], [3, 4.5]),
         (["1.2k", "3M", "950"], [1200, 3e6, 950]),
+        (["$1.2M", "$950K", "$20"], [1.2e6, 950e3, 20]),
         (["(7)", "8"], [-7, 8]),
         (["<0.1", "> 3"], [0.1, 3]),
         (["4/5", "3.5/5"], [4, 3.5]),
@@ -55,6 +56,8 @@ def test_numbers_as_people_write_them(cells, values):
         ["Q1", "Q2"],
         ["12A", "13B"],  # units that differ
         ["3 kg", "4 lb"],
+        ["$3", "€4"],
+        ["3 EUR", "4 USD"],
         ["007", "012"],
         ["1,2", "3.4"],  # both marks cannot be of decimals
         ["1,234,5", "12"],
@@ -123,7 +126,7 @@ def test_codes_with_a_letter_are_identifiers():
 
 def test_a_cell_that_does_not_fit_is_missing_and_told():
     said: list[str] = []
-    columns = Columns("label", number=("price",), written={"price": Writing(".", "$")})
+    columns = Columns("label", number=("price",), written={"price": Writing(".")})
     found = align(read(pd.DataFrame({"price": ["$3", "4 apples", None, "?"]})).frame, columns, said)
     np.testing.assert_array_equal(found["price"], [3, np.nan, np.nan, np.nan])
     assert "no numbers count as missing: 1 ('4 apples')" in said[0]
