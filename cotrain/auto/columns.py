@@ -177,8 +177,8 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str 
     if (writing := recognise(sample.tolist())) is not None:
         values, strays = read_written(texts.tolist(), writing)
         if len(strays) <= (1 - NUMBERS) * len(texts):
-            kind, why = ("number", "") if writing.quantity else _number_kind(values, str(column.name))
-            return (kind, why) if kind == "dropped" else ("number", writing)
+            kind, why = _number_kind(values, str(column.name))
+            return (kind, why) if kind == "dropped" and not writing.quantity else ("number", writing)
     if reason := _identifier(sample.tolist(), distinct / len(texts)):
         return "dropped", reason
     return _text_or_category(sample, distinct, len(texts)), ""

@@ -10,7 +10,8 @@ _TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([APap][Mm])?\s*(Z|UTC|[+-]\d{2}
 _YEAR_FIRST = re.compile(r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(19|20)\d\d-(0[1-9]|1[0-2]))" + _TIME)
 _DAY, _MONTH = r"\d{1,2}(st|nd|rd|th)?", r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _NAMED = re.compile(
-    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}{_TIME}", re.IGNORECASE
+    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}{_TIME}",
+    re.IGNORECASE,
 )
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
