@@ -193,8 +193,8 @@ def _trees(name: str, views: Views) -> list[Candidate]:
         return [Candidate(f"extra trees, {name}", (name,), False, lambda _: trees(many), name, route="trees")]
     extra, best = views.trees[name]
     return [
-        Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(), name, route="trees"),
-        Candidate(f"random forest, {best}", (best,), False, lambda _: forest(), name, route="trees"),
+        Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(300), name, route="trees"),
+        Candidate(f"random forest, {best}", (best,), False, lambda _: forest(300), name, route="trees"),
     ]
 
 
