@@ -67,7 +67,7 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
             read = read_numbers(cells)
             values, strays = read.values.copy(), read.strays.tolist()
         else:
-            values, strays = read_written(cells.astype(object).where(cells.notna(), None).tolist(), writing)
+            values, strays = read_written(cells.fillna("").tolist(), writing)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
             said.append(

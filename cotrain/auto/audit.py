@@ -200,11 +200,11 @@ def _read_as_numbers(frame: pd.DataFrame, columns: Columns) -> list[str]:
     """How columns of texts are read as numbers, each by its first cell that is no plain number."""
     said = []
     for name, writing in columns.written.items():
-        cells = frame[name].dropna().drop_duplicates()
-        odd = [cell for cell in map(str.strip, cells) if not re.fullmatch(r"[+-]?[\d.]*", cell)]
-        values, _ = read_written(odd, writing)
-        if len(read := np.flatnonzero(~np.isnan(values))):
-            said.append(f"Column {name!r} is read as numbers: {odd[read[0]]!r} as {values[read[0]]:g}.")
+        for cell in map(str.strip, frame[name].dropna()):
+            value = np.nan if re.fullmatch(r"[+-]?[\d.]*", cell) else read_written([cell], writing)[0][0]
+            if not np.isnan(value):
+                said.append(f"Column {name!r} is read as numbers: {cell!r} as {value:g}.")
+                break
     return said
 
 

@@ -114,12 +114,12 @@ def logistic(C: float) -> LogisticRegression:
     return LogisticRegression(C=C, class_weight="balanced", max_iter=300)
 
 
-def trees(count: int = 300) -> ExtraTreesClassifier:
+def trees(count: int) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(count, class_weight="balanced", random_state=0)
 
 
-def forest(count: int = 300) -> RandomForestClassifier:
-    return RandomForestClassifier(count, class_weight="balanced", random_state=0)
+def forest() -> RandomForestClassifier:
+    return RandomForestClassifier(300, class_weight="balanced", random_state=0)
 
 
 def candidates(views: Views) -> list[Candidate]:
@@ -188,14 +188,12 @@ def _co_em_of_columns(words: Sequence[str]) -> Candidate:
 def _trees(name: str, views: Views) -> list[Candidate]:
     """Trees that split by chance; on tables also trees that split where it tells most, which find the few columns that
     matter."""
-    if name not in views.trees:
-        many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little want many trees
-        return [Candidate(f"extra trees, {name}", (name,), False, lambda _: trees(many), name, route="trees")]
-    extra, best = views.trees[name]
-    return [
-        Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(300), name, route="trees"),
-        Candidate(f"random forest, {best}", (best,), False, lambda _: forest(300), name, route="trees"),
-    ]
+    many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little each want many trees
+    extra, best = views.trees.get(name, (name, None))
+    found = [Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(many), name, route="trees")]
+    if best is not None:
+        found.append(Candidate(f"random forest, {best}", (best,), False, lambda _: forest(), name, route="trees"))
+    return found
 
 
 def _dense(name: str, forests: Sequence[Candidate], reduced: str) -> list[Candidate]:

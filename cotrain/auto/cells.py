@@ -17,6 +17,7 @@ _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _CODE = r"^[+-]?0[0-9]+$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _MISSING = r"(?i)^(|na|n/a|#n/a|<na>|nan|null|none)$"
+NUMBERS = 0.9  # share of the cells that are not missing that must be numbers, in a column of numbers
 _EXACT = 2**53  # integers up to here are exact in float64
 
 

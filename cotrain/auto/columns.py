@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cotrain.auto.cells import look_numeric, read_numbers
+from cotrain.auto.cells import NUMBERS, look_numeric, read_numbers
 from cotrain.auto.dates import date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
@@ -20,7 +20,6 @@ from cotrain.errors import InputError
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
 Kind = Literal["text", "image", "audio", "number", "category", "date", "dropped"]
-NUMBERS = 0.9  # share of the cells that are not missing that must be numbers, in a column of numbers
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE

@@ -22,10 +22,9 @@ def looks_like_dates(texts: list[str]) -> str:
     stripped = [text.strip() for text in texts]
     if not stripped:
         return ""
-    if np.mean([bool(_YEAR_FIRST.match(text)) for text in stripped]) >= 0.95:
-        return "year first"
-    if np.mean([bool(_NAMED.match(text)) for text in stripped]) >= 0.95:
-        return "named"
+    for pattern, order in ((_YEAR_FIRST, "year first"), (_NAMED, "named")):
+        if np.mean([bool(pattern.match(text)) for text in stripped]) >= 0.95:
+            return order
     found = [match for text in stripped if (match := _YEAR_LAST.match(text))]
     if len(found) < 0.95 * len(stripped):
         return ""

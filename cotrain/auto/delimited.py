@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cotrain.auto.cells import arrow_texts, look_numeric, read_numbers, whole_numbers
+from cotrain.auto.cells import NUMBERS, arrow_texts, look_numeric, read_numbers, whole_numbers
 from cotrain.auto.encoding import CHUNK, find_encoding, open_lines
 from cotrain.auto.wording import SHOWN, listing
 from cotrain.errors import InputError
@@ -310,7 +310,7 @@ def _column(texts: pd.Series, name: str, delimiter: str, lines: array) -> tuple[
             return pd.Series(numbers), [f"Column {name!r}: the comma is read as the decimal point."]
     if look_numeric(texts) > 0.5:
         read = read_numbers(texts)
-        if 0.9 <= read.share < 1:
+        if NUMBERS <= read.share < 1:
             stray = read.strays[0]
             return texts, [
                 f"Column {name!r}: cells that are no numbers among numbers: {len(read.strays):,}, first "

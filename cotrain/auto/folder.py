@@ -11,13 +11,13 @@ from cotrain.auto.cells import text_series
 from cotrain.auto.columns import IMAGES, SOUNDS
 from cotrain.auto.delimited import Table
 from cotrain.auto.encoding import find_encoding
+from cotrain.auto.labels import UNLABELLED
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
 TEXTS = (".txt",)
 SORTS = {"image": IMAGES, "sound": SOUNDS, "text": TEXTS}
 FILE, TEXT, LABEL = "file", "text", "label"  # the columns that such a folder has
-UNLABELLED = ("unlabelled", "unlabeled", "unsup")  # subfolders whose files have no label
 PARTS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 ASIDE = ("readme", "license", "licence")  # text files about the others
 

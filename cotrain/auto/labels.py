@@ -12,7 +12,8 @@ from cotrain.auto.cells import look_numeric, read_numbers
 from cotrain.errors import InputError
 
 _EMPTY = {"nan", "<na>", "nat", "null"}  # how programs write a cell without a value
-_NO_LABEL = _EMPTY | {"?", "unlabelled", "unlabeled", "unsup"}  # words for a missing label that no class is called by
+UNLABELLED = ("unlabelled", "unlabeled", "unsup")  # what rows and subfolders without a label are called
+_NO_LABEL = {*_EMPTY, "?", *UNLABELLED}  # words for a missing label that no class is called by
 _DOUBTFUL = {"na", "n/a", "none", "unknown", "-", "."}  # words that may be a class
 _SEPARATORS = (";", "|", ",")
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cotrain.auto.cells import NUMBERS
+
 CLOCK = ":"  # the mark of times of day and lengths of time, which are read as hours
-_READ = 0.9  # share of the cells that are not missing that must be numbers
 _ALIKE = 0.95  # share of the cells with a unit that must have the same one
 _MANY = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9}
 _MISSING = re.compile(r"|[?.\-–—]+|n/?a|#n/a|<na>|nan|null|none|unknown|missing", re.IGNORECASE)
@@ -18,7 +19,8 @@ _WORD = r"[^\d\s,;:()]{1,12}"
 _CELL = re.compile(
     rf"(?P<open>\()?(?:[<>~≈≤≥]\s?)?(?P<sign>[+\-−]?)\s?(?P<money>{_MONEY})?\s?(?P<inner>[+\-−]?)"
     r"(?=[.,]?\d)(?!0\d)"  # a code such as 007 is no number
-    r"(?P<whole>[1-9]\d{0,2}(?P<group>[.,'’\s])(?:\d\d(?P=group))*\d{3}(?:(?P=group)\d{3})*|\d*)(?:(?P<decimal>[.,])(?P<part>\d+))?"
+    r"(?P<whole>[1-9]\d{0,2}(?P<group>[.,'’\s])(?:\d\d(?P=group))*\d{3}(?:(?P=group)\d{3})*|\d*)"
+    r"(?:(?P<decimal>[.,])(?P<part>\d+))?"
     rf"(?P<unit>\s?(?:(?:/|out of )\s?\d+|{_WORD}(?:\s{_WORD})?))?(?(open)\))"
 )
 
@@ -38,7 +40,7 @@ class Writing(NamedTuple):
 def recognise(texts: Sequence[str]) -> Writing | None:
     """How nearly all of these cells write numbers, if they do so in one way; plain numbers are written so too."""
     cells = [text for text in map(str.strip, texts) if not _MISSING.fullmatch(text)]
-    least = max(1, _READ * len(cells))
+    least = max(1, NUMBERS * len(cells))
     if sum(bool(_TIME.fullmatch(cell)) for cell in cells) >= least:
         return Writing(CLOCK)
     found = [match for cell in cells if (match := _match(cell))]
