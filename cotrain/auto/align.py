@@ -1,9 +1,12 @@
 """Brings a table into the form in which columns were learnt from: names, kinds and types; whatever the file held."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from cotrain.auto.cells import read_numbers, text_series
+from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.dates import date_columns, date_numbers, read_dates
 from cotrain.auto.labels import cell_texts
@@ -16,9 +19,10 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     """The feature and group columns of a table, ready for views; rows keep their order.
 
     Text (its first `columns.longest` characters) and file names are text, "" where missing; numbers float64, NaN where
-    missing or infinite; categories text, "" where missing; each date becomes four number columns (`columns.numbers` has
-    their names). Columns may come in any order; those that the fit did not know are ignored, and those that it knew and
-    are not there count as missing, unless they hold text, images or sounds. What was done is added to `warnings`.
+    missing or infinite; categories text, "" where missing; each date becomes four number columns and each code the
+    categories of its parts (`columns.numbers` and `columns.categories` have their names). Columns may come in any
+    order; those that the fit did not know are ignored, and those that it knew and are not there count as missing,
+    unless they hold text, images or sounds. What was done is added to `warnings`.
 
     Raises InputError if a column of text, images or sounds is not there.
     """
@@ -30,7 +34,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         texts = _texts(frame[name])
         cut = name in columns.text and columns.longest is not None
         out[name] = texts.str[: columns.longest] if cut else texts
-    for name in columns.number + columns.category + columns.date:
+    for name in columns.number + columns.category + columns.date + columns.code:
         cells = frame.get(name)
         if cells is None:
             said.append(f"Column {name!r} is not there; all its cells count as missing.")
@@ -38,7 +42,12 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         if name in columns.number:
             out[name] = _numbers(cells, columns.written.get(name), said)
         elif name in columns.category:
-            out[name] = _categories(cells, columns.levels.get(name, ()), said)
+            out[name] = _categories(name, cell_texts(cells), columns, said)
+        elif name in columns.code:
+            places = columns.parts[name]
+            parts = read_parts([cell or "" for cell in cell_texts(cells)], places)
+            names = code_columns(name, places)
+            out |= {part: _categories(part, values, columns, said) for part, values in zip(names, parts)}
         else:
             out.update(zip(date_columns(name), date_numbers(_dates(cells, columns.orders[name], said))))
     for name in columns.group:
@@ -82,14 +91,15 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
     return values
 
 
-def _categories(cells: pd.Series, levels: tuple[str, ...], said: list[str]) -> pd.Series:
-    values = [value or "" for value in cell_texts(cells)]
+def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: list[str]) -> pd.Series:
+    levels = columns.levels.get(name, ())
+    values = [value or "" for value in cells]
     known = {*levels, ""}
     unseen = dict.fromkeys(value for value in values if value not in known)
     if unseen and levels:
         rows = sum(value in unseen for value in values)
         shown = listing(map(repr, unseen))
-        said.append(f"Column {cells.name!r}: {rows:,} rows have categories that were not in training: {shown}.")
+        said.append(f"Column {name!r}: {rows:,} rows have categories that were not in training: {shown}.")
     return text_series(values)
 
 

@@ -127,11 +127,11 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
         rows = _rows(np.flatnonzero(content.blank), source)
         warnings.append(f"Rows in which every column is empty: {int(content.blank.sum()):,} ({rows}).")
 
-    missing = {name: int(_missing(frame[name]).sum()) for name in (*columns.numbers, *columns.category)}
+    missing = {name: int(_missing(frame[name]).sum()) for name in (*columns.numbers, *columns.categories)}
     infinite = {name: _infinite(source.frame[name]) for name in columns.number}
     empty = {name: int((frame[name].str.strip() == "").sum()) for name in columns.text}
     long = {name: int((frame[name].str.len() > _read_of(columns)).sum()) for name in columns.text}
-    categories = {name: len(columns.levels.get(name, ())) for name in columns.category}
+    categories = {name: len(columns.levels.get(name, ())) for name in columns.categories}
     leaks = find_leaks(frame, columns, y)
     warnings += aligned
     warnings += _cell_warnings(frame, columns, missing, empty, long, categories, source)
@@ -320,7 +320,7 @@ def _cell_warnings(
                 f"Column {name!r}: texts of which only the first {_read_of(columns):,} characters are read{why}: "
                 f"{long[name]:,} ({rows})."
             )
-    for name in columns.category:
+    for name in columns.categories:
         if categories[name] > MANY_CATEGORIES:
             lone = int((frame[name][frame[name] != ""].value_counts() == 1).sum())
             warnings.append(

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from cotrain.auto.cells import NUMBERS, look_numeric, read_numbers
-from cotrain.auto.dates import date_columns, looks_like_dates
+from cotrain.auto.codes import code_columns, read_parts, repeating_parts
+from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
 from cotrain.auto.written import Writing, read_written, recognise
@@ -19,13 +21,14 @@ from cotrain.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-Kind = Literal["text", "image", "audio", "number", "category", "date", "dropped"]
+Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "dropped"]
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE
 )
 _UUID = re.compile(r"^\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?$", re.IGNORECASE)
 _HEX = re.compile(r"^(0x)?[0-9a-f]{8,}$", re.IGNORECASE)
+_CODES = "identifier (every value is another code)"
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Columns:
     """The names of the columns by what they hold, in the order of the table.
 
     levels: the values of each category column. orders: how the dates of each date column are written. written: how the
-    numbers of number columns are that hold texts such as "1,234.50" or "3 kg".
-    dropped: why a column is not used. hints: sentences about columns or parts of file names that may be groups.
-    longest: characters of a text that are read, where all texts together would be too many.
+    numbers of number columns are that hold texts such as "1,234.50" or "3 kg". parts: the places of the parts of each
+    code column that are learnt from, as categories. dropped: why a column is not used. hints: sentences about columns
+    or parts of file names that may be groups. longest: characters of a text that are read, where all texts together
+    would be too many.
     """
 
     target: str
@@ -45,10 +49,12 @@ class Columns:
     number: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
     written: dict[str, Writing] = field(default_factory=dict)
+    parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     longest: int | None = None
@@ -56,12 +62,17 @@ class Columns:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns that are learnt from."""
-        return self.text + self.image + self.audio + self.number + self.category + self.date
+        return self.text + self.image + self.audio + self.number + self.category + self.date + self.code
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """The number columns of an aligned table: the table's own and those made of its dates."""
         return self.number + tuple(part for name in self.date for part in date_columns(name))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The category columns of an aligned table: the table's own and those made of its codes."""
+        return self.category + tuple(part for name in self.code for part in code_columns(name, self.parts[name]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -73,7 +84,19 @@ class Columns:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
+        plain["parts"] = {name: tuple(places) for name, places in values.get("parts", {}).items()}
         return cls(**plain)
+
+
+class Found(NamedTuple):
+    """What a column holds. why: it is dropped. order: of its dates. writing: of its numbers, if they are texts. places:
+    of the parts of its codes that repeat."""
+
+    kind: Kind
+    why: str = ""
+    order: str = ""
+    writing: Writing | None = None
+    places: tuple[int, ...] = ()
 
 
 def infer(
@@ -107,12 +130,13 @@ def infer(
                 )
     check_classes(frame[target])
     found: dict[str, list[str]] = {
-        kind: [] for kind in ("text", "image", "audio", "number", "category", "date", "group")
+        kind: [] for kind in ("text", "image", "audio", "number", "category", "date", "code", "group")
     }
     dropped: dict[str, str] = {}
     levels: dict[str, tuple[str, ...]] = {}
     orders: dict[str, str] = {}
     written: dict[str, Writing] = {}
+    parts: dict[str, tuple[int, ...]] = {}
     for name in map(str, frame.columns):
         if name in purpose:
             if purpose[name] == "drop":
@@ -120,17 +144,21 @@ def infer(
             elif name != target:
                 found[purpose[name]].append(name)
             continue
-        kind, detail = find_kind(frame[name], folder)
+        kind, why, order, writing, places = find_kind(frame[name], folder)
         if kind == "dropped":
-            dropped[name] = str(detail)
+            dropped[name] = why
             continue
         found[kind].append(name)
-        if isinstance(detail, Writing):
-            written[name] = detail
+        if writing is not None:
+            written[name] = writing
         if kind == "category":
-            levels[name] = tuple(sorted({value for value in cell_texts(frame[name]) if value}))
+            levels[name] = _levels(cell_texts(frame[name]))
         if kind == "date":
-            orders[name] = str(detail)
+            orders[name] = order
+        if kind == "code":
+            parts[name] = places
+            read = read_parts([cell or "" for cell in cell_texts(frame[name])], places)
+            levels |= zip(code_columns(name, places), map(_levels, read))
     columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):
         why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
@@ -138,49 +166,58 @@ def infer(
     media = columns["image"] + columns["audio"]
     hints = group_hints(frame, target, columns["category"] + columns["number"], media) if not columns["group"] else []
     return Columns(
-        target, **columns, levels=levels, orders=orders, written=written, dropped=dropped, hints=tuple(hints)
+        target,
+        **columns,
+        levels=levels,
+        orders=orders,
+        written=written,
+        parts=parts,
+        dropped=dropped,
+        hints=tuple(hints),
     )
 
 
-def find_kind(column: pd.Series, folder: Path | None = None) -> tuple[Kind, str | Writing]:
-    """What a column holds, and why it is dropped or how its dates or numbers are written."""
+def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
+    """What a column holds, by its name and its cells."""
     missing = column.isna()
     if pd.api.types.is_bool_dtype(column.dtype):
-        return ("dropped", "constant") if column.nunique() == 1 else ("category", "")
+        return Found("dropped", "constant") if column.nunique() == 1 else Found("category")
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         if missing.all():
-            return "dropped", "empty"
-        return ("dropped", "constant") if column.nunique() == 1 and not missing.any() else ("date", "year first")
+            return Found("dropped", "empty")
+        if column.nunique() == 1 and not missing.any():
+            return Found("dropped", "constant")
+        return Found("date", order="year first")
     if pd.api.types.is_numeric_dtype(column.dtype):
         return _number_kind(column.to_numpy(np.float64), str(column.name))
     texts = column[~missing].astype(str)
     texts = texts[texts.str.strip() != ""]
     if not len(texts):
-        return "dropped", "empty"
+        return Found("dropped", "empty")
     distinct = texts.nunique()
     if distinct == 1:
-        return (
-            ("dropped", f"constant ({texts.iloc[0][:40]!r} in every row)")
-            if len(texts) == len(column)
-            else ("category", "")
-        )
+        said = f"constant ({texts.iloc[0][:40]!r} in every row)"
+        return Found("dropped", said) if len(texts) == len(column) else Found("category")
     sample = texts if len(texts) <= _SAMPLE else texts.iloc[:: len(texts) // _SAMPLE]
     if (media := _media_kind(sample.tolist(), folder)) is not None:
         return media
+    codes = False  # whole numbers with leading zeros
     if look_numeric(texts) > 0.5:
         numbers = read_numbers(column)
+        codes = numbers.codes
         if numbers.share >= NUMBERS:
             return _number_kind(numbers.values, str(column.name))
     if order := looks_like_dates(sample.tolist()):
-        return "date", order
-    if (writing := recognise(sample.tolist())) is not None:
+        return Found("date", order=order)
+    if not codes and (writing := recognise(sample.tolist())) is not None:
         values, strays = read_written(texts.tolist(), writing)
         if len(strays) <= (1 - NUMBERS) * len(texts):
-            kind, why = _number_kind(values, str(column.name))
-            return (kind, why) if kind == "dropped" and not writing.quantity else ("number", writing)
-    if reason := _identifier(sample.tolist(), distinct / len(texts)):
-        return "dropped", reason
-    return _text_or_category(sample, distinct, len(texts)), ""
+            plain = _number_kind(values, str(column.name))
+            return plain if plain.kind == "dropped" and not writing.quantity else Found("number", writing=writing)
+    if why := _identifier(sample.tolist(), distinct / len(texts)):
+        places = repeating_parts(sample.tolist()) if why == _CODES else ()
+        return Found("code", places=places) if places else Found("dropped", why)
+    return Found(_text_or_category(sample, distinct, len(texts)))
 
 
 def unknown_column(name: object, columns: Iterable[object]) -> str:
@@ -198,35 +235,50 @@ def _names(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _number_kind(values: np.ndarray, name: str) -> tuple[Kind, str]:
+def _levels(cells: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({cell for cell in cells if cell}))
+
+
+def _number_kind(values: np.ndarray, name: str) -> Found:
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return "dropped", "empty"
+        return Found("dropped", "empty")
     distinct = len(np.unique(finite))
     if distinct == 1 and len(finite) == len(values):
-        return "dropped", f"constant ({finite[0]:g} in every row)"
-    if len(finite) >= 20 and distinct == len(finite) and not np.any(finite % 1):
-        spread = finite.max() - finite.min() + 1
-        digits = np.unique(np.floor(np.log10(np.maximum(np.abs(finite), 1))))
-        if spread <= 1.1 * len(finite):
-            return "dropped", "identifier (it numbers the rows)"
-        if _ID_NAME.search(name) or (len(digits) == 1 and digits[0] >= 5):
-            return "dropped", "identifier (every value is another whole number)"
-    return "number", ""
+        return Found("dropped", f"constant ({finite[0]:g} in every row)")
+    different = len(finite) >= 20 and distinct == len(finite) and not np.any(finite % 1)
+    if different and finite.max() - finite.min() + 1 <= 1.1 * len(finite):
+        return Found("dropped", "identifier (it numbers the rows)")
+    if order := count_as_dates(finite):
+        return Found("date", order=order)
+    if different and (_ID_NAME.search(name) or _drawn_like_codes(finite)):
+        return Found("dropped", "identifier (every value is another whole number)")
+    return Found("number")
 
 
-def _media_kind(sample: list[str], folder: Path | None) -> tuple[Kind, str] | None:
-    for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS)):
+def _drawn_like_codes(values: np.ndarray) -> bool:
+    """Whether whole numbers have one length, of six digits or more, and are spread evenly or in the order of the rows;
+    quantities, such as prices, crowd somewhere and many are round."""
+    digits = np.unique(np.floor(np.log10(np.maximum(np.abs(values), 1))))
+    if len(digits) > 1 or digits[0] < 5:
+        return False
+    if (values % 10 == 0).mean() > 0.5:
+        return False
+    even = stats.kstest(values, stats.uniform(values.min(), np.ptp(values)).cdf).pvalue > 0.01
+    return bool(even or (np.diff(values) > 0).all())
+
+
+def _media_kind(sample: list[str], folder: Path | None) -> Found | None:
+    sorts: tuple[tuple[Kind, tuple[str, ...]], ...] = (("image", IMAGES), ("audio", SOUNDS))
+    for kind, suffixes in sorts:
         named = [text.strip() for text in sample if text.strip().lower().endswith(suffixes)]
         if len(named) < 0.9 * len(sample) or any(len(text) > 1_000 for text in named):
             continue
         base = folder or Path()
         if any(_is_file(base / text) for text in named[:50]):
-            return kind, ""  # type: ignore[return-value]
-        return (
-            "dropped",
-            f"it names {kind} files, but none such as {named[0][:60]!r} is in {base.resolve().name or base}",
-        )
+            return Found(kind)
+        where = base.resolve().name or base
+        return Found("dropped", f"it names {kind} files, but none such as {named[0][:60]!r} is in {where}")
     return None
 
 
@@ -248,7 +300,7 @@ def _identifier(sample: list[str], share_distinct: float) -> str:
     lengths = [len(text) for text in sample]
     codes = [text for text in sample if text.isascii() and re.search(r"\d", text) and not re.search(r"\s|@|://", text)]
     if len(codes) >= 0.95 * len(sample) and max(lengths) <= 40 and max(lengths) - min(lengths) <= 4:
-        return "identifier (every value is another code)"
+        return _CODES
     return ""
 
 

@@ -13,6 +13,8 @@ _NAMED = re.compile(
     rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}{_TIME}",
     re.IGNORECASE,
 )
+_EPOCH = {"seconds": 1, "milliseconds": 1_000}  # counted since 1970
+_SPAN = (946_684_800, 2_051_222_400)  # in seconds: 2000 to 2034
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
 
@@ -34,10 +36,30 @@ def looks_like_dates(texts: list[str]) -> str:
     return "day first" if dotted and not any(int(match.group(2)) > 12 for match in found) else "month first"
 
 
+def count_as_dates(numbers: np.ndarray) -> str:
+    """What finite numbers are: "digits" (20240131), "seconds" or "milliseconds" since 1970 (in 2000 to 2034),
+    or ""."""
+    if len(numbers) < 2 or np.any(numbers % 1):
+        return ""
+    for order, unit in _EPOCH.items():
+        if _SPAN[0] * unit <= numbers.min() and numbers.max() < _SPAN[1] * unit:
+            return order
+    if not 19_000_101 <= numbers.min() <= numbers.max() <= 20_991_231:
+        return ""
+    return "" if read_dates(pd.Series(numbers), "digits").isna().any() else "digits"
+
+
 def read_dates(column: pd.Series, order: str) -> pd.Series:
-    """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates."""
+    """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates and
+    count_as_dates."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column
+    if order == "digits" or order in _EPOCH:
+        numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+        numbers = numbers.where(np.isfinite(numbers) & (numbers % 1 == 0))
+        if order == "digits":
+            return pd.to_datetime(numbers.astype("Int64").astype("string"), format="%Y%m%d", errors="coerce")
+        return pd.to_datetime(numbers / _EPOCH[order], unit="s", errors="coerce")
     texts = column.astype(object).where(~column.isna(), None)
     texts = pd.Series([text.strip() if isinstance(text, str) else None for text in texts], dtype=object)
     if order == "year first":

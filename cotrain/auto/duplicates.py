@@ -52,7 +52,7 @@ def hash_content(frame: pd.DataFrame, columns: Columns, files: dict[str, np.ndar
         digest = pd.util.hash_array(np.where(np.isnan(values), np.nan, values))
         exact, near = _mix(exact, digest), _mix(near, digest)
         blank &= np.isnan(values)
-    for name in columns.category:
+    for name in columns.categories:
         exact = _mix(exact, _hash(frame[name]))
         near = _mix(near, _hash(frame[name].str.strip().str.lower()))
         blank &= (frame[name] == "").to_numpy()
@@ -68,7 +68,7 @@ def repeats_by_nature(frame: pd.DataFrame, columns: Columns, near: np.ndarray) -
     if columns.text or columns.image or columns.audio or len(frame) < 2:
         return False
     chance = 1.0
-    for name in columns.numbers + columns.category:
+    for name in columns.numbers + columns.categories:
         shares = frame[name].value_counts(normalize=True, dropna=False).to_numpy()
         chance *= float((shares**2).sum())
     counts = np.unique(near, return_counts=True)[1].astype(np.float64)

@@ -24,12 +24,12 @@ def find_leaks(frame: pd.DataFrame, columns: Columns, y: np.ndarray) -> dict[str
     if len(labels) < FEWEST:
         return {}
     majority = np.bincount(labels).max() / len(labels)
-    names = columns.numbers + columns.category
+    names = columns.numbers + columns.categories
     enough = math.log(max(1, len(columns.numbers)) / 0.05) / -math.log(_STRONG)
     found = {}
     for name in names:
         cells = frame[name].to_numpy()[known]
-        if name in columns.category:
+        if name in columns.categories:
             codes, values = pd.factorize(cells)
             accuracy = _same_value(codes, labels)
         else:

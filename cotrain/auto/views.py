@@ -70,13 +70,13 @@ def make_views(
         if len(names) == 1:
             views[f"style{of}"] = StyleView(names)
             style.append(f"style{of}")
-    if columns.numbers or columns.category:
-        cells = (*columns.numbers, *columns.category)
-        views["table"] = ScaledView(cells, categories=len(columns.category))
-        views["table for trees"] = TreeView(cells, categories=len(columns.category))
+    if columns.numbers or columns.categories:
+        cells = (*columns.numbers, *columns.categories)
+        views["table"] = ScaledView(cells, categories=len(columns.categories))
+        views["table for trees"] = TreeView(cells, categories=len(columns.categories))
         dense.append("table")
         # splits by chance find no one category among numbers for categories
-        trees["table"] = ("table" if columns.category else "table for trees", "table for trees")
+        trees["table"] = ("table" if columns.categories else "table for trees", "table for trees")
     said: list[str] = [] if warnings is None else warnings
     read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
     read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]
@@ -89,7 +89,7 @@ def make_views(
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
         dense.append(name)
-    narrow = len(columns.numbers) + len(columns.category) <= WIDE
+    narrow = len(columns.numbers) + len(columns.categories) <= WIDE
     costly = tuple(name for name in dense if name.startswith("patches of sound"))
     reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}

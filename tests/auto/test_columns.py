@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from cotrain.auto.columns import Columns, find_kind, infer
-from cotrain.auto.dates import date_columns, date_numbers, looks_like_dates, read_dates
+from cotrain.auto.align import align
+from cotrain.auto.codes import read_parts, repeating_parts
+from cotrain.auto.columns import Columns, Found, find_kind, infer
+from cotrain.auto.dates import count_as_dates, date_columns, date_numbers, looks_like_dates, read_dates
 from cotrain.auto.labels import cell_texts, natural_order, read_labels
 from cotrain.auto.read import read
 from cotrain.errors import InputError
@@ -64,10 +67,14 @@ def table(**columns):
         ([f"['{a}', '{b}']" for a in WORDS[:5] for b in WORDS[5:10]] * 4, "text"),
         ([f"{town}, {town[::-1]}" for town in WORDS * 4], "category"),  # each town with its land
         (pd.date_range("2020", periods=ROWS), "date"),
+        (1_600_000_000 + RANDOM.integers(0, 10**8, ROWS), "date"),
+        ([20_240_101 + 100 * (i % 12) + i % 28 for i in range(ROWS)], "date"),
+        ([f"{RANDOM.choice(['AX', 'BZ'])}-{i:04d}-{'QRS'[i % 3]}" for i in range(ROWS)], "code"),
+        ([f"{i * 613 % 90_000 + 1_000:05d}" for i in range(ROWS)] * 2, "category"),  # some with a zero first: ZIP codes
     ],
 )
 def test_kinds(cells, expected):
-    assert kind(cells)[0] == expected
+    assert kind(cells).kind == expected
 
 
 @pytest.mark.parametrize(
@@ -84,12 +91,14 @@ def test_kinds(cells, expected):
         (RANDOM.choice(900_000, ROWS, replace=False) + 100_000, "another whole number"),
         ([str(uuid.UUID(int=i * 10**30)) for i in range(ROWS)], "UUIDs"),
         ([f"{i * 7919 + 4_000_000_000:x}" for i in range(ROWS)], "hexadecimal"),
+        (100_003 + np.arange(ROWS) ** 2, "another whole number"),  # crowded, but in the order of the rows
         ([f"AB-{i:05d}" for i in range(ROWS)], "another code"),
+        (["".join(RANDOM.choice(list("VWXYZ12345"), 8)) for _ in range(ROWS)], "another code"),  # not built alike
     ],
 )
 def test_columns_that_say_nothing_are_dropped_with_the_reason(cells, reason):
-    assert kind(cells)[0] == "dropped"
-    assert reason in kind(cells)[1]
+    assert kind(cells).kind == "dropped"
+    assert reason in kind(cells).why
 
 
 @pytest.mark.parametrize(
@@ -99,21 +108,23 @@ def test_columns_that_say_nothing_are_dropped_with_the_reason(cells, reason):
         np.arange(ROWS) * 1.5,
         np.append(np.arange(ROWS) * 37, 37),  # a value that comes twice
         RANDOM.choice(100_000, ROWS, replace=False),  # whole numbers of many sizes, such as prices
+        RANDOM.permutation(np.arange(200_000, 200_000 + 500 * ROWS, 500)),  # of one size, and round
+        500_000 + np.rint(60_000 * stats.norm.ppf(RANDOM.permutation(np.arange(1, 400)) / 400)),  # and crowded
     ],
 )
 def test_numbers_that_are_no_identifiers_stay(cells):
-    assert kind(cells)[0] == "number"
+    assert kind(cells).kind == "number"
 
 
 def test_a_column_called_id_is_one_if_its_values_are_unique():
     values = RANDOM.choice(100_000, ROWS, replace=False)
-    assert kind(values, "customer_id")[0] == "dropped"
-    assert kind(values, "idle_time")[0] == "number"
-    assert kind(np.tile(values[:30], 2), "customer_id")[0] == "number"
+    assert kind(values, "customer_id").kind == "dropped"
+    assert kind(values, "idle_time").kind == "number"
+    assert kind(np.tile(values[:30], 2), "customer_id").kind == "number"
 
 
 def test_names_and_words_stay_text_although_each_is_unique():
-    assert kind([a + b for a in WORDS for b in WORDS][:ROWS])[0] == "text"
+    assert kind([a + b for a in WORDS for b in WORDS][:ROWS]).kind == "text"
 
 
 def test_files_are_told_by_their_suffix_and_must_exist(tmp_path):
@@ -121,11 +132,11 @@ def test_files_are_told_by_their_suffix_and_must_exist(tmp_path):
     for i in range(ROWS):
         (tmp_path / "p" / f"{i}.JPG").write_bytes(b"")
     names = [f"p/{i}.JPG" for i in range(ROWS)]
-    assert kind(names, folder=tmp_path) == ("image", "")
-    assert kind([*names[:-1], "p/none.JPG"], folder=tmp_path) == ("image", "")
-    found, reason = kind([f"gone/{i}.wav" for i in range(ROWS)], folder=tmp_path)
-    assert found == "dropped"
-    assert "audio files, but none such as 'gone/0.wav'" in reason
+    assert kind(names, folder=tmp_path) == Found("image")
+    assert kind([*names[:-1], "p/none.JPG"], folder=tmp_path) == Found("image")
+    found = kind([f"gone/{i}.wav" for i in range(ROWS)], folder=tmp_path)
+    assert found.kind == "dropped"
+    assert "audio files, but none such as 'gone/0.wav'" in found.why
 
 
 # The whole table
@@ -351,6 +362,63 @@ def test_dates_are_read_and_become_numbers_by_hand():
     assert parts == [31.25, 2, 6, 6]
     assert all(np.isnan(part[1]) for part in date_numbers(day_first))
     assert date_columns("d") == ("d:day", "d:month", "d:weekday", "d:hour")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "order"),
+    [
+        ([20240131, 19991231], "digits"),
+        ([20240131, 20240132], ""),  # no such day
+        ([20240131, 20240131.5], ""),
+        ([1_700_000_000, 1_600_000_000], "seconds"),
+        ([1_700_000_000_000, 1_600_000_000_000], "milliseconds"),
+        ([1_700_000_000, 5], ""),
+        ([2024, 2023], ""),
+        ([], ""),
+    ],
+)
+def test_numbers_that_count_as_dates(numbers, order):
+    assert count_as_dates(np.array(numbers, np.float64)) == order
+
+
+def test_dates_written_as_numbers_are_read():
+    digits = read_dates(pd.Series([20240131.0, 20241301, np.nan, 7.5, np.inf]), "digits")
+    assert digits.iloc[0] == pd.Timestamp("2024-01-31")
+    assert digits.isna().tolist() == [False, True, True, True, True]
+    assert read_dates(pd.Series(["20240131", "x"]), "digits").iloc[0] == pd.Timestamp("2024-01-31")
+    assert read_dates(pd.Series([86_400 * 1.0]), "seconds").iloc[0] == pd.Timestamp("1970-01-02")
+    assert read_dates(pd.Series([86_400_000, 500]), "milliseconds").tolist() == [
+        pd.Timestamp("1970-01-02"),
+        pd.Timestamp("1970-01-01 00:00:00.500"),
+    ]
+
+
+# Codes
+
+
+def test_the_parts_of_codes_that_repeat_are_categories():
+    codes = [f"{'AX' if i % 2 else 'BZ'}-{i:04d}-{'QRS'[i % 3]}" for i in range(ROWS)]
+    assert repeating_parts(codes) == (0, 2)
+    assert repeating_parts([f"AX-{i:04d}" for i in range(ROWS)]) == ()  # one part is another everywhere, one the same
+    assert repeating_parts(codes[:12]) == (0,)  # three values in twelve codes are too many
+    assert repeating_parts([code + "-9" * (i % 2) for i, code in enumerate(codes)]) == ()  # not built alike
+    assert repeating_parts([]) == ()
+    assert read_parts(["AX-0001-Q", "7", ""], (0, 2)) == [["AX", "7", ""], ["Q", "", ""]]
+
+
+def test_a_column_of_codes_becomes_its_parts():
+    codes = [f"{'AX' if i % 2 else 'BZ'}-{i:04d}-{'QRS'[i % 3]}" for i in range(ROWS)]
+    frame = table(sku=codes)
+    columns = infer(frame, target="label")
+    assert columns.code == columns.features == ("sku",)
+    assert columns.categories == ("sku:part 1", "sku:part 3")
+    assert columns.levels == {"sku:part 1": ("AX", "BZ"), "sku:part 3": ("Q", "R", "S")}
+    assert Columns.from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
+    warnings: list[str] = []
+    new = align(pd.DataFrame({"sku": ["CC-1-Q", None, "AX-77-S"]}), columns, warnings)
+    assert new["sku:part 1"].tolist() == ["CC", "", "AX"]
+    assert new["sku:part 3"].tolist() == ["Q", "", "S"]
+    assert warnings == ["Column 'sku:part 1': 1 rows have categories that were not in training: 'CC'."]
 
 
 # Hints at groups
