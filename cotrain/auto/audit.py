@@ -127,7 +127,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
         rows = _rows(np.flatnonzero(content.blank), source)
         warnings.append(f"Rows in which every column is empty: {int(content.blank.sum()):,} ({rows}).")
 
-    missing = {name: int(_missing(frame[name]).sum()) for name in (*columns.numbers, *columns.categories)}
+    missing = {columns.own[name]: _missing(frame[name]) for name in (*columns.numbers, *columns.categories)}
     infinite = {name: _infinite(source.frame[name]) for name in columns.number}
     empty = {name: int((frame[name].str.strip() == "").sum()) for name in columns.text}
     long = {name: int((frame[name].str.len() > _read_of(columns)).sum()) for name in columns.text}
@@ -330,8 +330,8 @@ def _cell_warnings(
     return warnings
 
 
-def _missing(cells: pd.Series) -> np.ndarray:
-    return (cells.isna() if pd.api.types.is_numeric_dtype(cells.dtype) else cells == "").to_numpy()
+def _missing(cells: pd.Series) -> int:
+    return int((cells.isna() if pd.api.types.is_numeric_dtype(cells.dtype) else cells == "").sum())
 
 
 def _infinite(cells: pd.Series) -> int:

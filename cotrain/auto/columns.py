@@ -74,6 +74,13 @@ class Columns:
         """The category columns of an aligned table: the table's own and those made of its codes."""
         return self.category + tuple(part for name in self.code for part in code_columns(name, self.parts[name]))
 
+    @property
+    def own(self) -> dict[str, str]:
+        """For each number and category column of an aligned table the column of the table that it is made of."""
+        made = {name: date_columns(name) for name in self.date}
+        made |= {name: code_columns(name, self.parts[name]) for name in self.code}
+        return {n: n for n in self.number + self.category} | {new: old for old, names in made.items() for new in names}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)

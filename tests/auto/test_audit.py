@@ -212,6 +212,19 @@ def test_columns_that_give_the_label_away_are_named():
     assert said(found, "'copy' alone tells the label in 100.0%", "--drop 'copy'")
 
 
+def test_what_is_made_of_a_column_leaks_and_misses_by_the_name_of_the_column():
+    y = RANDOM.integers(0, 2, 60)
+    frame = {
+        "when": [f"2024-0{1 + 6 * label}-{1 + i % 28:02d}" if i % 5 > 2 else "" for i, label in enumerate(y)],
+        "sku": [f"{'AX' if label else 'BZ'}-{i:04d}" for i, label in enumerate(y)],
+        "label": np.where(y == 1, "good", "bad"),
+    }
+    found = look(frame)
+    assert found.leaks == {"sku": 1.0}
+    assert set(found.missing) == {"when"}
+    assert said(found, "missing in 'when' 60%.")
+
+
 def test_honest_tables_have_no_leaks():
     for load in (load_iris, load_breast_cancer):
         frame = load(as_frame=True).frame
