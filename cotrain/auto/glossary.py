@@ -57,6 +57,7 @@ LEARNERS = {
     "characters": "Which short runs of letters a text has; forgives spelling.",
     "topics": "Texts condensed to a few hundred numbers, learnt from all rows.",
     "table": "Numbers and categories, brought to one scale.",
+    "curves": "The shapes along a row of numbers that make a curve, such as a course in time.",
     "encoder": "A network trained elsewhere on much data; its view of each row.",
     "patches": "Which small patterns a picture has.",
     "edges": "Where in a picture the edges run.",

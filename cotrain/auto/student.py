@@ -111,7 +111,7 @@ def student_views(
     for name, view in views.items():
         styled = name.startswith("style") and name in read
         if (
-            name == "table"
+            name in ("table", "curves")
             or styled
             or (name.startswith(("edges", "pixels", "sound")) and not name.endswith(", reduced"))
         ):

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from cotrain.auto.columns import Columns
 from cotrain.auto.problem import Problem
+from cotrain.views.curves import CurveView, find_curves
 from cotrain.views.reduced import ReducedView
 from cotrain.views.style import StyleView
 from cotrain.views.table import ScaledView, TreeView
@@ -16,6 +17,7 @@ from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
 WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
+MOST_OF_CURVES = 20_000_000  # numbers whose shapes are read, in less than a minute
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ def make_views(
         # splits by chance find no one category among numbers for categories
         trees["table"] = ("table" if columns.categories else "table for trees", "table for trees")
     said: list[str] = [] if warnings is None else warnings
+    if curves := find_curves(frame, columns.number):
+        names = sum(curves, ())
+        if len(frame) * len(names) > MOST_OF_CURVES:
+            said.append(f"Columns such as {names[0]!r} make a curve; there are too many rows to read its shapes.")
+        else:
+            views["curves"] = CurveView(names, list(map(len, curves)))
+            dense.append("curves")
     read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
     read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]
     for media, name, found in read:

@@ -3,16 +3,15 @@
 Legend: N rows, K number columns, D features.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from cotrain.views.families import find_families, share_a_unit
 from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
-SHARED = 0.3  # range of a family's middle column, of its widest, from which on its columns have one unit
 STEPS = 8  # parts of equally many rows into which a number's range is cut
 LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
@@ -69,8 +68,8 @@ class ScaledView(_Cells):
     def fit(self, raw: np.ndarray) -> "ScaledView":
         self._learn(raw)
         numbers = self._filled(self._numbers(raw))
-        families = _families(self.number)
-        united = [_share_a_unit(numbers[:, family]) for family in families]
+        families = find_families(self.number)
+        united = [share_a_unit(numbers[:, family]) for family in families]
         skewed = np.zeros(len(self.number), bool)
         for place in (place for family, one in zip(families, united, strict=True) if not one for place in family):
             skewed[place] = numbers[:, place].min(initial=0.0) >= 0 and _skew(numbers[:, place]) > 2
@@ -137,23 +136,6 @@ class StepView(_Cells):
             edges = self.learned[f"edges{place}"]
             parts.append(((column[:, None] - edges[:-1]) / np.diff(edges)).clip(0, 1))
         return np.hstack(parts).astype(np.float32)
-
-
-def _families(names: Sequence[str]) -> list[list[int]]:
-    """Places of the columns by family; a column without three sisters is a family of its own."""
-    stems: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        stem = re.sub(r"[\s_.\-]*\d+(?:[_x.\-]\d+)*$", "", str(name))
-        stems.setdefault(stem if stem != str(name) else f"{name}\x00", []).append(place)
-    return [found for places in stems.values() for found in ([places] if len(places) >= 4 else [[p] for p in places])]
-
-
-def _share_a_unit(numbers: np.ndarray) -> bool:
-    """Whether the columns of a family [N, K] have ranges alike, but for the few that are constant or nearly so, such as
-    the corners of a picture."""
-    ranges = np.ptp(numbers, axis=0) if len(numbers) else np.zeros(numbers.shape[1])
-    varied = ranges[ranges > 0]
-    return numbers.shape[1] > 1 and len(varied) > 0 and bool(np.median(varied) >= SHARED * varied.max())
 
 
 def _skew(values: np.ndarray) -> float:

@@ -213,6 +213,20 @@ def test_what_texts_and_numbers_tell_is_put_together(reviews, tmp_path):
     np.testing.assert_array_equal(Model.load(tmp_path / "model").predict(table), result.model.predict(table))
 
 
+def test_columns_that_make_a_curve_are_told_by_its_shapes():
+    """A hill or a ramp somewhere along the row: no column alone, and no sum of them, tells which."""
+    rng = np.random.default_rng(0)
+    curves = 0.15 * rng.normal(size=(240, 40)).cumsum(1)
+    truth = np.where(rng.random(240) < 0.5, "hill", "ramp")
+    for curve, place, what in zip(curves, rng.integers(0, 30, 240), truth):
+        curve[place : place + 10] += 3 * (np.sin(np.arange(10) / 10 * np.pi) if what == "hill" else np.arange(10) / 10)
+    table = pd.DataFrame(curves).add_prefix("t").assign(label=pd.Series(truth).where(np.arange(240) < 30, None))
+    result = fit(table, target="label", method="logistic", **FAST)
+    assert all("curves" in member for member in result.report["chosen"]["members"])
+    for model in (result.model, result.student):
+        assert (model.predict(table[30:]) == truth[30:]).mean() > 0.9
+
+
 def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
     again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
     same_report(quick, again)
