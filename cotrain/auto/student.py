@@ -110,11 +110,8 @@ def student_views(
         found["steps"] = StepView(columns.numbers)
     for name, view in views.items():
         styled = name.startswith("style") and name in read
-        if (
-            name in ("table", "curves")
-            or styled
-            or (name.startswith(("edges", "pixels", "sound")) and not name.endswith(", reduced"))
-        ):
+        media = name.startswith(("edges", "pixels", "sound")) and view.columns[0] not in columns.number
+        if name in ("table", "curves") or styled or (media and not name.endswith(", reduced")):
             found[name] = view.fresh()
     return found
 

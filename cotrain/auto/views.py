@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from cotrain.auto.columns import Columns
 from cotrain.auto.problem import Problem
-from cotrain.views.curves import CurveView, find_curves
+from cotrain.views.curves import CurveView
+from cotrain.views.families import find_curves, find_pictures
 from cotrain.views.reduced import ReducedView
 from cotrain.views.style import StyleView
 from cotrain.views.table import ScaledView, TreeView
@@ -17,7 +20,7 @@ from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
 WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
-MOST_OF_CURVES = 20_000_000  # numbers whose shapes are read, in less than a minute
+MOST = 40_000_000  # numbers that are read as curves or pictures, in a minute or two
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,9 @@ def make_views(
         # splits by chance find no one category among numbers for categories
         trees["table"] = ("table" if columns.categories else "table for trees", "table for trees")
     said: list[str] = [] if warnings is None else warnings
-    if curves := find_curves(frame, columns.number):
-        names = sum(curves, ())
-        if len(frame) * len(names) > MOST_OF_CURVES:
-            said.append(f"Columns such as {names[0]!r} make a curve; there are too many rows to read its shapes.")
-        else:
-            views["curves"] = CurveView(names, list(map(len, curves)))
-            dense.append("curves")
+    found = _number_views(frame, columns, said)
+    views |= found
+    dense += found
     read = [(columns.image, name, _image_views(frame, name, folder)) for name in columns.image]
     read += [(columns.audio, name, _audio_views(frame, name, folder, said)) for name in columns.audio]
     for media, name, found in read:
@@ -127,6 +126,35 @@ def _modality(column: str, columns: Columns) -> str:
     if column in columns.text:
         return "texts"
     return repr(column) if column in columns.image + columns.audio else "numbers and categories"
+
+
+def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) -> dict[str, View]:
+    """Of columns of numbers that make a curve or a picture."""
+    found: dict[str, View] = {}
+    constant = [name for name, why in columns.dropped.items() if why.startswith("constant")]
+    pictures = find_pictures(frame, columns.number, constant)
+    seen = {pixel for picture in pictures for pixel in picture.columns}
+    curves = find_curves(frame, [name for name in columns.number if name not in seen])
+    names = [*chain(*curves), *chain(*(picture.columns for picture in pictures))]
+    if len(frame) * len(names) > MOST:
+        warnings.append(
+            f"Columns such as {names[0]!r} are read one by one; there are too many rows to see their shapes."
+        )
+        return {}
+    if curves:
+        found["curves"] = CurveView(tuple(chain(*curves)), list(map(len, curves)))
+    for picture in pictures:
+        from cotrain.views.image import HogView, PatchView
+
+        values = frame[list(picture.columns)].to_numpy()
+        black, white, median = (float(level) for level in np.nanquantile(values, (0.001, 0.999, 0.5)))
+        if black == white:
+            black, white = float(np.nanmin(values)), float(np.nanmax(values))
+        pixels, shape = (black, white, median, *picture.places), (picture.height, picture.width, 1)
+        of = " of columns" if len(pictures) == 1 else f" of columns such as {picture.columns[0]!r}"
+        found[f"patches{of}"] = PatchView(picture.columns, shape=shape, pixels=pixels)
+        found[f"edges{of}"] = HogView(picture.columns, shape=shape, pixels=pixels)
+    return found
 
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:

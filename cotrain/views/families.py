@@ -1,14 +1,31 @@
-"""Columns of numbers that belong together: pixel1, pixel2, ... or t0, t1, ..."""
+"""Columns of numbers that belong together, such as t0, t1, ...; and those among them that are a curve or a picture.
+
+Legend: N rows, L columns.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 SHARED = 0.3  # range of a family's middle column, of its widest, from which on its columns have one unit
-
-
+SHORTEST = 20  # columns of a curve
+SMOOTH = 0.6  # likeness of neighbours along the rows from which on columns are a curve
+SIDE = 5  # rows and columns of pixels that a picture has at least
+_LOOKED_AT = 500  # rows, to tell curves and pictures
+_LARGEST = 1e15  # of a number; the squares of larger ones are none in float32
 _NUMBERED = re.compile(r"^(.*?)[\s_.\-]*(\d+(?:[_x.\-]\d+)*)$", re.DOTALL)
+
+
+class Picture(NamedTuple):
+    """Columns that are pixels, and their places in a picture, row by row; the other pixels have no column."""
+
+    columns: tuple[str, ...]
+    places: tuple[int, ...]
+    height: int
+    width: int
 
 
 def find_families(names: Sequence[str]) -> list[list[int]]:
@@ -30,3 +47,80 @@ def share_a_unit(numbers: np.ndarray) -> bool:
     ranges = np.ptp(numbers, axis=0) if len(numbers) else np.zeros(numbers.shape[1])
     varied = ranges[ranges > 0]
     return numbers.shape[1] > 1 and len(varied) > 0 and bool(np.median(varied) >= SHARED * varied.max())
+
+
+def find_curves(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Those of the number columns that make curves: families in which neighbours are alike, along the rows and from row
+    to row, and others are not. A picture is none."""
+    return [names for names, seen in _long_families(frame, columns, SHORTEST) if _is_curve(seen)]
+
+
+def find_pictures(frame: pd.DataFrame, columns: Sequence[str], constant: Sequence[str] = ()) -> list[Picture]:
+    """Those of the number columns that are the pixels of pictures: families in which neighbours are alike, and each
+    column is like the one that stands a row below. `constant` are columns that the frame has not: corners, often."""
+    found = []
+    for names, seen in _long_families(frame, [*columns, *constant], SIDE * SIDE):
+        if width := _width(seen):
+            places = [place for place, name in enumerate(names) if name not in constant]
+            found.append(Picture(tuple(names[p] for p in places), tuple(places), len(names) // width, width))
+    return found
+
+
+def cells(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """float32 [N, L]; missing numbers lie between their neighbours, NaN before the first and after the last."""
+    known = frame.reindex(columns=list(names)).astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    return known.clip(-_LARGEST, _LARGEST).interpolate(axis=1, limit_area="inside").to_numpy(np.float32)
+
+
+def level(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each row [N, 1] where it is known."""
+    known = ~np.isnan(curves)
+    count = np.maximum(known.sum(1, keepdims=True), 1)
+    mean = np.where(known, curves, 0).sum(1, keepdims=True) / count
+    return mean, np.sqrt((np.where(known, curves - mean, 0) ** 2).sum(1, keepdims=True) / count)
+
+
+def shapes(curves: np.ndarray) -> np.ndarray:
+    """Each row brought to mean 0 and deviation 1; 0 where it is flat or not known."""
+    mean, size = level(curves)
+    smallest = 1e-6 * np.nanmax(np.abs(curves), initial=0)
+    return np.nan_to_num(np.divide(curves - mean, size, out=np.zeros_like(curves), where=size > smallest))
+
+
+def _long_families(
+    frame: pd.DataFrame, columns: Sequence[str], least: int
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Families of so many columns or more, and the shapes of some of their rows."""
+    some = frame.iloc[:: max(1, len(frame) // _LOOKED_AT)]
+    for family in find_families(columns):
+        names = tuple(columns[place] for place in family)
+        if len(names) >= least and len(some):
+            yield names, shapes(cells(some, names))
+
+
+def _is_curve(seen: np.ndarray) -> bool:
+    differing = _likeness(seen - seen.mean(0), 1)[0]  # columns of any kind may have means in some order
+    if _likeness(seen, 1)[0] < SMOOTH or differing < SMOOTH - 0.1:
+        return False
+    alike = _likeness(seen, seen.shape[1] // 3)
+    return bool(alike.min() < alike[0] / 2 and not _width(seen))
+
+
+def _width(seen: np.ndarray) -> int:
+    """Columns in a row of pixels, 0 if they are none."""
+    apart, length = seen - seen.mean(0), seen.shape[1]
+    if _likeness(apart, 1)[0] < 0.2:
+        return 0
+    alike = _likeness(apart, length // SIDE + 1)
+    for width in range(SIDE, length // SIDE + 1):
+        below = alike[width - 1]
+        peak = below >= 0.25 and below > max(alike[width - 2], alike[width])
+        if peak and length % width == 0 and alike[:width].min() < below / 2:
+            return width
+    return 0
+
+
+def _likeness(seen: np.ndarray, most: int) -> np.ndarray:
+    """The correlation of each place along the rows with the one so many further on, from 1 to `most`."""
+    total = np.square(seen).sum()
+    return np.array([(seen[:, lag:] * seen[:, :-lag]).sum() for lag in range(1, most + 1)]) / (total or 1)

@@ -23,13 +23,15 @@ _BATCH = 256  # images worked on at once
 
 
 class ImageView(View):
-    """One column of images, as paths or as arrays uint8 [H, W] or [H, W, 3].
+    """One column of images, as paths or as arrays uint8 [H, W] or [H, W, 3]; or columns of numbers that are pixels.
 
     Args:
-        columns: the name of one column.
+        columns: the name of one column, or of those that are pixels.
         folder: what paths are relative to; None is the working folder.
         shape: H, W, C of the decoded images. None takes what suits the first frame that is extracted, and keeps it in
             `settings`: new frames, and views made from the settings, have the same shape.
+        pixels: of columns of numbers, what is black, what is white, what is where there is no column, and then the
+            places of the columns in the picture, row by row; None for a column of images.
     """
 
     def __init__(
@@ -37,25 +39,36 @@ class ImageView(View):
         columns: Sequence[str],
         folder: str | None = None,
         shape: Sequence[int] | None = None,
+        pixels: Sequence[float] | None = None,
         **settings: Any,
     ):
-        super().__init__(columns, folder=folder, shape=shape, **settings)
-        if len(self.columns) != 1:
+        super().__init__(columns, folder=folder, shape=shape, pixels=pixels, **settings)
+        if pixels is None and len(self.columns) != 1:
             raise InputError(f"An image view reads one column, not {len(self.columns)}: {', '.join(self.columns)}.")
 
     @property
     def source(self) -> tuple[Any, ...]:
         shape = self.settings["shape"]
-        return "pixels", self.columns, self.settings["folder"], shape and tuple(shape)
+        pixels = self.settings["pixels"]
+        return "pixels", self.columns, self.settings["folder"], shape and tuple(shape), pixels and tuple(pixels)
 
     def extract(self, frame: pd.DataFrame) -> np.ndarray:
         """uint8 [N, H, W, C]. Raises InputError for an image that cannot be read."""
+        if self.settings["pixels"] is not None:
+            return self._pixels(frame)
         column = self.columns[0]
         cells, folder = frame[column].tolist(), self.settings["folder"]
         if self.settings["shape"] is None:
             self.settings["shape"] = common_shape(cells, folder, column)
         height, width, channels = self.settings["shape"]
         return decode(cells, folder, (height, width, channels), column)
+
+    def _pixels(self, frame: pd.DataFrame) -> np.ndarray:
+        black, white, other, *places = self.settings["pixels"]
+        pictures = np.full((len(frame), int(np.prod(self.settings["shape"]))), other, np.float32)
+        pictures[:, np.array(places, int)] = frame[list(self.columns)].to_numpy(np.float32, na_value=other)
+        shares = ((pictures - black) / (white - black)).clip(0, 1)
+        return (255 * shares).round().astype(np.uint8).reshape(len(frame), *self.settings["shape"])
 
 
 class PixelView(ImageView):
@@ -71,10 +84,11 @@ class PixelView(ImageView):
         columns: Sequence[str],
         folder: str | None = None,
         shape: Sequence[int] | None = None,
+        pixels: Sequence[float] | None = None,
         most: int = 120,
         ridge: float = 1.0,
     ):
-        super().__init__(columns, folder, shape, most=most, ridge=ridge)
+        super().__init__(columns, folder, shape, pixels, most=most, ridge=ridge)
 
     def fit(self, raw: np.ndarray) -> "PixelView":
         x_NP = _small(raw[sample_rows(raw, 10_000)])
@@ -108,10 +122,11 @@ class HogView(ImageView):
         columns: Sequence[str],
         folder: str | None = None,
         shape: Sequence[int] | None = None,
+        pixels: Sequence[float] | None = None,
         cells: int = 7,
         orientations: int = 9,
     ):
-        super().__init__(columns, folder, shape, cells=cells, orientations=orientations)
+        super().__init__(columns, folder, shape, pixels, cells=cells, orientations=orientations)
 
     def fit(self, raw: np.ndarray) -> "HogView":
         self.learned = one_scale(self._histograms(raw[sample_rows(raw, 2_000)]))
@@ -147,10 +162,11 @@ class PatchView(ImageView):
         columns: Sequence[str],
         folder: str | None = None,
         shape: Sequence[int] | None = None,
+        pixels: Sequence[float] | None = None,
         centres: int = 200,
         patch: int | None = None,
     ):
-        super().__init__(columns, folder, shape, centres=centres, patch=patch)
+        super().__init__(columns, folder, shape, pixels, centres=centres, patch=patch)
 
     def fit(self, raw: np.ndarray) -> "PatchView":
         shortest = min(raw.shape[1:3])

@@ -227,6 +227,22 @@ def test_columns_that_make_a_curve_are_told_by_its_shapes():
         assert (model.predict(table[30:]) == truth[30:]).mean() > 0.9
 
 
+def test_columns_that_are_pixels_are_seen_as_pictures():
+    """A bar somewhere, lying or standing; the corners are always black, so that their columns are left out."""
+    rng = np.random.default_rng(0)
+    pictures = 0.1 * rng.random((240, 12, 12))
+    truth = np.where(rng.random(240) < 0.5, "lies", "stands")
+    for picture, (y, x), what in zip(pictures, rng.integers(1, 5, (240, 2)), truth):
+        where = (slice(y, y + 3), slice(x, x + 6)) if what == "lies" else (slice(y, y + 6), slice(x, x + 3))
+        picture[where] += 1
+    pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 0
+    table = pd.DataFrame(pictures.reshape(240, -1)).add_prefix("pixel")
+    table["label"] = pd.Series(truth).where(np.arange(240) < 20, None)
+    result = fit(table, target="label", method="logistic", **FAST)
+    assert any("edges of columns" in candidate["name"] for candidate in result.report["candidates"])
+    assert (result.model.predict(table[20:]) == truth[20:]).mean() > 0.95
+
+
 def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
     again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
     same_report(quick, again)

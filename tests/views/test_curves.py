@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.views.curves import KERNELS, CurveView, _answers, _dilations, find_curves
+from cotrain.views.curves import KERNELS, CurveView, _answers, _dilations
 
 RANDOM = np.random.default_rng(0)
 LENGTH = 40
@@ -15,42 +15,6 @@ def walks(rows=200, length=LENGTH, name="t"):
 
 def view_of(frame):
     return CurveView(frame.columns, [frame.shape[1]])
-
-
-# Which columns are curves
-
-
-def test_columns_in_which_neighbours_are_alike_are_a_curve():
-    frame = walks()
-    assert find_curves(frame, list(frame.columns)) == [tuple(frame.columns)]
-    shuffled = frame.sample(frac=1, axis=1, random_state=0)
-    assert find_curves(shuffled, list(shuffled.columns)) == [tuple(frame.columns)]
-    both = pd.concat([frame, walks(name="x")], axis=1).assign(age=1.0)
-    assert find_curves(both, list(both.columns)) == [tuple(frame.columns), tuple(walks(name="x").columns)]
-
-
-def grid(width, height, rows=100):
-    """Pictures of bars: each row of pixels is like the next."""
-    row = RANDOM.integers(0, 2, (rows, 1, width // 2)).repeat(2, axis=2)
-    return pd.DataFrame((row + 0.1 * RANDOM.random((rows, height, width))).reshape(rows, -1)).add_prefix("p")
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        walks().sample(frac=1, axis=1, random_state=0).set_axis(walks().columns, axis=1),  # in no order
-        walks(length=19),  # short
-        walks().rename(columns=lambda name: f"{name} metres"),  # not numbered
-        pd.DataFrame(RANDOM.normal(size=(200, LENGTH))).add_prefix("t"),  # noise
-        pd.DataFrame(RANDOM.normal(size=(200, LENGTH)) + np.arange(LENGTH)).add_prefix("t"),  # means in an order
-        pd.DataFrame(np.ones((200, LENGTH))).add_prefix("t"),
-        walks() * np.nan,
-        walks().iloc[:0],
-        grid(8, 8),
-    ],
-)
-def test_other_columns_are_none(frame):
-    assert find_curves(frame, list(frame.columns)) == []
 
 
 # Features

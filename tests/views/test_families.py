@@ -1,0 +1,99 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cotrain.views.families import Picture, find_curves, find_families, find_pictures, share_a_unit
+from cotrain.views.image import HogView
+
+RANDOM = np.random.default_rng(0)
+LENGTH = 40
+
+
+def walks(rows=200, length=LENGTH, name="t"):
+    return pd.DataFrame(np.random.default_rng(1).normal(size=(rows, length)).cumsum(1)).add_prefix(name)
+
+
+def blobs(rows=200, height=8, width=10):
+    """Pictures of a light somewhere, whose brightness falls with the distance."""
+    y, x = RANDOM.uniform(0, height, (rows, 1, 1)), RANDOM.uniform(0, width, (rows, 1, 1))
+    distance = (np.arange(height)[:, None] - y) ** 2 + (np.arange(width) - x) ** 2
+    return pd.DataFrame(np.exp(-distance / 8).reshape(rows, -1)).add_prefix("pixel")
+
+
+# Names
+
+
+def test_families_are_columns_whose_names_differ_in_a_number():
+    assert find_families(["a1", "b", "a10", "a2", "a3", "c1", "c2"]) == [[0, 3, 4, 2], [1], [5], [6]]
+    assert find_families(["0", "1", "2", "3"]) == [[0, 1, 2, 3]]
+    assert find_families(["x_2_1", "x_1_2", "x_1_1", "x_2_2"]) == [[2, 1, 0, 3]]
+    assert find_families([]) == []
+
+
+def test_a_unit_is_shared_where_ranges_are_alike():
+    assert share_a_unit(np.array([[0, 1, 5], [1, 3, 5]]))  # the constant does not count
+    assert not share_a_unit(np.array([[0, 1, 0], [1, 2, 100]]))
+    assert not share_a_unit(np.ones((3, 3)))
+    assert not share_a_unit(np.empty((0, 3)))
+
+
+# Curves
+
+
+def test_columns_in_which_neighbours_are_alike_are_a_curve():
+    frame = walks()
+    assert find_curves(frame, list(frame.columns)) == [tuple(frame.columns)]
+    shuffled = frame.sample(frac=1, axis=1, random_state=0)
+    assert find_curves(shuffled, list(shuffled.columns)) == [tuple(frame.columns)]
+    both = pd.concat([frame, walks(name="x")], axis=1).assign(age=1.0)
+    assert find_curves(both, list(both.columns)) == [tuple(frame.columns), tuple(walks(name="x").columns)]
+
+
+OTHERS = {
+    "in no order": walks().sample(frac=1, axis=1, random_state=0).set_axis(walks().columns, axis=1),
+    "short": walks(length=19),
+    "not numbered": walks().rename(columns=lambda name: f"{name} metres"),
+    "noise": pd.DataFrame(RANDOM.normal(size=(200, LENGTH))).add_prefix("t"),
+    "means in an order": pd.DataFrame(RANDOM.normal(size=(200, LENGTH)) + np.arange(LENGTH)).add_prefix("t"),
+    "means in rows": pd.DataFrame(RANDOM.normal(size=(200, 64)) + np.tile(np.arange(8), 8)).add_prefix("t"),
+    "constant": pd.DataFrame(np.ones((200, LENGTH))).add_prefix("t"),
+    "missing": walks() * np.nan,
+    "no rows": walks().iloc[:0],
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_other_columns_are_neither_curves_nor_pictures(what):
+    frame = OTHERS[what]
+    assert find_curves(frame, list(frame.columns)) == []
+    assert find_pictures(frame, list(frame.columns)) == []
+
+
+# Pictures
+
+
+def test_columns_that_are_like_those_beside_and_below_are_pictures():
+    frame = blobs()
+    names = tuple(frame.columns)
+    assert find_pictures(frame, names) == [Picture(names, tuple(range(80)), 8, 10)]
+    assert find_curves(frame, names) == []
+    assert find_pictures(walks(length=80), list(walks(length=80).columns)) == []
+
+
+def test_pixels_that_are_the_same_everywhere_have_their_place():
+    frame = blobs()
+    constant = ["pixel0", "pixel1", "pixel79"]
+    rest = frame.drop(columns=constant)
+    (found,) = find_pictures(rest, list(rest.columns), constant)
+    assert (found.height, found.width) == (8, 10)
+    assert found.places == tuple(range(2, 79))
+    assert found.columns == tuple(rest.columns)
+
+
+def test_pictures_of_columns_by_hand():
+    frame = pd.DataFrame({"p1": [0.0, 2.0], "p2": [4.0, np.nan], "p5": [1.0, 9.0]})
+    view = HogView(frame.columns, shape=(2, 3, 1), pixels=(0, 4, 2, 1, 2, 5))
+    expected = [[[128, 0, 255], [128, 128, 64]], [[128, 128, 128], [128, 128, 255]]]
+    assert view.extract(frame)[..., 0].tolist() == expected
+    assert view.fresh().extract(frame)[..., 0].tolist() == expected
+    assert view.source != HogView(frame.columns, shape=(3, 2, 1), pixels=(0, 4, 2, 1, 2, 5)).source
