@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -92,7 +92,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     Raises InputError: no labels, one class only, more than half of the files missing or broken.
     """
     warnings = list(source.warnings)
-    warnings += [f"Column {n!r} is left out: {why}." for n, why in columns.dropped.items() if "request" not in why]
+    warnings += _left_out(columns.dropped)
     warnings += _read_as_numbers(source.frame, columns)
     warnings += columns.hints
     if columns.target not in source.frame.columns:
@@ -194,6 +194,19 @@ def _check_files(
         if warnings is not None:
             warnings += refuse_or_warn(media, name, lambda row: source.row_label(int(rows[row])))
     return usable, files
+
+
+def _left_out(dropped: Mapping[str, str]) -> list[str]:
+    """Why columns are not used; many for one reason in one sentence, such as the corners of pictures."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in dropped.items():
+        if "request" not in why:
+            reasons.setdefault(why, []).append(repr(name))
+    said = []
+    for why, names in reasons.items():
+        few = len(names) <= SHOWN
+        said += [f"Column {n} is left out: {why}." for n in names] if few else [f"Left out: {listing(names)}: {why}."]
+    return said
 
 
 def _read_as_numbers(frame: pd.DataFrame, columns: Columns) -> list[str]:

@@ -141,17 +141,21 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
             f"Columns such as {names[0]!r} are read one by one; there are too many rows to see their shapes."
         )
         return {}
+    for curve in curves:
+        warnings.append(f"Columns {curve[0]!r} to {curve[-1]!r} are read as a curve too.")
     if curves:
         found["curves"] = CurveView(tuple(chain(*curves)), list(map(len, curves)))
     for picture in pictures:
         from cotrain.views.image import HogView, PatchView
 
+        first, last, size = picture.columns[0], picture.columns[-1], f"{picture.height} by {picture.width}"
+        warnings.append(f"Columns {first!r} to {last!r} are seen as pictures of {size} pixels too.")
         values = frame[list(picture.columns)].to_numpy()
         black, white, median = (float(level) for level in np.nanquantile(values, (0.001, 0.999, 0.5)))
         if black == white:
             black, white = float(np.nanmin(values)), float(np.nanmax(values))
         pixels, shape = (black, white, median, *picture.places), (picture.height, picture.width, 1)
-        of = " of columns" if len(pictures) == 1 else f" of columns such as {picture.columns[0]!r}"
+        of = " of columns" if len(pictures) == 1 else f" of columns such as {first!r}"
         found[f"patches{of}"] = PatchView(picture.columns, shape=shape, pixels=pixels)
         found[f"edges{of}"] = HogView(picture.columns, shape=shape, pixels=pixels)
     return found

@@ -62,11 +62,10 @@ class CurveView(View):
         """float32 [N, D], not scaled."""
         parts = []
         for number, part in enumerate(self._split(raw.T)):
-            curves = part.T
-            length = curves.shape[1]
+            curves, length = part.T, len(part)
             biases = {d: self.learned[f"bias {number} {d}"] for d in _dilations(length)}
             mean, size = level(curves)
-            parts += [mean, np.log(size + 1e-6)]
+            parts += [mean, np.log(size + 1e-12)]
             step = max(1, _CHUNK // length)
             blocks = [_above(shapes(curves[start : start + step]), biases) for start in range(0, len(raw), step)]
             parts.append(np.vstack(blocks) if blocks else np.empty((0, sum(bias.size for bias in biases.values()))))
@@ -87,10 +86,10 @@ def _dilations(length: int) -> tuple[int, ...]:
     return tuple(sorted({round(d) for d in np.geomspace(1, most, DILATIONS)}))
 
 
-def _answers(shapes: np.ndarray, dilation: int) -> Iterator[np.ndarray]:
+def _answers(seen: np.ndarray, dilation: int) -> Iterator[np.ndarray]:
     """What each kernel says along each curve, float32 [N, about L]; every other kernel keeps off the ends."""
-    length, reach = shapes.shape[1], dilation * (TAPS // 2)
-    padded = np.pad(shapes, ((0, 0), (reach, reach)))
+    length, reach = seen.shape[1], dilation * (TAPS // 2)
+    padded = np.pad(seen, ((0, 0), (reach, reach)))
     taps = [padded[:, tap * dilation : tap * dilation + length] for tap in range(TAPS)]
     base = -np.sum(taps, axis=0)
     thrice = [3 * tap for tap in taps]
@@ -103,12 +102,12 @@ def _answers(shapes: np.ndarray, dilation: int) -> Iterator[np.ndarray]:
         yield answer[:, inner] if number % 2 else answer
 
 
-def _above(shapes: np.ndarray, biases: dict[int, np.ndarray]) -> np.ndarray:
+def _above(seen: np.ndarray, biases: dict[int, np.ndarray]) -> np.ndarray:
     """The share of each answer above each bias, float32 [N, D]."""
     shares = [
         np.count_nonzero(answer > bias, axis=1) / answer.shape[1]
         for dilation, rows in biases.items()
-        for answer, own in zip(_answers(shapes, dilation), rows)
+        for answer, own in zip(_answers(seen, dilation), rows)
         for bias in own
     ]
     return np.stack(shares, 1).astype(np.float32)

@@ -83,7 +83,7 @@ def level(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def shapes(curves: np.ndarray) -> np.ndarray:
     """Each row brought to mean 0 and deviation 1; 0 where it is flat or not known."""
     mean, size = level(curves)
-    smallest = 1e-6 * np.nanmax(np.abs(curves), initial=0)
+    smallest = 1e-6 * np.abs(np.nan_to_num(curves)).max(1, keepdims=True, initial=0)
     return np.nan_to_num(np.divide(curves - mean, size, out=np.zeros_like(curves), where=size > smallest))
 
 

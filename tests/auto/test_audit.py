@@ -194,6 +194,14 @@ def test_dropped_columns_and_hints_are_told():
     assert not said(look({**frame, "label": ["x", "y"] * 30}, drop="id"), "'id'")
 
 
+def test_many_columns_that_are_left_out_for_one_reason_are_one_sentence():
+    frame = {"text": [f"{t} {i}" for i in range(10) for t in TEXTS], "label": ["x", "y"] * 30}
+    found = look(frame | {f"p{i}": [0] * 60 for i in range(9)} | {"unit": ["cm"] * 60})
+    assert said(found, "Left out: 'p0', 'p1', 'p2', 'p3', 'p4' and 4 more: constant (0 in every row).")
+    assert said(found, "Column 'unit' is left out: constant ('cm' in every row).")
+    assert not said(found, "Column 'p0'")
+
+
 # Leaks
 
 

@@ -222,6 +222,7 @@ def test_columns_that_make_a_curve_are_told_by_its_shapes():
         curve[place : place + 10] += 3 * (np.sin(np.arange(10) / 10 * np.pi) if what == "hill" else np.arange(10) / 10)
     table = pd.DataFrame(curves).add_prefix("t").assign(label=pd.Series(truth).where(np.arange(240) < 30, None))
     result = fit(table, target="label", method="logistic", **FAST)
+    assert "Columns 't0' to 't39' are read as a curve too." in result.report["warnings"]
     assert all("curves" in member for member in result.report["chosen"]["members"])
     for model in (result.model, result.student):
         assert (model.predict(table[30:]) == truth[30:]).mean() > 0.9
@@ -239,6 +240,7 @@ def test_columns_that_are_pixels_are_seen_as_pictures():
     table = pd.DataFrame(pictures.reshape(240, -1)).add_prefix("pixel")
     table["label"] = pd.Series(truth).where(np.arange(240) < 20, None)
     result = fit(table, target="label", method="logistic", **FAST)
+    assert "Columns 'pixel1' to 'pixel142' are seen as pictures of 12 by 12 pixels too." in result.report["warnings"]
     assert any("edges of columns" in candidate["name"] for candidate in result.report["candidates"])
     assert (result.model.predict(table[20:]) == truth[20:]).mean() > 0.95
 

@@ -84,6 +84,9 @@ def test_rows_do_not_depend_on_each_other_and_a_fresh_view_learns_the_same():
     view = CurveView(frame.columns, [LENGTH, 25])
     whole = view.fit(view.extract(frame)).transform(view.extract(frame))
     np.testing.assert_allclose(view.transform(view.extract(frame.iloc[7:9])), whole[7:9], atol=1e-6)
+    huge = frame.copy()
+    huge.iloc[3] *= 1e12  # beside which the others look flat
+    np.testing.assert_allclose(view.transform(view.extract(huge))[7:9], whole[7:9], atol=1e-6)
     again = view.fresh()
     again.fit(again.extract(frame))
     assert all((again.learned[name] == array).all() for name, array in view.learned.items())
