@@ -16,7 +16,8 @@ SMOOTH = 0.6  # likeness of neighbours along the rows from which on columns are 
 SIDE = 5  # rows and columns of pixels that a picture has at least
 _LOOKED_AT = 500  # rows, to tell curves and pictures
 _LARGEST = 1e15  # of a number; the squares of larger ones are none in float32
-_NUMBERED = re.compile(r"^(.*?)[\s_.\-]*(\d+(?:[_x.\-]\d+)*)$", re.DOTALL)
+_UNIT = r"(?:nm|[uµμ]m|mm|cm(?:-1)?|m|ms|s|sec|min|h|hours?|days?|[kMG]?Hz|k?eV)"  # of wavelengths and times
+_NUMBERED = re.compile(rf"^(.*?)[\s_.\-]*(\d+(?:[_x.\-]\d+)*)(?:\s?{_UNIT})?$", re.DOTALL)
 
 
 class Picture(NamedTuple):
@@ -32,10 +33,11 @@ def find_families(names: Sequence[str]) -> list[list[int]]:
     """Places of the columns by family, in the order of their numbers; a column without three sisters is a family of its
     own."""
     stems: dict[str, list[int]] = {}
-    numbers: dict[int, tuple[int, ...]] = {}
+    numbers: dict[int, list[tuple[int, str]]] = {}  # the longer, the larger
     for place, name in enumerate(map(str, names)):
         numbered = _NUMBERED.match(name)
-        numbers[place] = tuple(map(int, re.findall(r"\d+", numbered[2]))) if numbered else ()
+        digits = [digits.lstrip("0") for digits in re.findall(r"\d+", numbered[2])] if numbered else []
+        numbers[place] = [(len(each), each) for each in digits]
         stems.setdefault(numbered[1] if numbered else f"{name}\x00", []).append(place)
     families = [sorted(places, key=numbers.__getitem__) for places in stems.values()]
     return [found for family in families for found in ([family] if len(family) >= 4 else [[p] for p in family])]

@@ -27,6 +27,9 @@ def test_families_are_columns_whose_names_differ_in_a_number():
     assert find_families(["a1", "b", "a10", "a2", "a3", "c1", "c2"]) == [[0, 3, 4, 2], [1], [5], [6]]
     assert find_families(["0", "1", "2", "3"]) == [[0, 1, 2, 3]]
     assert find_families(["x_2_1", "x_1_2", "x_1_1", "x_2_2"]) == [[2, 1, 0, 3]]
+    assert find_families(["850 nm", "850.5 nm", "1000 nm", "900 nm"]) == [[0, 1, 3, 2]]
+    assert find_families(["t1a", "t2b", "t3c", "t4d"]) == [[0], [1], [2], [3]]
+    assert find_families(["1" * 5_000, "01", "2", "00"]) == [[3, 1, 2, 0]]
     assert find_families([]) == []
 
 
