@@ -185,12 +185,13 @@ def test_many_columns_do_not_make_a_large_net():
 
 
 def test_the_student_gets_small_views_and_no_encoder():
-    names = ("table", "encoder of 'text'", "patches", "edges", "edges, reduced", "pixels", "pixels, reduced", "sound")
-    views = {name: ScaledView(("n",)) for name in names}
-    columns = Columns("label", text=("text",), number=("n",))
-    small = ["words", "characters", "steps", "table", "edges", "pixels", "sound"]
+    files = ("encoder of 'text'", "patches", "edges", "edges, reduced", "pixels", "pixels, reduced", "sound")
+    views = {name: ScaledView(("n",)) for name in ("table", "curves", "edges of columns")}
+    views |= {name: ScaledView(("file",)) for name in files}
+    columns = Columns("label", text=("text",), image=("file",), number=("n",))
+    small = ["words", "characters", "steps", "table", "curves", "edges", "pixels", "sound"]  # of numbers, none with torch
     assert list(student_views(views, columns, 2)) == small
-    many = Columns("label", text=("text",), number=tuple(f"x{i}" for i in range(NARROW + 1)))
+    many = Columns("label", text=("text",), image=("file",), number=("n", *(f"x{i}" for i in range(NARROW))))
     assert list(student_views(views, many, 2)) == [name for name in small if name != "steps"]
     few, many = (student_views({}, columns, classes)["words"].settings["most"] for classes in (2, 100))
     assert few == 40_000
