@@ -45,7 +45,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             out[name] = _categories(name, cell_texts(cells), columns, said)
         elif name in columns.code:
             places = columns.parts[name]
-            parts = read_parts([cell or "" for cell in cell_texts(cells)], places)
+            parts = read_parts(cell_texts(cells), places)
             names = code_columns(name, places)
             out |= {part: _categories(part, values, columns, said) for part, values in zip(names, parts)}
         else:

@@ -127,7 +127,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
         rows = _rows(np.flatnonzero(content.blank), source)
         warnings.append(f"Rows in which every column is empty: {int(content.blank.sum()):,} ({rows}).")
 
-    missing = {columns.own[name]: _missing(frame[name]) for name in (*columns.numbers, *columns.categories)}
+    missing = {own: _missing(frame[name]) for name, own in columns.own.items()}
     infinite = {name: _infinite(source.frame[name]) for name in columns.number}
     empty = {name: int((frame[name].str.strip() == "").sum()) for name in columns.text}
     long = {name: int((frame[name].str.len() > _read_of(columns)).sum()) for name in columns.text}

@@ -25,9 +25,9 @@ def code_columns(name: str, places: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{name}:part {place + 1}" for place in places)
 
 
-def read_parts(codes: Sequence[str], places: Sequence[int]) -> list[list[str]]:
+def read_parts(codes: Sequence[str | None], places: Sequence[int]) -> list[list[str]]:
     """For each place the part that each code has there, "" where it has none."""
-    parts = [_PART.findall(code) for code in codes]
+    parts = [_PART.findall(code or "") for code in codes]
     return [[found[place] if place < len(found) else "" for found in parts] for place in places]
 
 

@@ -77,9 +77,9 @@ class Columns:
     @property
     def own(self) -> dict[str, str]:
         """For each number and category column of an aligned table the column of the table that it is made of."""
-        made = {name: date_columns(name) for name in self.date}
-        made |= {name: code_columns(name, self.parts[name]) for name in self.code}
-        return {n: n for n in self.number + self.category} | {new: old for old, names in made.items() for new in names}
+        dates = {part: name for name in self.date for part in date_columns(name)}
+        codes = {part: name for name in self.code for part in code_columns(name, self.parts[name])}
+        return {name: name for name in self.number} | dates | {name: name for name in self.category} | codes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -164,7 +164,7 @@ def infer(
             orders[name] = order
         if kind == "code":
             parts[name] = places
-            read = read_parts([cell or "" for cell in cell_texts(frame[name])], places)
+            read = read_parts(cell_texts(frame[name]), places)
             levels |= zip(code_columns(name, places), map(_levels, read))
     columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):

@@ -27,6 +27,7 @@ def find_leaks(frame: pd.DataFrame, columns: Columns, y: np.ndarray) -> dict[str
     names = columns.numbers + columns.categories
     enough = math.log(max(1, len(columns.numbers)) / 0.05) / -math.log(_STRONG)
     found: dict[str, float] = {}
+    made_of = columns.own
     for name in names:
         cells = frame[name].to_numpy()[known]
         if name in columns.categories:
@@ -42,7 +43,7 @@ def find_leaks(frame: pd.DataFrame, columns: Columns, y: np.ndarray) -> dict[str
                 continue
             accuracy = max(_same_value(codes, labels), _nearest_value(codes, values, labels))
         if accuracy >= ACCURATE and 1 - accuracy <= 0.1 * (1 - majority):
-            own = columns.own[name]
+            own = made_of[name]
             found[own] = max(float(accuracy), found.get(own, 0.0))
     return found
 
