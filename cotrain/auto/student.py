@@ -1,7 +1,7 @@
 """The student: one small model that learnt what the committee says of all rows, in plain arrays.
 
 Text goes into a linear part over hashed words and characters, everything else into a net with one hidden layer; their
-logits add up. Predicting needs NumPy, SciPy and pandas; the views of images and sounds need more.
+logits add up. Predicting needs NumPy, SciPy and pandas, and Pillow for images; the views of sounds need more.
 Legend: N rows, C classes, D features, H hidden units.
 """
 
@@ -110,7 +110,7 @@ def student_views(
         found["steps"] = StepView(columns.numbers)
     for name, view in views.items():
         styled = name.startswith("style") and name in read
-        media = name.startswith(("edges", "pixels", "sound")) and view.columns[0] not in columns.number
+        media = name.startswith(("edges", "pixels", "sound"))
         if name in ("table", "curves") or styled or (media and not name.endswith(", reduced")):
             found[name] = view.fresh()
     return found

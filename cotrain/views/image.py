@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 
 from cotrain.errors import InputError
-from cotrain.views.patches import learn_patches, patch_features
+from cotrain.views.histograms import colour_histograms, gradient_histograms, tents
 from cotrain.views.pixels import common_shape, decode
 from cotrain.views.sample import sample_rows
 from cotrain.views.scale import LENGTH, one_scale, own_scales
@@ -169,6 +167,8 @@ class PatchView(ImageView):
         super().__init__(columns, folder, shape, pixels, centres=centres, patch=patch)
 
     def fit(self, raw: np.ndarray) -> "PatchView":
+        from cotrain.views.patches import learn_patches
+
         shortest = min(raw.shape[1:3])
         side = min(self.settings["patch"] or min(6, max(3, shortest // 3)), shortest)
         pictures = raw[sample_rows(raw, 5_000)]
@@ -180,49 +180,9 @@ class PatchView(ImageView):
         return (self._features(raw) - self.learned["mean"]) * self.learned["scale"]
 
     def _features(self, raw: np.ndarray) -> np.ndarray:
+        from cotrain.views.patches import patch_features
+
         return patch_features(raw, self.learned, stride=2 if max(raw.shape[1:3]) > 40 else 1)
-
-
-def gradient_histograms(images: np.ndarray, grid: tuple[int, ...], orientations: int = 9) -> np.ndarray:
-    """HOG of uint8 [N, H, W, C] as float32 [N, (rows - 1) (columns - 1) 4 orientations], by blocks of 2 x 2 cells.
-
-    A pixel's gradient (of the channel where it is largest) is shared out linearly among the two nearest orientations
-    and the four nearest cells.
-    """
-    x_NCHW = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sqrt()
-    padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="replicate")
-    across, down = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
-    power, channel = (across.square() + down.square()).max(1, keepdim=True)
-    across, down = across.gather(1, channel), down.gather(1, channel)
-    strength = power.sqrt()
-    place = (torch.atan2(down, across) / torch.pi) % 1.0 * orientations
-    low = place.floor()
-    share = place - low
-    low = low.long() % orientations
-    maps = torch.zeros(len(images), orientations, *images.shape[1:3])
-    maps.scatter_(1, low, strength * (1 - share)).scatter_add_(1, (low + 1) % orientations, strength * share)
-    rows, columns = (_tents(side, cells) for side, cells in zip(images.shape[1:3], grid))
-    cells = torch.matmul(torch.matmul(rows, maps), columns.mT)  # [N, orientations, rows, columns]
-    blocks = torch.cat([cells[:, :, y : y - 1 or None, x : x - 1 or None] for y in (0, 1) for x in (0, 1)], dim=1)
-    blocks = F.normalize(blocks, dim=1, eps=1e-2).clamp(max=0.2)
-    return F.normalize(blocks, dim=1, eps=1e-2).permute(0, 2, 3, 1).flatten(1).numpy()
-
-
-def colour_histograms(images: np.ndarray, levels: int = 4, grid: int = 4) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> float32 [N, levels^3 + 3 grid^2]: root of the shares of each colour, and mean colours."""
-    step = 256 // levels
-    index = (images // step).astype(np.int64) @ np.array([levels * levels, levels, 1])
-    index = index.reshape(len(images), -1) + np.arange(len(images))[:, None] * levels**3
-    shares = np.bincount(index.ravel(), minlength=len(images) * levels**3).reshape(len(images), -1)
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
-    means = F.adaptive_avg_pool2d(pixels, grid).flatten(1).numpy()
-    return np.concatenate([np.sqrt(shares / index.shape[1]), means], axis=1).astype(np.float32)
-
-
-def _tents(side: int, cells: int) -> torch.Tensor:
-    """Weights [cells, side] that fall linearly from each cell's centre to the next one's."""
-    position = (torch.arange(side) + 0.5) * cells / side
-    return (1 - (position - (torch.arange(cells)[:, None] + 0.5)).abs()).clamp(min=0)
 
 
 def _small(raw: np.ndarray) -> np.ndarray:
@@ -230,11 +190,11 @@ def _small(raw: np.ndarray) -> np.ndarray:
     factor, pixels = 1, int(np.prod(raw.shape[1:]))
     while pixels / factor**2 > 2_048:
         factor += 1
-    x_NCHW = torch.from_numpy(raw).permute(0, 3, 1, 2).float().div(255)
-    size = [max(1, side // factor) for side in raw.shape[1:3]]
+    x_NCHW = raw.transpose(0, 3, 1, 2).astype(np.float32) / 255
     if factor > 1:
-        x_NCHW = F.interpolate(x_NCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return x_NCHW.flatten(1).numpy()
+        rows, columns = (tents(side, max(1, side // factor)) for side in raw.shape[1:3])
+        x_NCHW = rows / rows.sum(1, keepdims=True) @ x_NCHW @ (columns / columns.sum(1, keepdims=True)).T
+    return x_NCHW.reshape(len(raw), int(np.prod(x_NCHW.shape[1:])))
 
 
 def _parts(raw: np.ndarray) -> list[np.ndarray]:

@@ -189,8 +189,7 @@ def test_the_student_gets_small_views_and_no_encoder():
     views = {name: ScaledView(("n",)) for name in ("table", "curves", "edges of columns")}
     views |= {name: ScaledView(("file",)) for name in files}
     columns = Columns("label", text=("text",), image=("file",), number=("n",))
-    # of numbers, none with torch
-    small = ["words", "characters", "steps", "table", "curves", "edges", "pixels", "sound"]
+    small = ["words", "characters", "steps", "table", "curves", "edges of columns", "edges", "pixels", "sound"]
     assert list(student_views(views, columns, 2)) == small
     many = Columns("label", text=("text",), image=("file",), number=("n", *(f"x{i}" for i in range(NARROW))))
     assert list(student_views(views, many, 2)) == [name for name in small if name != "steps"]

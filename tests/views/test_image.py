@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from cotrain.errors import InputError
-from cotrain.views.image import HogView, PatchView, PixelView, colour_histograms, gradient_histograms
+from cotrain.views.image import HogView, PatchView, PixelView
 from cotrain.views.patches import learn_patches, patch_features
 from cotrain.views.pixels import MEMORY, common_shape, decode
 from cotrain.views.sample import sample_rows
@@ -123,40 +123,6 @@ class TestCommonShape:
     def test_no_image(self):
         with pytest.raises(InputError, match="no image"):
             common_shape([], None, "picture")
-
-
-class TestHistograms:
-    def test_a_vertical_edge_by_hand(self):
-        """All gradients point across: orientation 0, and the block is the same number four times, 1/2 of its length."""
-        image = np.zeros((1, 8, 8, 1), np.uint8)
-        image[0, :, 4:] = 255
-        blocks = gradient_histograms(image, (2, 2)).reshape(4, 9)  # one block of four cells
-        assert blocks[:, 1:] == pytest.approx(0, abs=1e-6)
-        assert blocks[:, 0] == pytest.approx(0.5)
-
-    def test_orientation_is_shared_among_neighbours(self):
-        """A slope at 30 degrees lies halfway between the centres at 20 and 40 degrees."""
-        y, x = np.mgrid[:16, :16]
-        ramp = np.cos(np.pi / 6) * x + np.sin(np.pi / 6) * y
-        image = (255 * (ramp / ramp.max()) ** 2).round().astype(np.uint8)  # squared, because the root is taken inside
-        found = gradient_histograms(image[None, :, :, None], (2, 2)).reshape(4, 9).sum(0)
-        assert found[1] == pytest.approx(found[2], rel=0.1)
-        assert found[[0, 3, 4, 5, 6, 7, 8]].sum() < 0.15 * found.sum()
-
-    def test_brightness_and_sign_do_not_matter(self):
-        image = np.random.default_rng(0).integers(0, 2, (3, 16, 16, 1)).astype(np.uint8) * 255
-        assert gradient_histograms(image, (4, 4)) == pytest.approx(gradient_histograms(255 - image, (4, 4)), abs=1e-5)
-
-    def test_a_flat_image_has_no_gradient(self):
-        assert (gradient_histograms(np.full((1, 8, 8, 1), 77, np.uint8), (2, 2)) == 0).all()
-
-    def test_colours_by_hand(self):
-        image = np.zeros((1, 8, 8, 3), np.uint8)
-        image[0, :4] = (255, 0, 0)  # upper half red, lower half black
-        found = colour_histograms(image)
-        assert found[0, 48] == pytest.approx(0.5**0.5)  # red is level 3 of 4: 3 * 16
-        assert found[0, 0] == pytest.approx(0.5**0.5)
-        assert found[0, 64:].reshape(3, 4, 4)[0] == pytest.approx(np.repeat([[1], [1], [0], [0]], 4, axis=1))
 
 
 class TestPatches:
