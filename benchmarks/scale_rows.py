@@ -46,6 +46,7 @@ class Measured:
     processor_seconds: float
     peak_memory: int
     accuracy: float  # on the unlabelled rows, whose labels were hidden
+    student: float  # the student's
     held: bool
 
 
@@ -87,11 +88,11 @@ def measure(size: Size, jobs: int) -> Measured:
         command += ["--budget", size.budget] if size.budget else []
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         found = json.loads((Path(folder) / "measured.json").read_text())
-        said = pd.read_csv(Path(folder) / "said.csv", dtype=str)["prediction"].to_numpy()
+        said = pd.read_csv(Path(folder) / "said.csv", dtype=str)
     hidden = pd.Series(found.pop("known")).to_numpy() == 0
-    accuracy = float((said == full["label"].to_numpy())[hidden].mean())
+    right = said[hidden].eq(full.loc[hidden, "label"].to_numpy(), axis=0).mean()
     held = found["seconds"] <= size.seconds and found["peak_memory"] < size.memory
-    return Measured(size.rows, size.budget, jobs, **found, accuracy=accuracy, held=held)
+    return Measured(size.rows, size.budget, jobs, **found, accuracy=right["model"], student=right["student"], held=held)
 
 
 def worker(file: Path, budget: str | None, jobs: int, out: Path) -> None:
@@ -105,7 +106,8 @@ def worker(file: Path, budget: str | None, jobs: int, out: Path) -> None:
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in kilobytes
     table = pd.read_csv(file)
-    pd.DataFrame({"prediction": result.model.predict(table[["text"]])}).to_csv(out / "said.csv", index=False)
+    said = {"model": result.model.predict(table[["text"]]), "student": result.student.predict(table[["text"]])}
+    pd.DataFrame(said).to_csv(out / "said.csv", index=False)
     found = {
         "seconds": round(wall, 1),
         "processor_seconds": round(processor, 1),
@@ -138,7 +140,7 @@ def main() -> None:
         verdict = "held" if measured.held else "did not hold"
         took = f"{measured.seconds:.0f} s of {size.seconds:.0f} (processor {measured.processor_seconds:.0f} s)"
         memory = f"peak {measured.peak_memory / 1e9:.2f} GB of {size.memory / 1e9:.0f}"
-        accuracy = f"accuracy {100 * measured.accuracy:.1f}"
+        accuracy = f"accuracy {100 * measured.accuracy:.1f} (student {100 * measured.student:.1f})"
         print(f"{size.rows:,} rows: {took}, {memory}, {accuracy}: {verdict}", flush=True)
     if given.record:
         if given.rows:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.columns import Columns
-from cotrain.auto.features import MOST
 from cotrain.auto.media import check_file, media_paths
 from cotrain.errors import InputError
 from cotrain.views.text import LONGEST
 
+MOST = 20_000  # rows without a label that are learnt from; more cost time and change little
 SHARE = 0.3  # of the time, for reading files
 FREE = 500  # unlabelled rows that are read in any case
 _TRIED = 20  # files whose reading tells the pace
@@ -58,9 +58,24 @@ def beyond(
     )
 
 
+def set_aside(rows: np.ndarray, known: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """The rows to learn from, in their order: all with a label and, of very many others, those that their content
+    chooses, as good as at random.
+
+    Args:
+        rows: numbers of rows. known, content: whether each row of the table has a label, and a hash of its cells.
+    """
+    others = rows[~known[rows]]
+    if len(others) <= MOST:
+        return rows
+    chosen = others[np.argsort(content[others], kind="stable")[:MOST]]
+    return rows[known[rows] | np.isin(rows, chosen)]
+
+
 def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int | None:
     """Characters of each text that are read, where all texts together are too long for the time; None where not."""
-    texts = [frame[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
+    learnt = frame.iloc[:: max(1, len(frame) // MOST)]  # as good as those that will not be set aside
+    texts = [learnt[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
     lengths = np.sort(np.concatenate([np.empty(0, np.int64), *texts]).clip(max=LONGEST))
     most = min(max(seconds * CHARACTERS, FREE_CHARACTERS), MOST_CHARACTERS)
     if lengths.sum() <= most:

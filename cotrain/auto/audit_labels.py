@@ -62,7 +62,7 @@ def audit_labels(
     views = find_views(encoder, problem, warnings, clock.left(), jobs)
     tried, _ = pick(views, None)
     asked = may_ask(problem, warnings)
-    features = Features(views.views, problem.frame, problem.y, seed, jobs)
+    features = Features(views.views, problem.frame, problem.y, jobs)
     setup = Setup(problem, features, "auto", "auto", seed, jobs, clock, asked, warnings)
     with threadpool_limits(1):
         seen = gather(setup, [candidate for candidate in tried if asked or not candidate.unlabelled])
@@ -76,7 +76,7 @@ def audit_labels(
     ]
     return Doubts(
         counts=found.counts,
-        unlabelled=len(problem.unlabelled),
+        unlabelled=len(problem.unlabelled) + problem.spare,
         duplicates=found.duplicates,
         near_duplicates=found.near_duplicates,
         conflicts=conflicts,

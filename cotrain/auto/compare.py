@@ -107,7 +107,7 @@ def compare(
     views = find_views(encoder, problem, warnings, time_for_each, jobs)
     groups = _groups(views, methods)
     tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
-    features = Features(views.views, problem.frame, problem.y, jobs=jobs)
+    features = Features(views.views, problem.frame, problem.y, jobs)
     asked = may_ask(problem, warnings)
     setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
     values: dict[str, list[float | None]] = {name: [] for name in groups}
@@ -122,7 +122,7 @@ def compare(
                 spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
                 values[name].append(_value(group, trials, seen, setup, checked))
     lines = [_line(name, values[name], spent[name] / len(numbers), len(group.own)) for name, group in groups.items()]
-    rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled)}
+    rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled) + problem.spare}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"
     return Comparison(lines, numbers, setup.metric, scored, rows, list(dict.fromkeys(warnings)))

@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 from cotrain.views.reduced import ReducedView
 from cotrain.views.view import Matrix, Raw, View, extract_each
 
-MOST = 20_000  # unlabelled rows that are learnt from; more cost time and change little
 ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
 
 
@@ -22,10 +21,10 @@ class Features:
     then as new to the view as rows yet to come, and one fit serves all folds. Otherwise each fold fits on its own rows.
 
     Args:
-        seed: of the choice among very many unlabelled rows. jobs: threads of the extraction.
+        y: class codes int64 [N], -1 where there is no label. jobs: threads of the extraction.
     """
 
-    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, seed: int = 0, jobs: int = 1):
+    def __init__(self, views: Mapping[str, View], frame: pd.DataFrame, y: np.ndarray, jobs: int = 1):
         self.views = dict(views)
         self.extracted: dict[tuple[Any, ...], Raw] = {}  # by source, for others that read the same rows
         with threadpool_limits(jobs):  # the steps of encoders are large enough to be shared out
@@ -33,8 +32,6 @@ class Features:
         self.base = {name: base for name, view in views.items() if (base := _base(view, views)) is not None}
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
         self.place = np.where(y >= 0, np.cumsum(y >= 0) - 1, -1)  # of a row among the labelled ones
-        if len(self.unlabelled) > MOST:
-            self.unlabelled = np.sort(np.random.default_rng(seed).choice(self.unlabelled, MOST, replace=False))
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
         self._made: dict[str, Matrix] = {}
         self._fitted: dict[str, View] = {}

@@ -118,7 +118,7 @@ def fit(
         check_words(prior, metric, problem.audit.classes)
         views = find_views(encoder, problem, warnings, clock.left(), jobs)
         picked = pick(views, method)
-        features = Features(views.views, problem.frame, problem.y, seed, jobs)
+        features = Features(views.views, problem.frame, problem.y, jobs)
         asked = may_ask(problem, warnings)
         setup = Setup(problem, features, prior, metric, seed, jobs, clock, asked, warnings)
         with threadpool_limits(1):  # from now on what runs at the same time is learners and views, see `workers`
@@ -179,7 +179,7 @@ def _fit(
         "target": problem.columns.target,
         "rows": {
             "labelled": len(problem.labelled),
-            "unlabelled": len(problem.unlabelled),
+            "unlabelled": len(problem.unlabelled) + problem.spare,
             "test": 0 if test is None else len(test.y),
         },
         "classes": classes,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cotrain.auto.afford import longest_read
+from cotrain.auto.afford import MOST, longest_read, set_aside
 from cotrain.auto.align import align
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer
@@ -33,6 +33,7 @@ class Problem:
     frame: pd.DataFrame
     y: np.ndarray
     unit: np.ndarray
+    spare: int  # rows without a label beyond those that are learnt from
     grouped: bool  # the units are groups (speakers, patients) that the user named or that the files' names show
 
     @property
@@ -71,8 +72,14 @@ def load(
     columns = replace(columns, longest=longest_read(source.frame, columns, seconds))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
     frame = align(source.frame, columns)
-    rows = np.flatnonzero(looked.usable)
+    every = np.flatnonzero(looked.usable)
     cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    rows = set_aside(every, looked.y >= 0, cells)
+    if spare := len(every) - len(rows):
+        looked.warnings.append(
+            f"Of {int((looked.y[every] < 0).sum()):,} rows without a label {MOST:,} are learnt from; more would take "
+            "longer and change little."
+        )
     rows = rows[np.lexsort((cells[rows], looked.y[rows], looked.content[rows]))]
     unit = looked.cluster
     if columns.group:
@@ -81,7 +88,7 @@ def load(
     if shown is not None:
         unit = shown
     frame, y = frame.iloc[rows].reset_index(drop=True), looked.y[rows]
-    return Problem(source, columns, looked, rows, frame, y, unit[rows], bool(columns.group) or shown is not None)
+    return Problem(source, columns, looked, rows, frame, y, unit[rows], spare, bool(columns.group) or shown is not None)
 
 
 def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: np.ndarray) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from scipy import sparse
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.evidence import Setup
 from cotrain.auto.model import Model
+from cotrain.auto.pace import Pace
 from cotrain.auto.problem import Problem
 from cotrain.auto.student import Student, distil, student_views
 from cotrain.auto.views import Views
@@ -39,8 +40,12 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
     read, how, agreement, loss, before = list(fresh), False, 1.0, 0.0, None
     if len(checked):
         wanted = target[checked]
-        found = []
-        for names, mixed in _ways(matrices):
+        found: list[tuple[float, list[str], bool, float, Student]] = []
+        ways = _ways(matrices)
+        pace = Pace(len(ways) + 1, setup.clock.left)  # and the student of all rows
+        for names, mixed in ways:
+            if not pace.will_do() and found:
+                break
             own, part = {name: fresh[name] for name in names}, [matrices[name][taught] for name in names]
             trial = distil(own, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
             said = trial.logits([matrices[name][checked] for name in names]).argmax(1)

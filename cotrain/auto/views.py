@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from cotrain.auto.columns import Columns
 from cotrain.auto.problem import Problem
 from cotrain.views.curves import CurveView
-from cotrain.views.families import find_curves, find_pictures
+from cotrain.views.families import find_shapes
 from cotrain.views.reduced import ReducedView
 from cotrain.views.style import StyleView
 from cotrain.views.table import ScaledView, TreeView
@@ -132,9 +132,7 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
     """Of columns of numbers that make a curve or a picture."""
     found: dict[str, View] = {}
     constant = [name for name, why in columns.dropped.items() if why.startswith("constant")]
-    pictures = find_pictures(frame, columns.number, constant)
-    seen = {pixel for picture in pictures for pixel in picture.columns}
-    curves = find_curves(frame, [name for name in columns.number if name not in seen])
+    curves, pictures = find_shapes(frame, columns.number, constant)
     names = [*chain(*curves), *chain(*(picture.columns for picture in pictures))]
     if len(frame) * len(names) > MOST:
         warnings.append(
@@ -148,13 +146,14 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
     for picture in pictures:
         from cotrain.views.image import HogView, PatchView
 
-        first, last, size = picture.columns[0], picture.columns[-1], f"{picture.height} by {picture.width}"
-        warnings.append(f"Columns {first!r} to {last!r} are seen as pictures of {size} pixels too.")
+        first, last, (height, width, colours) = picture.columns[0], picture.columns[-1], picture.shape
+        kind = "pictures in colour" if colours == 3 else "pictures"
+        warnings.append(f"Columns {first!r} to {last!r} are seen as {kind} of {height} by {width} pixels too.")
         values = frame[list(picture.columns)].iloc[:: max(1, len(frame) // 1_000)].to_numpy()
         black, white, median = (float(level) for level in np.nanquantile(values, (0.001, 0.999, 0.5)))
         if black == white:
             black, white = float(np.nanmin(values)), float(np.nanmax(values))
-        pixels, shape = (black, white, median, *picture.places), (picture.height, picture.width, 1)
+        pixels, shape = (black, white, median, *picture.places), picture.shape
         of = " of columns" if len(pictures) == 1 else f" of columns such as {first!r}"
         found[f"patches{of}"] = PatchView(picture.columns, shape=shape, pixels=pixels)
         found[f"edges{of}"] = HogView(picture.columns, shape=shape, pixels=pixels)

@@ -4,7 +4,8 @@ Legend: N rows, L columns.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 SHARED = 0.3  # range of a family's middle column, of its widest, from which on its columns have one unit
 SHORTEST = 20  # columns of a curve
 SMOOTH = 0.6  # likeness of neighbours along the rows from which on columns are a curve
+COLOURS = 0.4  # likeness of the colours of one pixel, at the least
 SIDE = 5  # rows and columns of pixels that a picture has at least
 _LOOKED_AT = 500  # rows, to tell curves and pictures
 _LARGEST = 1e15  # of a number; the squares of larger ones are none in float32
@@ -21,12 +23,12 @@ _NUMBERED = re.compile(rf"^(.*?)[\s_.\-]*(\d+(?:[_x.\-]\d+)*)(?:\s?{_UNIT})?$", 
 
 
 class Picture(NamedTuple):
-    """Columns that are pixels, and their places in a picture, row by row; the other pixels have no column."""
+    """Columns that are pixels, and their places in a picture [height, width, channels], row by row; the other pixels
+    have no column."""
 
     columns: tuple[str, ...]
     places: tuple[int, ...]
-    height: int
-    width: int
+    shape: tuple[int, int, int]
 
 
 def find_families(names: Sequence[str]) -> list[list[int]]:
@@ -51,21 +53,31 @@ def share_a_unit(numbers: np.ndarray) -> bool:
     return numbers.shape[1] > 1 and len(varied) > 0 and bool(np.median(varied) >= SHARED * varied.max())
 
 
-def find_curves(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def find_shapes(
+    frame: pd.DataFrame, columns: Sequence[str], constant: Sequence[str] = ()
+) -> tuple[list[tuple[str, ...]], list[Picture]]:
     """Those of the number columns that make curves: families in which neighbours are alike, along the rows and from row
-    to row, and others are not. A picture is none."""
-    return [names for names, seen in _long_families(frame, columns, SHORTEST) if _is_curve(seen)]
+    to row, and others are not. And those that are the pixels of pictures, in grey or in red, green and blue: each
+    column is also like the one that stands a row below.
 
-
-def find_pictures(frame: pd.DataFrame, columns: Sequence[str], constant: Sequence[str] = ()) -> list[Picture]:
-    """Those of the number columns that are the pixels of pictures: families in which neighbours are alike, and each
-    column is like the one that stands a row below. `constant` are columns that the frame has not: corners, often."""
-    found = []
-    for names, seen in _long_families(frame, [*columns, *constant], SIDE * SIDE):
-        if width := _width(seen):
-            places = [place for place, name in enumerate(names) if name not in constant]
-            found.append(Picture(tuple(names[p] for p in places), tuple(places), len(names) // width, width))
-    return found
+    Args:
+        constant: columns that the frame has not; corners of pictures, often.
+    """
+    curves, pictures, absent = [], [], set(constant)
+    every = [*columns, *constant]
+    some = frame.iloc[:: max(1, len(frame) // _LOOKED_AT)]
+    for family in find_families(every) if len(some) else ():
+        names = tuple(every[place] for place in family)
+        known = [place for place, name in enumerate(names) if name not in absent]
+        if len(known) < SHORTEST:
+            continue
+        own, seen = tuple(names[place] for place in known), shapes(cells(some, names))
+        if found := _picture(seen):
+            shape, places = found
+            pictures.append(Picture(own, tuple(places[known].tolist()), shape))
+        elif _is_curve(seen):
+            curves.append(own)
+    return curves, pictures
 
 
 def cells(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -89,23 +101,38 @@ def shapes(curves: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.divide(curves - mean, size, out=np.zeros_like(curves), where=size > smallest))
 
 
-def _long_families(
-    frame: pd.DataFrame, columns: Sequence[str], least: int
-) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Families of so many columns or more, and the shapes of some of their rows."""
-    some = frame.iloc[:: max(1, len(frame) // _LOOKED_AT)]
-    for family in find_families(columns):
-        names = tuple(columns[place] for place in family)
-        if len(names) >= least and len(some):
-            yield names, shapes(cells(some, names))
-
-
 def _is_curve(seen: np.ndarray) -> bool:
     differing = _likeness(seen - seen.mean(0), 1)[0]  # columns of any kind may have means in some order
     if _likeness(seen, 1)[0] < SMOOTH or differing < SMOOTH - 0.1:
         return False
     alike = _likeness(seen, seen.shape[1] // 3)
-    return bool(alike.min() < alike[0] / 2 and not _width(seen))
+    return bool(alike.min() < alike[0] / 2)
+
+
+def _picture(seen: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray] | None:
+    """The shape of pictures whose pixels the columns are, and each column's place in them; None if they are none."""
+    length = seen.shape[1]
+    places = np.arange(length)
+    for planes in (places.reshape(3, -1), places.reshape(-1, 3).T) if length % 3 == 0 else ():
+        colours = [seen[:, plane] for plane in planes]
+        if _same_pixels(colours) and (width := _width(np.mean(colours, axis=0))):
+            return (length // 3 // width, width, 3), planes.T.argsort(axis=None)
+    width = _width(seen)
+    return ((length // width, width, 1), places) if width else None
+
+
+def _same_pixels(colours: list[np.ndarray]) -> bool:
+    """Whether three sets of columns are the colours of the same pixels: each is most like the others of its own."""
+    for one, other in combinations([colour - colour.mean(0) for colour in colours], 2):
+        size = np.sqrt(np.square(one).sum() * np.square(other).sum()) or 1.0
+        alike, before, after = (
+            (one * other).sum(),
+            (one[:, 1:] * other[:, :-1]).sum(),
+            (one[:, :-1] * other[:, 1:]).sum(),
+        )
+        if alike < COLOURS * size or alike <= max(before, after):
+            return False
+    return True
 
 
 def _width(seen: np.ndarray) -> int:

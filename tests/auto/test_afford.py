@@ -7,11 +7,10 @@ import pytest
 from PIL import Image
 
 from cotrain.auto import afford
-from cotrain.auto.afford import CHARACTERS, FREE, LEAST_CHARACTERS, beyond, longest_read
+from cotrain.auto.afford import CHARACTERS, FREE, LEAST_CHARACTERS, MOST, beyond, longest_read
 from cotrain.auto.align import align
 from cotrain.auto.audit import audit
 from cotrain.auto.columns import infer
-from cotrain.auto.features import MOST
 from cotrain.auto.problem import load
 from cotrain.auto.read import read
 
@@ -61,6 +60,20 @@ def test_which_rows_hangs_on_the_names_of_their_files(pace):
     one, two = left_out(frame, columns, 90.0)[0], left_out(shuffled, columns, 90.0)[0]
     assert 0 < one.sum() == two.sum()
     assert set(frame["file"][one]) == set(shuffled["file"][two])
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_of_very_many_rows_some_are_learnt_from_whatever_their_order(monkeypatch, order):
+    monkeypatch.setattr(afford, "MOST", 30)
+    frame = pd.DataFrame({"a": np.arange(100) / 7, "b": ["x", "y"] * 50, "label": ["p", "n"] * 5 + [""] * 90})
+    problem = load(frame.iloc[order].reset_index(drop=True), target="label")
+    assert len(problem.labelled) == 10
+    assert len(problem.unlabelled) == 30
+    assert problem.spare == 60
+    assert problem.frame["a"].tolist() == load(frame, target="label").frame["a"].tolist()
+    assert problem.source.frame["a"].iloc[problem.rows].tolist() == problem.frame["a"].tolist()
+    assert any(f"Of 90 rows without a label {MOST:,} are learnt" in warning for warning in problem.audit.warnings)
+    assert load(frame[:40], target="label").spare == 0
 
 
 def test_few_rows_or_no_files_cost_no_trial(monkeypatch):

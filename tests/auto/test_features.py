@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.auto import features as module
 from cotrain.auto.features import Features
 from cotrain.views.reduced import ReducedView
 from cotrain.views.table import ScaledView
@@ -66,16 +65,6 @@ def test_views_of_one_source_share_their_extraction():
     assert Spy.extractions == before + 1
     assert list(features.of(features.labelled, features.unlabelled)) == ["one", "two"]
     assert features.raw["one"] is features.raw["two"]
-
-
-def test_only_so_many_unlabelled_rows_are_learnt_from(monkeypatch):
-    monkeypatch.setattr(module, "MOST", 30)
-    frame, y = table(4, 100)
-    chosen = [Features({"spy": Spy(["number"])}, frame, y, seed).unlabelled for seed in (0, 0, 1)]
-    assert len(chosen[0]) == 30
-    assert chosen[0].tolist() == chosen[1].tolist() == sorted(chosen[0])
-    assert chosen[0].tolist() != chosen[2].tolist()
-    assert (y[chosen[0]] < 0).all()
 
 
 def test_an_unknown_view_is_a_key_error():

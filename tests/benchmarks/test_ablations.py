@@ -5,6 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 
 import cotrain
@@ -17,6 +18,7 @@ from peers.ablations import ABLATIONS, keeping, predictions
 UNLABELLED = ("EM Gaussians", "graph", "kernel machine taught by graph", "self-training")
 
 
+@pytest.mark.slow
 def test_they_choose_anew_from_what_one_fit_trained(monkeypatch):
     monkeypatch.setattr(candidates, "trees", lambda count: ExtraTreesClassifier(10, random_state=0))
     rng = np.random.default_rng(0)

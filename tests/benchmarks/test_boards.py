@@ -32,6 +32,7 @@ def has(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_a_kept_board_has_the_score_that_a_whole_fit_would_have(has, tmp_path):
     board = pickle.loads(pickle.dumps(boards.make(CELL, tmp_path)))
     found = boards.score(board)

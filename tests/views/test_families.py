@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.views.families import Picture, find_curves, find_families, find_pictures, share_a_unit
+from cotrain.views.families import Picture, find_families, find_shapes, share_a_unit
 from cotrain.views.image import HogView
 
 RANDOM = np.random.default_rng(0)
@@ -45,11 +45,11 @@ def test_a_unit_is_shared_where_ranges_are_alike():
 
 def test_columns_in_which_neighbours_are_alike_are_a_curve():
     frame = walks()
-    assert find_curves(frame, list(frame.columns)) == [tuple(frame.columns)]
+    assert find_shapes(frame, list(frame.columns)) == ([tuple(frame.columns)], [])
     shuffled = frame.sample(frac=1, axis=1, random_state=0)
-    assert find_curves(shuffled, list(shuffled.columns)) == [tuple(frame.columns)]
+    assert find_shapes(shuffled, list(shuffled.columns)) == ([tuple(frame.columns)], [])
     both = pd.concat([frame, walks(name="x")], axis=1).assign(age=1.0)
-    assert find_curves(both, list(both.columns)) == [tuple(frame.columns), tuple(walks(name="x").columns)]
+    assert find_shapes(both, list(both.columns)) == ([tuple(frame.columns), tuple(walks(name="x").columns)], [])
 
 
 OTHERS = {
@@ -68,8 +68,7 @@ OTHERS = {
 @pytest.mark.parametrize("what", OTHERS)
 def test_other_columns_are_neither_curves_nor_pictures(what):
     frame = OTHERS[what]
-    assert find_curves(frame, list(frame.columns)) == []
-    assert find_pictures(frame, list(frame.columns)) == []
+    assert find_shapes(frame, list(frame.columns)) == ([], [])
 
 
 # Pictures
@@ -78,17 +77,36 @@ def test_other_columns_are_neither_curves_nor_pictures(what):
 def test_columns_that_are_like_those_beside_and_below_are_pictures():
     frame = blobs()
     names = tuple(frame.columns)
-    assert find_pictures(frame, names) == [Picture(names, tuple(range(80)), 8, 10)]
-    assert find_curves(frame, names) == []
-    assert find_pictures(walks(length=80), list(walks(length=80).columns)) == []
+    assert find_shapes(frame, names) == ([], [Picture(names, tuple(range(80)), (8, 10, 1))])
+    assert find_shapes(walks(length=80), list(walks(length=80).columns))[1] == []
+
+
+@pytest.mark.parametrize("order", ["planes", "pixels"])
+def test_pixels_in_colour_stand_by_colours_or_side_by_side(order):
+    lights = [blobs().to_numpy().reshape(200, -1, 1) * RANDOM.uniform(size=(200, 1, 3)) for _ in range(2)]
+    pictures = np.maximum(*lights)  # [N, pixels, colours]
+    x = pictures.transpose(0, 2, 1) if order == "planes" else pictures
+    frame = pd.DataFrame(x.reshape(200, -1)).add_prefix("pixel")
+    curves, (found,) = find_shapes(frame, list(frame.columns))
+    assert not curves
+    assert found.shape == (8, 10, 3)
+    view = HogView(found.columns, shape=found.shape, pixels=(0, 1, 0, *found.places))
+    assert (view.extract(frame) == (255 * pictures).round().astype(np.uint8).reshape(200, 8, 10, 3)).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 9), (6, 10), (12, 21)])
+def test_pixels_in_grey_whose_number_can_be_divided_by_three(height, width):
+    frame = blobs(height=height, width=width)
+    (found,) = find_shapes(frame, list(frame.columns))[1]
+    assert found.shape == (height, width, 1)
 
 
 def test_pixels_that_are_the_same_everywhere_have_their_place():
     frame = blobs()
     constant = ["pixel0", "pixel1", "pixel79"]
     rest = frame.drop(columns=constant)
-    (found,) = find_pictures(rest, list(rest.columns), constant)
-    assert (found.height, found.width) == (8, 10)
+    (found,) = find_shapes(rest, list(rest.columns), constant)[1]
+    assert found.shape == (8, 10, 1)
     assert found.places == tuple(range(2, 79))
     assert found.columns == tuple(rest.columns)
 
