@@ -48,7 +48,20 @@ class Numbers:
 
 def read_numbers(texts: pd.Series) -> Numbers:
     """Reads every cell of a text column as a number, as far as that goes."""
-    trimmed = pc.utf8_trim_whitespace(arrow_texts(texts))
+    different, place = _different(texts)
+    once = _read_each(different)
+    return Numbers(once.values[place], once.number[place], once.missing[place], once.codes)
+
+
+def _different(texts: pd.Series) -> tuple[pa.Array, np.ndarray]:
+    """The cells that differ, missing ones included, and which of them each cell is: often few, as where numbers are
+    pixels, so that they are looked at once."""
+    encoded = arrow_texts(texts).dictionary_encode(null_encoding="encode")
+    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+
+
+def _read_each(texts: pa.Array) -> Numbers:
+    trimmed = pc.utf8_trim_whitespace(texts)
     number = _matches(trimmed, _NUMBER)
     missing, codes = np.zeros(len(number), bool), False
     if not number.all():
@@ -74,13 +87,19 @@ def whole_numbers(texts: pd.Series) -> np.ndarray | None:
     """
     if look_numeric(texts) < 1:
         return None
-    read = read_numbers(texts)
+    different, place = _different(texts)
+    found = _whole_numbers(different)
+    return None if found is None else found[place]
+
+
+def _whole_numbers(texts: pa.Array) -> np.ndarray | None:
+    read = _read_each(texts)
     if read.codes or len(read.strays) or not read.number.any():
         return None
     found = read.values[read.number]
     if not np.isfinite(found).all() or np.any(found % 1):
         return read.values
-    plain = _plain(pc.utf8_trim_whitespace(arrow_texts(texts)), read.number)
+    plain = _plain(pc.utf8_trim_whitespace(texts), read.number)
     if _matches(plain, r"[.eE]").any():
         return read.values
     try:
