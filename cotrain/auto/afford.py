@@ -15,6 +15,7 @@ from cotrain.errors import InputError
 from cotrain.views.text import LONGEST
 
 MOST = 20_000  # rows without a label that are learnt from; more cost time and change little
+MOST_NUMBERS = 40_000_000  # in their columns of numbers; wide tables, such as pictures, are learnt from in part
 SHARE = 0.3  # of the time, for reading files
 FREE = 500  # unlabelled rows that are read in any case
 _TRIED = 20  # files whose reading tells the pace
@@ -58,17 +59,19 @@ def beyond(
     )
 
 
-def set_aside(rows: np.ndarray, known: np.ndarray, content: np.ndarray) -> np.ndarray:
+def set_aside(rows: np.ndarray, known: np.ndarray, content: np.ndarray, numbers: int) -> np.ndarray:
     """The rows to learn from, in their order: all with a label and, of very many others, those that their content
     chooses, as good as at random.
 
     Args:
         rows: numbers of rows. known, content: whether each row of the table has a label, and a hash of its cells.
+        numbers: columns of numbers.
     """
     others = rows[~known[rows]]
-    if len(others) <= MOST:
+    most = int(np.clip(MOST_NUMBERS // max(1, numbers), FREE, MOST))
+    if len(others) <= most:
         return rows
-    chosen = others[np.argsort(content[others], kind="stable")[:MOST]]
+    chosen = others[np.argsort(content[others], kind="stable")[:most]]
     return rows[known[rows] | np.isin(rows, chosen)]
 
 

@@ -10,6 +10,7 @@ from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.dates import date_columns, date_numbers, read_dates
 from cotrain.auto.labels import cell_texts
+from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
 from cotrain.auto.written import Writing, read_written
 from cotrain.errors import InputError
@@ -19,10 +20,11 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     """The feature and group columns of a table, ready for views; rows keep their order.
 
     Text (its first `columns.longest` characters) and file names are text, "" where missing; numbers float64, NaN where
-    missing or infinite; categories text, "" where missing; each date becomes four number columns and each code the
-    categories of its parts (`columns.numbers` and `columns.categories` have their names). Columns may come in any
-    order; those that the fit did not know are ignored, and those that it knew and are not there count as missing,
-    unless they hold text, images or sounds. What was done is added to `warnings`.
+    missing or infinite; categories text, "" where missing; each date becomes four number columns, each code the
+    categories of its parts, and each vector as many number columns as it has numbers (`columns.numbers` and
+    `columns.categories` have their names). Columns may come in any order; those that the fit did not know are ignored,
+    and those that it knew and are not there count as missing, unless they hold text, images or sounds. What was done is
+    added to `warnings`.
 
     Raises InputError if a column of text, images or sounds is not there.
     """
@@ -34,7 +36,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         texts = _texts(frame[name])
         cut = name in columns.text and columns.longest is not None
         out[name] = texts.str[: columns.longest] if cut else texts
-    for name in columns.number + columns.category + columns.date + columns.code:
+    for name in columns.cells:
         cells = frame.get(name)
         if cells is None:
             said.append(f"Column {name!r} is not there; all its cells count as missing.")
@@ -48,6 +50,8 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             parts = read_parts(cell_texts(cells), places)
             names = code_columns(name, places)
             out |= {part: _categories(part, values, columns, said) for part, values in zip(names, parts)}
+        elif name in columns.vector:
+            out.update(zip(vector_columns(name, columns.shapes[name]), _vectors(cells, columns.shapes[name], said)))
         else:
             out.update(zip(date_columns(name), date_numbers(_dates(cells, columns.orders[name], said))))
     for name in columns.group:
@@ -89,6 +93,19 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
         said.append(f"Column {cells.name!r}: infinite cells count as missing: {int(infinite.sum()):,}.")
         values[infinite] = np.nan
     return values
+
+
+def _vectors(cells: pd.Series, shape: tuple[int, ...], said: list[str]) -> np.ndarray:
+    texts = cell_texts(cells)
+    values, strays = read_vectors(texts, shape)
+    if strays:
+        sides = " x ".join(map(str, shape))
+        said.append(
+            f"Column {cells.name!r}: cells that are no vectors of {sides} numbers count as missing: {len(strays):,}, "
+            f"first {str(texts[strays[0]])[:40]!r}."
+        )
+    values[~np.isfinite(values)] = np.nan
+    return values.T
 
 
 def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: list[str]) -> pd.Series:

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cotrain.auto.vectors import vector_shape
+
 # A code such as 007 is no number: no leading zeros. "1.", ".5" and "+2e-3" are.
 _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _CODE = r"^[+-]?0[0-9]+$"
@@ -172,6 +174,8 @@ def _tidy_objects(cells: pd.Series) -> tuple[pd.Series, str]:
         return text_series(_each(cells, lambda cell: cell.decode("utf-8", "replace"))), "bytes are read as UTF-8 text"
     types = sorted({type(cell).__name__ for cell in cells[~cells.isna()]})
     texts = text_series(_each(cells, _as_text))
+    if len(types) == 1 and vector_shape(texts[texts.notna()].iloc[:50].tolist()):
+        return texts, ""
     if len(types) == 1:
         return texts, f"cells of type {types[0]} are read as text"
     return texts, f"cells of several types ({', '.join(types)}) are read as text"
@@ -199,8 +203,12 @@ def _as_text(cell: Any) -> str:
     if isinstance(cell, (set, frozenset)):
         cell = sorted(cell, key=str)
     if isinstance(cell, (list, tuple, dict)):
-        return json.dumps(cell, ensure_ascii=False, default=str)
+        return json.dumps(cell, ensure_ascii=False, default=_plainer)
     return str(cell)
+
+
+def _plainer(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def _plain(trimmed: pa.Array, number: np.ndarray) -> pa.Array:

@@ -16,12 +16,13 @@ from cotrain.auto.codes import code_columns, read_parts, repeating_parts
 from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
+from cotrain.auto.vectors import vector_columns, vector_shape
 from cotrain.auto.written import Writing, read_written, recognise
 from cotrain.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "dropped"]
+Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "vector", "dropped"]
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE
@@ -37,9 +38,9 @@ class Columns:
 
     levels: the values of each category column. orders: how the dates of each date column are written. written: how the
     numbers of number columns are that hold texts such as "1,234.50" or "3 kg". parts: the places of the parts of each
-    code column that are learnt from, as categories. dropped: why a column is not used. hints: sentences about columns
-    or parts of file names that may be groups. longest: characters of a text that are read, where all texts together
-    would be too many.
+    code column that are learnt from, as categories. shapes: of each column of vectors. dropped: why a column is not
+    used. hints: sentences about columns or parts of file names that may be groups. longest: characters of a text that
+    are read, where all texts together would be too many.
     """
 
     target: str
@@ -50,11 +51,13 @@ class Columns:
     category: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    vector: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
     written: dict[str, Writing] = field(default_factory=dict)
     parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     longest: int | None = None
@@ -62,12 +65,22 @@ class Columns:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns that are learnt from."""
-        return self.text + self.image + self.audio + self.number + self.category + self.date + self.code
+        return self.text + self.image + self.audio + self.cells
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The columns that are no text and name no file."""
+        return self.number + self.category + self.date + self.code + self.vector
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The number columns of an aligned table: the table's own and those made of its dates."""
-        return self.number + tuple(part for name in self.date for part in date_columns(name))
+        """The number columns of an aligned table: the measured ones and those made of its dates."""
+        return self.measured + tuple(part for name in self.date for part in date_columns(name))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The table's own number columns and those made of its vectors."""
+        return self.number + tuple(part for name in self.vector for part in vector_columns(name, self.shapes[name]))
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -79,7 +92,8 @@ class Columns:
         """For each number and category column of an aligned table the column of the table that it is made of."""
         dates = {part: name for name in self.date for part in date_columns(name)}
         codes = {part: name for name in self.code for part in code_columns(name, self.parts[name])}
-        return {name: name for name in self.number} | dates | {name: name for name in self.category} | codes
+        vectors = {part: name for name in self.vector for part in vector_columns(name, self.shapes[name])}
+        return {name: name for name in self.number + self.category} | vectors | dates | codes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -91,19 +105,21 @@ class Columns:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
-        plain["parts"] = {name: tuple(places) for name, places in values.get("parts", {}).items()}
+        for sizes in ("parts", "shapes"):
+            plain[sizes] = {name: tuple(sides) for name, sides in values.get(sizes, {}).items()}
         return cls(**plain)
 
 
 class Found(NamedTuple):
     """What a column holds. why: it is dropped. order: of its dates. writing: of its numbers, if they are texts. places:
-    of the parts of its codes that repeat."""
+    of the parts of its codes that repeat. shape: of its vectors."""
 
     kind: Kind
     why: str = ""
     order: str = ""
     writing: Writing | None = None
     places: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
 
 
 def infer(
@@ -136,22 +152,23 @@ def infer(
                     f"Column {name!r} is given as {purpose[name]} and as {use}; it can be only one of them."
                 )
     check_classes(frame[target])
-    found: dict[str, list[str]] = {
-        kind: [] for kind in ("text", "image", "audio", "number", "category", "date", "code", "group")
-    }
+    kinds = ("text", "image", "audio", "number", "category", "date", "code", "vector", "group")
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
     dropped: dict[str, str] = {}
     levels: dict[str, tuple[str, ...]] = {}
     orders: dict[str, str] = {}
     written: dict[str, Writing] = {}
     parts: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in map(str, frame.columns):
-        if name in purpose:
+        known = find_kind(frame[name], folder) if purpose.get(name, "image") == "image" else None
+        if known is None or (name in purpose and known.kind != "vector"):
             if purpose[name] == "drop":
                 dropped[name] = "dropped on request"
             elif name != target:
                 found[purpose[name]].append(name)
             continue
-        kind, why, order, writing, places = find_kind(frame[name], folder)
+        kind, why, order, writing, places, shape = known
         if kind == "dropped":
             dropped[name] = why
             continue
@@ -166,6 +183,8 @@ def infer(
             parts[name] = places
             read = read_parts(cell_texts(frame[name]), places)
             levels |= zip(code_columns(name, places), map(_levels, read))
+        if kind == "vector":
+            shapes[name] = shape
     columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):
         why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
@@ -179,6 +198,7 @@ def infer(
         orders=orders,
         written=written,
         parts=parts,
+        shapes=shapes,
         dropped=dropped,
         hints=tuple(hints),
     )
@@ -208,6 +228,8 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
     sample = texts if len(texts) <= _SAMPLE else texts.iloc[:: len(texts) // _SAMPLE]
     if (media := _media_kind(sample.tolist(), folder)) is not None:
         return media
+    if shape := vector_shape(sample.tolist()):
+        return Found("vector", shape=shape)
     codes = False  # whole numbers with leading zeros
     if look_numeric(texts) > 0.5:
         numbers = read_numbers(column)

@@ -1,6 +1,7 @@
 """Reads tables that carry types: JSON lines, Parquet, NPZ. Nothing is ever unpickled."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ def read_parquet(path: Path) -> Table:
 
 
 def read_npz(path: Path) -> Table:
-    """NPZ: one-dimensional arrays become columns of their name, two-dimensional ones `name_0`, `name_1`, ...
+    """NPZ: one-dimensional arrays become columns of their name, those of more dimensions `name_0`, `name_1`, ... or
+    `name_0_0`, `name_0_1`, ... and so on.
 
-    Raises InputError for arrays of Python objects (they could run code), more dimensions, or different lengths.
+    Raises InputError for arrays of Python objects (they could run code), or different lengths.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -91,15 +93,9 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[pd.DataFram
     if not arrays:
         raise InputError(f"{source} holds no array with rows.")
     for name, array in arrays.items():
-        if array.ndim > 2:
-            raise InputError(
-                f"{source}: array {name!r} has shape {array.shape}; only arrays of one or two dimensions are read. "
-                "Flatten it, or save images and sounds as files with a labels.csv beside them."
-            )
-        if array.ndim == 2 and array.shape[1] > MAX_WIDTH:
-            raise InputError(
-                f"{source}: array {name!r} has {array.shape[1]:,} columns; at most {MAX_WIDTH:,} are read."
-            )
+        width = math.prod(array.shape[1:])
+        if width > MAX_WIDTH:
+            raise InputError(f"{source}: array {name!r} has {width:,} columns; at most {MAX_WIDTH:,} are read.")
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
@@ -111,7 +107,9 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[pd.DataFram
         if array.ndim == 1:
             columns[name] = _series(array)
         else:
-            columns.update({f"{name}_{index}": _series(array[:, index]) for index in range(array.shape[1])})
+            numbered = ((name, *index) for index in np.ndindex(array.shape[1:]))
+            flat = array.reshape(len(array), math.prod(array.shape[1:])).T
+            columns.update({"_".join(map(str, each)): _series(cells) for each, cells in zip(numbered, flat)})
     frame, warnings = tidy_frame(columns)
     return frame, np.empty(0, np.int64), warnings
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cotrain.auto.afford import MOST, longest_read, set_aside
+from cotrain.auto.afford import longest_read, set_aside
 from cotrain.auto.align import align
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer
@@ -74,11 +74,12 @@ def load(
     frame = align(source.frame, columns)
     every = np.flatnonzero(looked.usable)
     cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-    rows = set_aside(every, looked.y >= 0, cells)
+    rows = set_aside(every, looked.y >= 0, cells, len(columns.numbers))
     if spare := len(every) - len(rows):
+        learnt = int((looked.y[rows] < 0).sum())
         looked.warnings.append(
-            f"Of {int((looked.y[every] < 0).sum()):,} rows without a label {MOST:,} are learnt from; more would take "
-            "longer and change little."
+            f"Of {learnt + spare:,} rows without a label {learnt:,} are learnt from; more would take longer and change "
+            "little."
         )
     rows = rows[np.lexsort((cells[rows], looked.y[rows], looked.content[rows]))]
     unit = looked.cluster

@@ -74,7 +74,8 @@ class Source:
 def read(source: Any, *, name: str | None = None) -> Source:
     """Reads a path (file or folder), a DataFrame, or arrays `(x, y)`.
 
-    x is [N, D] of numbers (columns `x_0`, `x_1`, ...) or N texts (column `text`); y is [N] (column `target`) or None.
+    x is [N, D] of numbers (columns `x_0`, `x_1`, ...; of more dimensions, such as pictures, `x_0_0`, ...) or N texts
+    (column `text`); y is [N] (column `target`) or None.
 
     Raises InputError: says what is wrong with the source, on which line, and what to do.
     """

@@ -30,7 +30,7 @@ def with_unlisted(source: Source, columns: Columns, apart: Source | None = None)
     if not found:
         return source
     told = f"{len(found):,} {kind}s that are not in {source.name}, such as {found[0]},"
-    other = columns.text + columns.number + columns.category + columns.date + columns.code + columns.group
+    other = columns.text + columns.cells + columns.group
     if other:
         said = (
             f"The folder holds {told} which are left alone: {', '.join(map(repr, other[:3]))} of them are not known. "

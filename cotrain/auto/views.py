@@ -20,7 +20,7 @@ from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
 WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
-MOST = 40_000_000  # numbers that are read as curves or pictures, in a minute or two
+MOST = 60_000_000  # numbers that are read as curves or pictures, in a minute or two
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
     """Of columns of numbers that make a curve or a picture."""
     found: dict[str, View] = {}
     constant = [name for name, why in columns.dropped.items() if why.startswith("constant")]
-    curves, pictures = find_shapes(frame, columns.number, constant)
+    curves, pictures = find_shapes(frame, columns.measured, constant)
     names = [*chain(*curves), *chain(*(picture.columns for picture in pictures))]
     if len(frame) * len(names) > MOST:
         warnings.append(
