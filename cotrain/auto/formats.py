@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cotrain.auto.cells import tidy
+from cotrain.auto.cells import text_series, tidy
 from cotrain.auto.delimited import Table, unique_names
 from cotrain.auto.encoding import find_encoding, open_lines
+from cotrain.auto.packed import are_packed, unpack
 from cotrain.errors import InputError
 
 MAX_WIDTH = 100_000  # columns made of one array
@@ -48,7 +49,7 @@ def read_json(path: Path) -> Table:
 
 
 def read_parquet(path: Path) -> Table:
-    """Parquet. Columns of bytes are left out with a warning."""
+    """Parquet. Images and sounds in cells become files; other columns of bytes are left out with a warning."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -61,7 +62,8 @@ def read_parquet(path: Path) -> Table:
     columns = {}
     names, renamed = unique_names(table.column_names)
     for name, column in zip(names, table.columns):
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        packed = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+        if packed and not are_packed(column.drop_null()[:1].to_pandas()):
             warnings.append(f"Column {name!r} holds bytes and is left out.")
             continue
         try:
@@ -119,6 +121,11 @@ def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:
     tidied = {}
     warnings = []
     for name, cells in columns.items():
+        if cells.dtype == object and are_packed(cells):
+            files, where = unpack(name, cells)
+            warnings.append(f"Column {name!r}: {where}.")
+            tidied[name] = text_series(files)
+            continue
         tidied[name], said = tidy(cells)
         if said:
             warnings.append(f"Column {name!r}: {said}.")

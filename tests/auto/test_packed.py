@@ -1,0 +1,104 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from PIL import Image
+
+from cotrain.auto.audit import audit
+from cotrain.auto.columns import infer
+from cotrain.auto.packed import are_packed, unpack
+from cotrain.auto.problem import load
+from cotrain.auto.read import read
+from cotrain.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("COTRAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def picture(grey, kind="png"):
+    Image.fromarray(np.full((6, 6), grey, np.uint8)).save(into := io.BytesIO(), kind)
+    return into.getvalue()
+
+
+def sound(pitch):
+    soundfile.write(into := io.BytesIO(), np.sin(np.arange(400) * pitch), 8_000, format="WAV")
+    return into.getvalue()
+
+
+LABELS = [*["dark", "light"] * 5, *[None] * 20]
+
+
+@pytest.mark.parametrize("how", ["bytes", "structs", "frame"])
+def test_a_table_with_pictures_in_its_cells_is_one_of_files(tmp_path, how):
+    contents = [picture(8 * row) for row in range(30)]
+    cells = contents if how == "bytes" else [{"bytes": content, "path": None} for content in contents]
+    data = frame = pd.DataFrame({"image": cells, "label": LABELS})
+    if how != "frame":
+        frame.to_parquet(data := tmp_path / "train.parquet")
+    problem = load(data, target="label")
+    assert problem.columns.image == problem.columns.features == ("image",)
+    assert any("'image': the files in its cells were written to" in warning for warning in problem.audit.warnings)
+    found = read(data).frame["image"]
+    assert [Path(path).read_bytes() for path in found] == contents
+    assert found[3].endswith("000003.png")
+    assert read(data).frame["image"].equals(found)
+
+
+def test_sounds_keep_the_names_they_had(tmp_path):
+    cells = [{"bytes": sound(0.1 + row / 100), "path": f"clips/ann_{row}.wav"} for row in range(30)]
+    pd.DataFrame({"audio": cells, "label": LABELS}).to_parquet(tmp_path / "t.parquet")
+    source = read(tmp_path / "t.parquet")
+    columns = infer(source.frame, target="label")
+    assert columns.audio == ("audio",)
+    assert [Path(path).name for path in source.frame["audio"]] == [f"ann_{row}.wav" for row in range(30)]
+    assert audit(source, columns).usable.all()
+
+
+def test_names():
+    def names(cells):
+        return [path and path.rsplit("/", 1)[1] for path in unpack("x", pd.Series(cells, dtype=object))[0]]
+
+    png, jpeg = picture(1), picture(2, "jpeg")
+    assert names([png, None, jpeg]) == ["000000.png", None, "000002.jpg"]
+    named = [{"bytes": png, "path": "../a b/.c d.PNG"}, {"bytes": jpeg, "path": "e.jpeg"}, {"bytes": jpeg, "path": "f"}]
+    assert names(named) == ["c_d.PNG", "e.jpeg", "f.jpg"]
+    assert names([{"bytes": png, "path": "a.png"}, {"bytes": jpeg, "path": "A.png"}]) == ["000000.png", "000001.jpg"]
+    assert names([{"bytes": None, "path": "a.png"}, {"bytes": png, "path": "b.png"}]) == [None, "b.png"]
+
+
+def test_opened_pictures_are_taken_too():
+    frame = pd.DataFrame({"image": [Image.new("L", (5, 4), row) for row in range(3)]})
+    found = read(frame).frame["image"]
+    assert [Image.open(path).getpixel((0, 0)) for path in found] == [0, 1, 2]
+
+
+def test_a_cell_that_lost_its_picture_is_a_row_without_one(tmp_path):
+    cells = [picture(8 * row) for row in range(29)] + [None]
+    problem = load(pd.DataFrame({"image": cells, "label": LABELS}), target="label")
+    assert len(problem.frame) == 29
+    assert any("row 30: no file is named" in warning for warning in problem.audit.warnings)
+
+
+@pytest.mark.parametrize("cells", [[b"some text", b"more"], [None, None], ["a", "b"], [{"a": 1}], [b""], [b"BMW"], []])
+def test_other_cells_are_not_packed(cells):
+    assert not are_packed(pd.Series(cells, dtype=object))
+
+
+def test_bytes_that_are_no_files_are_left_out_of_a_parquet(tmp_path):
+    pd.DataFrame({"a": [b"12", b"34"], "n": [1, 2]}).to_parquet(tmp_path / "t.parquet")
+    source = read(tmp_path / "t.parquet")
+    assert source.frame.columns.tolist() == ["n"]
+    assert "Column 'a' holds bytes and is left out." in source.warnings
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COTRAIN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="column 'image' cannot be written"):
+        read(pd.DataFrame({"image": [picture(1), picture(2)]}))
