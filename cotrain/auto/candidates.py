@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -110,8 +111,25 @@ class Margin(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(1)]
 
 
+class Logistic(LogisticRegression):
+    """Logistic regression on those columns of a sparse matrix that some row has: the weights of all others are zero
+    anyway, and few rows of text have few of tens of thousands of words."""
+
+    coef_: np.ndarray  # [C or 1, D]
+
+    def fit(self, X, y, sample_weight=None):
+        if not sparse.issparse(X):
+            return super().fit(X, y, sample_weight)
+        held = np.unique(X.tocsr().indices)
+        super().fit(X.tocsr()[:, held], y, sample_weight)
+        weights = np.zeros((len(self.coef_), X.shape[1]), self.coef_.dtype)
+        weights[:, held] = self.coef_
+        self.coef_, self.n_features_in_ = weights, X.shape[1]
+        return self
+
+
 def logistic(C: float) -> LogisticRegression:
-    return LogisticRegression(C=C, class_weight="balanced", max_iter=300)
+    return Logistic(C=C, class_weight="balanced", max_iter=300)
 
 
 def trees(count: int) -> ExtraTreesClassifier:

@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from cotrain.auto.candidates import Margin, candidates, named
+from cotrain.auto.candidates import Logistic, Margin, candidates, named
 from cotrain.auto.columns import Columns
 from cotrain.auto.views import make_views
 
@@ -116,3 +118,15 @@ def test_a_kernel_machine_says_what_svc_says_whatever_is_held_at_a_time(classes,
     powers = np.exp(np.stack([-margin, margin], 1) if classes == 2 else 2 * margin)
     np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-9)
     assert own.predict_proba(new[:0]).shape == (0, classes)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_columns_that_no_row_has_change_nothing_in_a_logistic_regression(classes):
+    x = sparse.random(40, 500, 0.01, random_state=0, format="csr")
+    y = np.arange(40) % classes
+    found, usual = (kind(C=10, class_weight="balanced").fit(x, y) for kind in (Logistic, LogisticRegression))
+    new = sparse.random(20, 500, 0.1, random_state=1, format="csr")
+    np.testing.assert_allclose(found.coef_, usual.coef_, atol=1e-6)
+    np.testing.assert_allclose(found.predict_proba(new), usual.predict_proba(new), atol=1e-6)
+    assert (found.coef_[:, np.setdiff1d(np.arange(500), x.indices)] == 0).all()
+    np.testing.assert_array_equal(Logistic().fit(x.toarray(), y).coef_, LogisticRegression().fit(x.toarray(), y).coef_)
