@@ -29,6 +29,7 @@ from cotrain.views.view import Known, View, extract_each
 # What a file of a member may hold beside scikit-learn's own estimators: the candidates' classes, one by one, because
 # "anything of numpy" would let a stranger's file call functions.
 TRUSTED = {
+    "cotrain.auto.candidates.Logistic",
     "cotrain.auto.candidates.Margin",
     "cotrain.estimators.co_em.CoEM",
     "cotrain.estimators.co_forest.CoForest",
