@@ -20,7 +20,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -236,10 +236,16 @@ def run(jobs: Sequence[Job], out: Path, processes: int, limits: Limits) -> None:
     """Each job in a fresh process, so that its peak memory is its own."""
     for name in dict.fromkeys(cell.name for cell, part in jobs if part in PATCHES):
         write_files(name, out / "files")
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = [pool.submit(run_job, job, out, limits) for job in jobs]
+    with ThreadPoolExecutor(processes) as threads:
+        running = [threads.submit(_apart, job, out, limits) for job in jobs]
         for number, done in enumerate(as_completed(running), 1):
             print(f"[{number}/{len(jobs)}] {done.result()}", flush=True)
+
+
+def _apart(job: Job, out: Path, limits: Limits) -> str:
+    """A pool for each job: one that replaces its processes can wait for ever in Python 3.11."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(run_job, job, out, limits).result()
 
 
 def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -36,8 +36,7 @@ _STARTS = (  # how files begin, and what they are called
 
 def are_packed(cells: pd.Series) -> bool:
     """Whether cells hold images or sounds, as told by the first that is not missing."""
-    first = next((cell for cell in cells if cell is not None and cell == cell), None)
-    content = _content(first)
+    content = _content(next(iter(cells[cells.notna()]), None))
     return content is not None and bool(_suffix(content))
 
 
