@@ -85,7 +85,9 @@ def test_a_cell_that_lost_its_picture_is_a_row_without_one(tmp_path):
     assert any("row 30: no file is named" in warning for warning in problem.audit.warnings)
 
 
-@pytest.mark.parametrize("cells", [[b"some text", b"more"], [None, None], ["a", "b"], [{"a": 1}], [b""], [b"BMW"], [], [pd.NA], [np.ones(3)]])
+@pytest.mark.parametrize(
+    "cells", [[b"some text", b"more"], [None, None], ["a", "b"], [{"a": 1}], [b""], [b"BMW"], [], [pd.NA], [np.ones(3)]]
+)
 def test_other_cells_are_not_packed(cells):
     assert not are_packed(pd.Series(cells, dtype=object))
 
