@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.views.families import Picture, find_families, find_shapes, share_a_unit
+from cotrain.views.families import Picture, _likeness, find_families, find_shapes, shapes, share_a_unit
 from cotrain.views.image import HogView
 
 RANDOM = np.random.default_rng(0)
@@ -69,6 +69,13 @@ OTHERS = {
 def test_other_columns_are_neither_curves_nor_pictures(what):
     frame = OTHERS[what]
     assert find_shapes(frame, list(frame.columns)) == ([], [])
+
+
+def test_likeness_is_the_correlation_at_each_distance():
+    seen = shapes(walks(60, 50).to_numpy(np.float32))
+    found = [(seen[:, lag:] * seen[:, :-lag]).sum() / (seen**2).sum() for lag in range(1, 21)]
+    np.testing.assert_allclose(_likeness(seen, 20), found, atol=1e-5)
+    assert (_likeness(np.zeros((3, 50)), 20) == 0).all()
 
 
 # Pictures
