@@ -76,7 +76,7 @@ def audit_labels(
     ]
     return Doubts(
         counts=found.counts,
-        unlabelled=len(problem.unlabelled) + problem.spare,
+        unlabelled=problem.without_label,
         duplicates=found.duplicates,
         near_duplicates=found.near_duplicates,
         conflicts=conflicts,

@@ -122,7 +122,7 @@ def compare(
                 spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
                 values[name].append(_value(group, trials, seen, setup, checked))
     lines = [_line(name, values[name], spent[name] / len(numbers), len(group.own)) for name, group in groups.items()]
-    rows = {"labelled": len(problem.labelled), "unlabelled": len(problem.unlabelled) + problem.spare}
+    rows = {"labelled": len(problem.labelled), "unlabelled": problem.without_label}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"
     return Comparison(lines, numbers, setup.metric, scored, rows, list(dict.fromkeys(warnings)))

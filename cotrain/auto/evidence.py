@@ -154,7 +154,7 @@ def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:
 
 def may_ask(problem: Problem, warnings: list[str]) -> bool:
     """Whether the unlabelled rows may have a say at all."""
-    labelled, unlabelled = len(problem.labelled), len(problem.unlabelled) + problem.spare
+    labelled, unlabelled = len(problem.labelled), problem.without_label
     if unlabelled < ENOUGH * labelled:
         if unlabelled:
             warnings.append(

@@ -179,7 +179,7 @@ def _fit(
         "target": problem.columns.target,
         "rows": {
             "labelled": len(problem.labelled),
-            "unlabelled": len(problem.unlabelled) + problem.spare,
+            "unlabelled": problem.without_label,
             "test": 0 if test is None else len(test.y),
         },
         "classes": classes,

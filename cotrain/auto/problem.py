@@ -44,6 +44,11 @@ class Problem:
     def unlabelled(self) -> np.ndarray:
         return np.flatnonzero(self.y < 0)
 
+    @property
+    def without_label(self) -> int:
+        """Rows of the table without a label, those that are not learnt from included."""
+        return len(self.unlabelled) + self.spare
+
 
 def load(
     data: Any,
