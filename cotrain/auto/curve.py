@@ -151,7 +151,5 @@ def _said(
 ) -> np.ndarray:
     """What the members, trained on these labels, say of the held rows together [held, C]."""
     prior = board.label_shares
-    candidates = [board.trials[m].candidate for m in members]
-    return board.voice(
-        members, train_and_ask(candidates, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool)
-    )
+    trials = [board.trials[m] for m in members]
+    return board.voice(members, train_and_ask(trials, matrices, y, labelled, fold.unlabelled, fold.held, prior, pool))

@@ -106,7 +106,7 @@ def _teach(
 ) -> None:
     """Fit each trial's estimator on the fold's labelled rows and on taught ones, with the classes that the members,
     trained on the same labels, give them."""
-    teachers = [board.trials[m].candidate for m in members]
+    teachers = [board.trials[m] for m in members]
     known = np.intersect1d(taught, fold.unlabelled)
     said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool, whole)
     filled = y.copy()

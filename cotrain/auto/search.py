@@ -15,7 +15,7 @@ import numpy as np
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
-from cotrain.auto.trial import Trial, run_all, run_fold
+from cotrain.auto.trial import Trial, run_all, run_folds
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.threads import workers
@@ -154,26 +154,33 @@ def _sweep(
     warn: Callable[[str], None],
 ) -> None:
     """Run some candidates over all folds. What the first fold shows to be too slow for the time that is left goes; if
-    even the rest does not fit, folds are left out."""
-    for number, fold in enumerate(folds):
+    even the rest does not fit, folds are left out. Few candidates run several folds side by side."""
+    done = 0
+    while done < len(folds):
         running = [trial for trial in group if not trial.dropped]
-        if number == 1:
+        if done == 1:
             _drop(running, len(folds), clock.left(0.6) * jobs)
             running = [trial for trial in running if not trial.dropped]
         if not running:
             return
-        if number and sum(trial.seconds / trial.folds for trial in running) / jobs > clock.left(0.6):
-            warn(f"The time budget ended after {number} of {len(folds)} folds; estimates are less sure.")
-            return
+        count = 1
+        if done:
+            each, left = sum(trial.seconds / trial.folds for trial in running) / jobs, clock.left(0.6)
+            if each > left:
+                warn(f"The time budget ended after {done} of {len(folds)} folds; estimates are less sure.")
+                return
+            count = max(1, min(math.ceil(2 * jobs / len(running)), int(left / max(each, 1e-9))))
+        some = folds[done : done + count]
         try:
-            run_fold(running, features, y, fold, prior, place, pool, math.inf if number else clock.end(0.6))
+            run_folds(running, features, y, some, prior, place, pool, math.inf if done else clock.end(0.6))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # those that are at it would still write
             for trial in group:  # a fold that is only half done would favour those that had their turn
-                trial.probability[fold.repeat, place[fold.held]] = np.nan
-                trial.folds = min(trial.folds, number)
+                for fold in some:
+                    trial.probability[fold.repeat, place[fold.held]] = np.nan
             raise
-        for _ in group:
+        done += len(some)
+        for _ in range(len(group) * len(some)):
             advance()
 
 

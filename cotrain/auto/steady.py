@@ -70,9 +70,7 @@ def steadiness(
             if not pace.will_do():
                 return NO_TIME
             try:
-                found = train_and_ask(
-                    [t.candidate for t in trials], matrices, y, kept, features.unlabelled, rows, prior, pool, whole=True
-                )
+                found = train_and_ask(trials, matrices, y, kept, features.unlabelled, rows, prior, pool, whole=True)
             except (ValueError, ArithmeticError, np.linalg.LinAlgError):
                 return "a learner of the result cannot be trained on fewer labels"
             flips.append(((board.voice(members, found) * board.decision).argmax(1) != usual).mean())

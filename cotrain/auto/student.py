@@ -185,19 +185,21 @@ def soft_regression(
     `offset_NC` is added to the logits."""
     import time
 
+    from cotrain.estimators.products import Products
+
     rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
-    transposed = x.T.tocsr()
+    products = Products(x)
     began = time.perf_counter()
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
-        logits = (x @ weights.astype(np.float32)).astype(np.float64) + bias + offset_NC
+        logits = products.of_rows(weights).astype(np.float64) + bias + offset_NC
         logits -= logits.max(1, keepdims=True)
         powers = np.exp(logits)
         total = powers.sum(1, keepdims=True)
         value = -(target_NC * (logits - np.log(total))).sum() / rows + penalty / 2 / rows * (weights**2).sum()
         error = powers / total - target_NC
-        gradient = (transposed @ error.astype(np.float32)).astype(np.float64) / rows + penalty / rows * weights
+        gradient = products.of_columns(error).astype(np.float64) / rows + penalty / rows * weights
         return value, np.concatenate([gradient.ravel(), error.mean(0)])
 
     def out_of_time(_: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 Legend: n labelled rows, m unlabelled rows, C classes, R repeats, N rows in all.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -80,68 +81,80 @@ def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
     return probability / probability.sum(1, keepdims=True)
 
 
-def run_fold(
+def run_folds(
     trials: Sequence[Trial],
     features: Features,
     y: np.ndarray,
-    fold: Fold,
+    folds: Sequence[Fold],
     prior: np.ndarray,
     place: np.ndarray,
     pool: Executor,
-    deadline: float,
+    deadline: float = math.inf,
 ) -> None:
-    """Train every candidate on the fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
+    """Train every candidate on each fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
 
     After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as one learner on labelled
     rows is done.
     """
-    matrices = features.of(fold.train, fold.unlabelled)
+    done = [trial for trial in trials if trial.candidate.unlabelled or trial.folds]
 
-    def run(trial: Trial) -> None:
+    def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:
+        if done and time.perf_counter() > deadline:
+            trial.dropped = "the time budget had ended"
+            return
         estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior)
         said = even(estimator, joined(matrices, trial.candidate, fold.held), len(prior))
         trial.probability[fold.repeat, place[fold.held]] = said
-        trial.folds += 1
+        done.append(trial)
 
-    def run_in_time(trial: Trial) -> None:
-        done = any(t.candidate.unlabelled or t.folds for t in trials)
-        if done and time.perf_counter() > deadline:
-            trial.dropped = "the time budget had ended"
-        else:
-            run(trial)
-
-    _each(trials, matrices, run_in_time, pool)
+    _side_by_side(trials, features, folds, run, pool)
+    for trial in trials:
+        trial.folds += 0 if trial.dropped else len(folds)
 
 
 def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:
     """Train every candidate on all rows and ask it for the unlabelled ones."""
-    matrices = features.of(features.labelled, features.unlabelled)
+    everything = Fold(features.labelled, features.labelled[:0], features.unlabelled, 0)
 
-    def run(trial: Trial) -> None:
-        estimator = train(trial.candidate, matrices, y, features.labelled, features.unlabelled, prior, True)
-        if len(features.unlabelled):
-            x = joined(matrices, trial.candidate, features.unlabelled)
-            trial.unlabelled = even(estimator, x, len(prior))
+    def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:
+        estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior, True)
+        if len(fold.unlabelled):
+            trial.unlabelled = even(estimator, joined(matrices, trial.candidate, fold.unlabelled), len(prior))
         trial.estimator = estimator
 
-    _each(trials, matrices, run, pool)
+    _side_by_side(trials, features, [everything], run, pool)
 
 
-def _each(trials: Sequence[Trial], matrices: FoldFeatures, run: Callable[[Trial], None], pool: Executor) -> None:
-    def timed(trial: Trial) -> None:
+def _side_by_side(
+    trials: Sequence[Trial],
+    features: Features,
+    folds: Sequence[Fold],
+    run: Callable[[Trial, Fold, FoldFeatures], None],
+    pool: Executor,
+) -> None:
+    """Run every candidate on each fold; one that fails is dropped."""
+
+    def timed(task: tuple[Trial, Fold, FoldFeatures]) -> float:
         start = time.perf_counter()
         try:
-            run(trial)
+            run(*task)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
-            trial.dropped = f"failed: {type(error).__name__}: {error}"
-        trial.seconds += time.perf_counter() - start
+            task[0].dropped = f"failed: {type(error).__name__}: {error}"
+        return time.perf_counter() - start
 
-    matrices.make({name for trial in trials for name in trial.candidate.views}, pool)
-    list(pool.map(timed, sorted(trials, key=lambda trial: -trial.seconds)))  # no long one is left for the end
+    names = {name for trial in trials for name in trial.candidate.views}
+    tasks = []
+    for fold in folds:
+        matrices = features.of(fold.train, fold.unlabelled)
+        matrices.make(names, pool)
+        tasks += [(trial, fold, matrices) for trial in trials]
+    tasks.sort(key=lambda task: -task[0].seconds)
+    for (trial, *_), seconds in zip(tasks, pool.map(timed, tasks), strict=True):
+        trial.seconds += seconds
 
 
 def train_and_ask(
-    candidates: Sequence[Candidate],
+    trials: Sequence[Trial],
     matrices: FoldFeatures,
     y: np.ndarray,
     labelled: np.ndarray,
@@ -153,9 +166,11 @@ def train_and_ask(
 ) -> list[np.ndarray]:
     """What each candidate, trained on `labelled` and `unlabelled`, says of `rows`, for equal class shares [N, C]."""
 
-    def said(candidate: Candidate) -> np.ndarray:
-        estimator = train(candidate, matrices, y, labelled, unlabelled, prior, whole)
-        return even(estimator, joined(matrices, candidate, rows), len(prior))
+    def said(trial: Trial) -> np.ndarray:
+        estimator = train(trial.candidate, matrices, y, labelled, unlabelled, prior, whole)
+        return even(estimator, joined(matrices, trial.candidate, rows), len(prior))
 
-    matrices.make({name for candidate in candidates for name in candidate.views}, pool)
-    return list(pool.map(said, candidates))
+    matrices.make({name for trial in trials for name in trial.candidate.views}, pool)
+    order = sorted(range(len(trials)), key=lambda m: -trials[m].seconds)
+    found = dict(zip(order, pool.map(said, [trials[m] for m in order]), strict=True))
+    return [found[m] for m in range(len(trials))]

@@ -8,7 +8,6 @@ Legend: n labelled rows, u unlabelled rows, C classes, W features of a view.
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from scipy.special import softmax
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from cotrain.errors import InputError
 from cotrain.estimators.labels import counts, encode, transduction
 from cotrain.estimators.learners import SemiSupervisedClassifier
+from cotrain.estimators.products import Products
 
 
 class CoEM(SemiSupervisedClassifier):
@@ -56,18 +56,21 @@ class CoEM(SemiSupervisedClassifier):
         self.classes_, code = encode(y, views[0].shape[0])
         labelled = code >= 0
         one_hot_nC = np.eye(len(self.classes_))[code[labelled]]
-        given = [_add_up(view[labelled], one_hot_nC) for view in views]
-        asked = [view[~labelled] for view in views]
+        given = [Products(view[labelled]).of_columns(one_hot_nC).T for view in views]
+        asked = [Products(view[~labelled]) for view in views]
         self.history_: list[dict] = []
-        guess_uC = np.zeros((asked[0].shape[0], len(self.classes_)))
+        guess_uC = np.zeros(((~labelled).sum(), len(self.classes_)))
         self.termination_condition_ = "converged"
         while True:
             # The first round knows the labels alone.
-            taught = [_add_up(view, guess_uC) if self.history_ else 0.0 for view in asked]
+            taught = [view.of_columns(guess_uC).T if self.history_ else 0.0 for view in asked]
             self.feature_log_prob_ = [
                 self._log_shares(own + self.weight * more) for own, more in zip(given, taught, strict=True)
             ]
-            before, guess_uC = guess_uC, self._say(asked)
+            before, guess_uC = (
+                guess_uC,
+                self._guess([view.of_rows(known.T) for view, known in zip(asked, self.feature_log_prob_, strict=True)]),
+            )
             change = float(np.abs(guess_uC - before).mean()) if len(guess_uC) else 0.0
             added = counts(self.classes_, guess_uC.argmax(axis=1))
             self.history_.append({"round": len(self.history_), "change": change, "added": added})
@@ -89,7 +92,9 @@ class CoEM(SemiSupervisedClassifier):
         for view, known in zip(views, self.feature_log_prob_, strict=True):
             if view.shape[1] != known.shape[1]:
                 raise InputError(f"a view has {view.shape[1]} features; it had {known.shape[1]} in fit")
-        return self._say(views)
+        return self._guess(
+            [view @ known.T.astype(view.dtype) for view, known in zip(views, self.feature_log_prob_, strict=True)]
+        )
 
     def _views(self, X, reset: bool) -> list[Any]:
         kinds: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
@@ -112,11 +117,9 @@ class CoEM(SemiSupervisedClassifier):
         smooth_CW = counts_CW + self.alpha
         return np.log(smooth_CW) - np.log(smooth_CW.sum(axis=1, keepdims=True))
 
-    def _say(self, views: list[Any]) -> np.ndarray:
-        parts = [
-            softmax(view @ known.T.astype(view.dtype) / self.temperature, axis=1)
-            for view, known in zip(views, self.feature_log_prob_, strict=True)
-        ]
+    def _guess(self, logs: list[np.ndarray]) -> np.ndarray:
+        """The mean of the views' probabilities, from their logarithms (up to a constant of each row) [rows, C]."""
+        parts = [softmax(log / self.temperature, axis=1) for log in logs]
         return np.asarray(np.mean(parts, axis=0, dtype=np.float64))
 
     def __sklearn_tags__(self):
@@ -125,9 +128,3 @@ class CoEM(SemiSupervisedClassifier):
         tags.input_tags.sparse = True
         tags.classifier_tags.poor_score = True  # as MultinomialNB: counts are no points in space
         return tags
-
-
-def _add_up(view, weight_NC: np.ndarray) -> np.ndarray:
-    """Each class's sum of the rows, by their weights [C, W]."""
-    found = view.T @ weight_NC.astype(view.dtype)
-    return np.ascontiguousarray((found.toarray() if sparse.issparse(found) else np.asarray(found)).T)

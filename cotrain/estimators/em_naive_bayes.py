@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from cotrain.errors import InputError
 from cotrain.estimators.labels import class_prior, counts, encode, transduction
 from cotrain.estimators.learners import SemiSupervisedClassifier
+from cotrain.estimators.products import Products
 
 
 class EMNaiveBayes(SemiSupervisedClassifier):
@@ -56,8 +57,8 @@ class EMNaiveBayes(SemiSupervisedClassifier):
         labelled = code >= 0
         one_hot_nC = np.eye(len(self.classes_))[code[labelled]]
         rows_C, counts_CW = one_hot_nC.sum(axis=0), np.ascontiguousarray((X[labelled].T @ one_hot_nC).T)
-        x = X[~labelled]
-        mass = rows_C.sum() + self.weight * x.shape[0]
+        asked = Products(X[~labelled])
+        mass = rows_C.sum() + self.weight * (~labelled).sum()
         estimated = isinstance(self.prior, str) and self.prior == "estimated"
         prior_C = class_prior("labelled" if estimated else self.prior, self.classes_, code)
 
@@ -70,7 +71,7 @@ class EMNaiveBayes(SemiSupervisedClassifier):
             smooth_CW = all_counts_CW + self.alpha
             self.feature_log_prob_ = np.log(smooth_CW) - np.log(smooth_CW.sum(axis=1, keepdims=True))
             # E step: how probable each class is for each unlabelled row.
-            joint_uC = self._joint(x)
+            joint_uC = asked.of_rows(self.feature_log_prob_.T) + self.class_log_prior_
             evidence_u = logsumexp(joint_uC, axis=1)
             expected_uC = np.exp(joint_uC - evidence_u[:, None])
             self.objective_.append(
@@ -93,7 +94,7 @@ class EMNaiveBayes(SemiSupervisedClassifier):
                 self.termination_condition_ = "max_iter"
                 break
             all_rows_C = rows_C + self.weight * expected_uC.sum(axis=0)
-            all_counts_CW = counts_CW + self.weight * (x.T @ expected_uC.astype(x.dtype)).T
+            all_counts_CW = counts_CW + self.weight * asked.of_columns(expected_uC).T
 
         self.n_iter_ = len(self.history_) - 1
         found = code.copy()
@@ -106,12 +107,8 @@ class EMNaiveBayes(SemiSupervisedClassifier):
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         check_non_negative(X, "EMNaiveBayes (input X)")
-        return softmax(self._joint(X if self.scale_ == 1 else X * X.dtype.type(self.scale_)), axis=1)
-
-    def _joint(self, x) -> np.ndarray:
-        """Log of the probability of a class and a row together, up to the row's constant [rows, C]."""
-        # In the precision of the rows: mixed products would copy the matrix in each round.
-        return x @ self.feature_log_prob_.T.astype(x.dtype) + self.class_log_prior_
+        X = X if self.scale_ == 1 else X * X.dtype.type(self.scale_)
+        return softmax(X @ self.feature_log_prob_.T.astype(X.dtype) + self.class_log_prior_, axis=1)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

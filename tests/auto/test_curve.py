@@ -1,4 +1,3 @@
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ from cotrain.auto.choose import Board
 from cotrain.auto.curve import MORE, NO_TIME, TOO_FEW, _thinned, learning_curve, projected_gain
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
-from cotrain.auto.trial import Trial, run_fold
+from cotrain.auto.trial import Trial, run_folds
 from cotrain.views.table import ScaledView
 
 
@@ -47,8 +46,7 @@ def problem(labels=60, distance=1.0, seed=0, learners=(LogisticRegression,), cla
         for n, make in enumerate(learners)
     ]
     with ThreadPoolExecutor(1) as pool:
-        for fold in folds:
-            run_fold(trials, features, codes, fold, prior, np.arange(len(codes)), pool, time.perf_counter() + 60)
+        run_folds(trials, features, codes, folds, prior, np.arange(len(codes)), pool)
     assert not [trial.dropped for trial in trials if trial.dropped]
     board = Board(trials, y, unit[:labels], np.full(classes, 1 / classes), np.full(labels, 1 / labels))
     return board, features, codes, folds

@@ -1,4 +1,3 @@
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +10,7 @@ from cotrain.auto.choose import Board
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.lessons import NAME, lessons
-from cotrain.auto.trial import Trial, run_all, run_fold
+from cotrain.auto.trial import Trial, run_all, run_folds
 from cotrain.views.table import ScaledView
 
 MANY = 40  # columns of the sort that needs many rows
@@ -53,8 +52,7 @@ def problem(labels=40, unlabelled=400, modalities=("sharp", "wide"), make=Logist
     ]
     prior = np.array([0.5, 0.5])
     with ThreadPoolExecutor(1) as pool:
-        for fold in folds:
-            run_fold(trials, features, codes, fold, prior, np.arange(len(codes)), pool, time.perf_counter() + 60)
+        run_folds(trials, features, codes, folds, prior, np.arange(len(codes)), pool)
         run_all(trials, features, codes, prior, pool)
     board = Board(trials, codes[:labels], np.arange(labels), prior, np.full(labels, 1 / labels))
     return (board, board.choose(), features, codes, folds), y

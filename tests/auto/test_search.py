@@ -192,6 +192,20 @@ def test_the_number_of_threads_changes_nothing():
         np.testing.assert_array_equal(first.probability, second.probability)
 
 
+def test_a_learner_alone_runs_on_two_folds_at_a_time_after_the_first():
+    meeting, fits = threading.Barrier(2, timeout=20), []
+
+    class Meeting(Constant):
+        def fit(self, x, y):
+            fits.append(1)
+            if 1 < len(fits) <= 19:  # of twenty folds; the first shows how long one takes
+                meeting.wait()
+            return super().fit(x, y)
+
+    (trial,), *_ = run(lambda y: [Candidate("a", ("spy",), False, lambda _: Meeting())], jobs=2)
+    assert (trial.folds, trial.dropped) == (20, "")
+
+
 def interrupting(after):
     """A learner at whose `after`-th fit the user presses Ctrl-C."""
     fits = []
@@ -220,6 +234,14 @@ def test_an_interrupt_keeps_the_folds_that_were_finished():
         assert trial.estimator is not None
     assert any("Stopped by you" in text for text in said)
     assert clock.finishing
+
+
+def test_an_interrupt_while_folds_run_side_by_side_leaves_none_of_them():
+    pressed = interrupting(after=3)
+    (trial,), _, folds, _ = run(lambda y: [Candidate("a", ("spy",), False, lambda _: pressed())], jobs=1)
+    assert trial.folds == 1
+    assert not np.isnan(trial.probability[folds[0].repeat, folds[0].held]).any()
+    assert np.isnan(trial.probability).all(2).sum() == 80 - len(folds[0].held)
 
 
 def test_an_interrupt_before_any_fold_is_done_ends_the_program():
