@@ -260,8 +260,9 @@ def unknown_column(name: object, columns: Iterable[object]) -> str:
     return f"There is no column {str(name)!r}; the columns are {shown}."
 
 
-def _names(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(value: Any) -> tuple[str, ...]:
+    """One name or several; those of arrays are numbers."""
+    return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
 
 
 def _levels(cells: Iterable[str | None]) -> tuple[str, ...]:

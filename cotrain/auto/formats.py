@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def read_json(path: Path) -> Table:
 
 
 def read_parquet(path: Path) -> Table:
-    """Parquet. Images and sounds in cells become files; other columns of bytes are left out with a warning."""
+    """Parquet. Images and sounds in cells become files; other columns of bytes are left out with a warning. Numbers of
+    classes whose names the file holds, as those of Hugging Face datasets do, become names; -1 is none."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -61,17 +63,38 @@ def read_parquet(path: Path) -> Table:
     warnings = []
     columns = {}
     names, renamed = unique_names(table.column_names)
-    for name, column in zip(names, table.columns):
+    classes = _class_names(table.schema.metadata or {})
+    for given, name, column in zip(table.column_names, names, table.columns):
         packed = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
         if packed and not are_packed(column.drop_null()[:1].to_pandas()):
             warnings.append(f"Column {name!r} holds bytes and is left out.")
             continue
         try:
-            columns[name] = column.to_pandas()
+            columns[name] = _named(column.to_pandas(), classes.get(given, ()))
         except (pa.ArrowException, ValueError, OverflowError) as error:
             warnings.append(f"Column {name!r} is left out: {_first_line(error)}.")
     frame, said = tidy_frame(columns)
     return Table(frame, np.empty(0, np.int64), renamed + warnings + said)
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of the classes of each column that has some, by the metadata of Hugging Face datasets."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        labels = {name: about for name, about in features.items() if about.get("_type") == "ClassLabel"}
+        return {name: [str(each) for each in about["names"]] for name, about in labels.items()}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _named(cells: pd.Series, names: Sequence[str]) -> pd.Series:
+    """The name of each cell's class; the cells as they are where one is no number of a class."""
+    if not names or not pd.api.types.is_numeric_dtype(cells):
+        return cells
+    numbers = cells.fillna(-1)
+    if not numbers.isin(range(-1, len(names))).all():
+        return cells
+    return pd.Series([names[number] if number >= 0 else None for number in numbers.astype(int)], dtype=object)
 
 
 def read_npz(path: Path) -> Table:

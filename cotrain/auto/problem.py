@@ -69,7 +69,7 @@ def load(
     source = read(data if y is None else (data, y))
     if target is None and y is None and not source.of_files:
         raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
-    target = target or (LABEL if source.of_files else "target")
+    target = (LABEL if source.of_files else "target") if target is None else str(target)
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )

@@ -1,6 +1,7 @@
 """Reads what a user gives into one table: files of five formats, a folder with a labels file, a DataFrame, arrays."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,11 @@ class Source:
 
 
 def read(source: Any, *, name: str | None = None) -> Source:
-    """Reads a path (file or folder), a DataFrame, or arrays `(x, y)`.
+    """Reads a path (file or folder), a table in memory, or arrays `(x, y)`.
 
-    x is [N, D] of numbers (columns `x_0`, `x_1`, ...; of more dimensions, such as pictures, `x_0_0`, ...) or N texts
-    (column `text`); y is [N] (column `target`) or None.
+    A table is a DataFrame, what other libraries turn into one (`to_pandas`: Arrow, Polars, Hugging Face datasets), a
+    dict of columns or a list of dicts, one a row. x is such a table, [N, D] of numbers (columns `x_0`, `x_1`, ...; of
+    more dimensions, such as pictures, `x_0_0`, ...) or N texts (column `text`); y is [N] (column `target`) or None.
 
     Raises InputError: says what is wrong with the source, on which line, and what to do.
     """
@@ -83,11 +85,26 @@ def read(source: Any, *, name: str | None = None) -> Source:
         return source
     if isinstance(source, (str, Path)):
         return _read_path(Path(source), name)
-    if isinstance(source, pd.DataFrame):
-        return _read_frame(source, name or "the table")
+    if (frame := _as_frame(source)) is not None:
+        return _read_frame(frame, name or "the table")
     if isinstance(source, tuple) and len(source) == 2:
         return _read_arrays(*source, name or "the arrays")
     raise InputError(f"Cannot read a {type(source).__name__}; give a path ({FORMATS}), a DataFrame, or (x, y).")
+
+
+def _as_frame(source: Any) -> pd.DataFrame | None:
+    """The DataFrame that a table in memory is or makes; None of anything else."""
+    if isinstance(source, list):
+        if not source or not all(isinstance(row, Mapping) for row in source):
+            return None
+    elif callable(getattr(source, "to_pandas", None)):
+        source = source.to_pandas()
+    elif not isinstance(source, Mapping | pd.DataFrame):
+        return None
+    try:
+        return source if isinstance(source, pd.DataFrame) else pd.DataFrame(source)
+    except ValueError as error:
+        raise InputError(f"The {type(source).__name__} is no table: {error}.") from error
 
 
 def _read_path(path: Path, name: str | None) -> Source:
@@ -182,8 +199,8 @@ def _read_frame(frame: pd.DataFrame, name: str) -> Source:
 def _read_arrays(x: Any, y: Any, name: str) -> Source:
     if hasattr(x, "toarray"):
         x = x.toarray()
-    if isinstance(x, pd.DataFrame):
-        source = _read_frame(x, name)
+    if (frame := _as_frame(x)) is not None:
+        source = _read_frame(frame, name)
         columns = dict(source.frame.items())
         warnings = source.warnings
     else:

@@ -55,3 +55,11 @@ def test_two_speakers_with_labels_are_too_few_to_judge_by(sounds):
         return table
 
     assert not loaded(sounds, few).grouped
+
+
+def test_columns_may_be_named_by_their_number():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3))).assign(last=[*"ab" * 10, *[None] * 20])
+    table.columns = [1, 2, 3, 0]
+    problem = load(table, target=0, drop=[2])
+    assert problem.columns.target == "0"
+    assert problem.columns.numbers == ("1", "3")

@@ -430,6 +430,39 @@ def test_parquet_types(tmp_path):
     assert said(source, "'raw'", "bytes")
 
 
+@pytest.mark.parametrize(
+    ("about", "wanted"),
+    [
+        ({"names": ["ham", "spam"], "_type": "ClassLabel"}, ["ham", "spam", None, "spam"]),
+        ({"names": ["ham"], "_type": "ClassLabel"}, [0, 1, -1, 1]),  # a number without a name
+        ({"names": 7, "_type": "ClassLabel"}, [0, 1, -1, 1]),
+        ({"dtype": "int64", "_type": "Value"}, [0, 1, -1, 1]),
+    ],
+)
+def test_class_numbers_of_a_hugging_face_dataset_get_their_names(tmp_path, about, wanted):
+    described = json.dumps({"info": {"features": {"text": {"dtype": "string", "_type": "Value"}, "label": about}}})
+    table = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 1]})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": described}), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet").frame["label"]
+    assert [None if cell is None or cell != cell else cell for cell in found] == wanted
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": "{broken"}), tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").frame["label"].tolist() == [0, 1, -1, 1]
+
+
+def test_tables_in_memory_of_other_kinds():
+    rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    wanted = read(pd.DataFrame(rows)).frame
+    columns = {"a": [1, 2], "b": ["x", "y"]}
+    for table in (rows, columns, pa.table(columns)):
+        pd.testing.assert_frame_equal(read(table).frame, wanted)
+        pd.testing.assert_frame_equal(read((table, ["n", "m"])).frame, wanted.assign(target=["n", "m"]))
+    with pytest.raises(InputError, match="The dict is no table: All arrays must be of the same length"):
+        read({"a": [1], "b": [1, 2]})
+    for wrong in ([], ["a text"], [rows[0], 3], 7):
+        with pytest.raises(InputError, match=f"Cannot read a {type(wrong).__name__}"):
+            read(wrong)
+
+
 def test_parquet_under_a_wrong_name(tmp_path):
     pyarrow.parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "t.csv")
     assert read(tmp_path / "t.csv").frame["a"].tolist() == ["x"]
