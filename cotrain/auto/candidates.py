@@ -60,7 +60,7 @@ class Candidate:
         return self.kind != other.kind or (bool(self.columns) and self.columns.isdisjoint(other.columns))
 
 
-STYLE = "style"  # the kind of learners that look at how a text is written
+STYLE = "style"  # the kind of learners that look at how a text is written, or how loud a sound is
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 PAIRS = 4_000_000  # margins of pairs of classes that are held at a time: 32 MB
 DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost their square, and more add little
@@ -189,7 +189,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
 
 
 def _style(name: str) -> list[Candidate]:
-    """A handful of numbers that words do not see."""
+    """A handful of numbers that the other views do not see."""
     return [
         Candidate(f"logistic regression, {name}", (name,), False, lambda _: logistic(1.0), STYLE),
         Candidate(f"kernel machine (stiff), {name}", (name,), False, lambda _: Margin(1.0), STYLE),

@@ -89,7 +89,8 @@ def weigh(
     for trial in running:
         trial.silent = ""
     for trial in _unheard(running, problem):
-        trial.silent = "how the texts are written tells too little"
+        what = "how the texts are written" if trial.candidate.modality == "texts" else "how loud the sounds are"
+        trial.silent = f"{what} tells too little"
     first = make_board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
     found = _told(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
@@ -98,23 +99,27 @@ def weigh(
 
 
 def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
-    """Those of learners on the style of texts, unless one is as good as the best on what they say and surely better
-    than chance. Words are the better bet: where few labels tell little, style joins by luck and does harm (sentiment:
-    MPQA 5 points, CR and MR half a point), and where it tells (spam), it tells clearly."""
+    """Those of learners on the style of texts or the loudness of sounds, unless one is as good as the best on what
+    these say and surely better than chance. Words are the better bet: where few labels tell little, style joins by luck
+    and does harm (sentiment: MPQA 5 points, CR and MR half a point), and where it tells (spam), it tells clearly."""
     styles = [m for m, trial in enumerate(trials) if trial.candidate.kind == STYLE]
-    sorts = {trials[m].candidate.modality for m in styles}
-    supervised = [m for m, t in enumerate(trials) if not t.candidate.unlabelled and t.candidate.modality in sorts]
-    others = [m for m in supervised if m not in styles]
-    if not others:
+    if not styles:
         return []
     classes = len(problem.audit.classes)
     board = make_board(trials, problem, np.full(classes, 1 / classes), "balanced accuracy")
-    best = max((m for m in supervised if m in styles), key=lambda m: board.score(board.correct[m]), default=None)
-    if best is not None and board.score(board.correct[best]) >= max(board.score(board.correct[m]) for m in others):
-        over, error = board.gain(board.correct[best], np.full(len(board.y), 1 / classes))
-        if over >= SHOWS * error:
-            return []
-    return [trials[m] for m in styles]
+    chance = np.full(len(board.y), 1 / classes)
+    score = {m: board.score(board.correct[m]) for m, trial in enumerate(trials) if not trial.candidate.unlabelled}
+    found = []
+    for sort in {trials[m].candidate.modality for m in styles}:
+        own = [m for m, trial in enumerate(trials) if trial.candidate.modality == sort]
+        others = [score[m] for m in own if m in score and m not in styles]
+        best = max((m for m in own if m in score and m in styles), key=lambda m: score[m], default=None)
+        heard = not others
+        if others and best is not None and score[best] >= max(others):
+            over, error = board.gain(board.correct[best], chance)
+            heard = bool(over >= SHOWS * error)
+        found += [trials[m] for m in own if m in styles and not heard]
+    return found
 
 
 def after_lessons(setup: Setup, seen: Evidence) -> Evidence:

@@ -62,6 +62,7 @@ LEARNERS = {
     "patches": "Which small patterns a picture has.",
     "edges": "Where in a picture the edges run.",
     "pixels": "The picture, made small.",
+    "loudness": "How loud a sound is.",
     "sound": "How the pitch and colour of a sound change.",
 }
 

@@ -97,7 +97,7 @@ def student_views(
     views: dict[str, View], columns: Columns, classes: int, read: Collection[str] = ()
 ) -> dict[str, View]:
     """Unfitted views for the student: cheap ones, small ones, and no encoder. Edges do not see how bright a grey image
-    is, pixels do. The style of a text is for a student whose teacher `read` it."""
+    is, pixels do. How a text is written and how loud a sound is are for a student whose teacher `read` it."""
     from cotrain.views.table import StepView
     from cotrain.views.text import CharacterView, WordView
 
@@ -109,7 +109,7 @@ def student_views(
     if "table" in views and 0 < len(columns.numbers) <= NARROW:
         found["steps"] = StepView(columns.numbers)
     for name, view in views.items():
-        styled = name.startswith("style") and name in read
+        styled = name.startswith(("style", "loudness")) and name in read
         media = name.startswith(("edges", "pixels", "sound"))
         if name in ("table", "curves") or styled or (media and not name.endswith(", reduced")):
             found[name] = view.fresh()

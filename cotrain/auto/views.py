@@ -28,7 +28,7 @@ class Views:
     """The views of a table by name, and how the candidates use them.
 
     text: (words, characters, topics) of each text column, and of all together where there are several.
-    style: how each text column is written.
+    style: how each text column is written, and how loud each column of sounds is.
     dense: views that linear models, kernels and graphs read. trees: the views that extra trees and random forests read
         instead of a dense one.
     reduced: the view of fewer dimensions that learners on unlabelled rows read instead of a dense one.
@@ -92,7 +92,9 @@ def make_views(
         of = "" if len(media) == 1 else f" of {name!r}"
         named = {f"{what}{of}": view for what, view in found.items()}
         views |= named
-        dense += named
+        quiet = [full for full in named if full.startswith("loudness")]
+        style += quiet
+        dense += [full for full in named if full not in quiet]
     for number, view in enumerate(encoders):
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
@@ -173,7 +175,7 @@ def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View
 
 
 def _audio_views(frame: pd.DataFrame, name: str, folder: Path, warnings: list[str]) -> dict[str, View]:
-    from cotrain.views.audio import LogMelPatchView, MfccView, most_common, sampling_rates
+    from cotrain.views.audio import LogMelPatchView, LoudnessView, MfccView, most_common, sampling_rates
 
     rates = sampling_rates(frame[name].tolist(), str(folder), name)
     rate = most_common(rates)  # of the table at hand, for all tables to come
@@ -185,4 +187,5 @@ def _audio_views(frame: pd.DataFrame, name: str, folder: Path, warnings: list[st
     return {
         "sound": MfccView((name,), folder=str(folder), rate=rate),
         "patches of sound": LogMelPatchView((name,), folder=str(folder), rate=rate),
+        "loudness": LoudnessView((name,), folder=str(folder), rate=rate),
     }

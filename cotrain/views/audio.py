@@ -1,6 +1,6 @@
-"""Sounds as features: cepstra summed up by segments, or k-means over patches of the log-mel picture.
+"""Sounds as features: cepstra summed up by segments, k-means over patches of the log-mel picture, or how loud they are.
 
-Both share one extraction: extract once and hand the result to both.
+All share one extraction: extract once and hand the result to each.
 Legend: N sounds, T samples, F frames, M mel bands, K cepstral coefficients, D features.
 """
 
@@ -36,6 +36,8 @@ _QUIET = np.log(10**-3.5)  # 35 dB below the loudest frame: silence at a sound's
 _MARGIN = 3  # frames of silence that are left at each end
 _FRAMES_AT_ONCE = 20_000  # bounds the memory of long recordings
 _STATISTICS = (SEGMENTS + 1) * 2 * COEFFICIENTS + 1  # D
+LEVELS = ("whole", "loudest frame", "90 of 100 frames", "half of the frames", "10 of 100 frames", "largest sample")
+_SILENT = 1e-10  # power of digital silence, as -100 dB
 
 
 def log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
@@ -107,10 +109,20 @@ def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
     return (means - means.mean()).T.astype(np.float32)
 
 
-def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the views of sounds read off one: float32 [T] -> `statistics` and `picture`, without silence at its ends."""
+def loudness(wave: np.ndarray, rate: int) -> np.ndarray:
+    """float32 [T] -> `LEVELS` float32 [6], in dB of full scale; "90 of 100 frames", of 25 ms, are no louder."""
+    length = min(round(0.025 * rate), len(wave))
+    square = np.square(wave, dtype=np.float64)
+    frames = square[: len(square) // length * length].reshape(-1, length).mean(1)
+    power = [square.mean(), frames.max(), *np.quantile(frames, (0.9, 0.5, 0.1)), square.max()]
+    return (10 * np.log10(np.maximum(power, _SILENT))).astype(np.float32)
+
+
+def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the views of sounds read off one: float32 [T] -> `statistics` and `picture`, without silence at its ends,
+    and `loudness`."""
     bands_FM = trim(log_mel(wave, rate))
-    return statistics(bands_FM), picture(bands_FM)
+    return statistics(bands_FM), picture(bands_FM), loudness(wave, rate)
 
 
 @lru_cache(maxsize=8)
@@ -143,7 +155,7 @@ class AudioView(View):
         return "sounds", self.columns, self.settings["folder"], self.settings["rate"]
 
     def extract(self, frame: pd.DataFrame) -> np.ndarray:
-        """Structured array [N]: `statistics` float32 [D] and `log_mel` float16 [M, 64] of each sound.
+        """Structured array [N]: `statistics` float32 [D], `log_mel` float16 [M, 64] and `levels` float32 [6] of each.
 
         Raises:
             InputError: a sound cannot be read; the message names row, column and file.
@@ -154,7 +166,12 @@ class AudioView(View):
             self.settings["rate"] = common_rate(cells, folder, column)
         rate = self.settings["rate"]
         raw = np.zeros(
-            len(cells), [("statistics", np.float32, (_STATISTICS,)), ("log_mel", np.float16, (BANDS, PICTURE))]
+            len(cells),
+            [
+                ("statistics", np.float32, (_STATISTICS,)),
+                ("log_mel", np.float16, (BANDS, PICTURE)),
+                ("levels", np.float32, (len(LEVELS),)),
+            ],
         )
 
         def fill(row: int) -> None:
@@ -179,6 +196,17 @@ class MfccView(AudioView):
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         return (raw["statistics"] - self.learned["mean"]) * self.learned["scale"]
+
+
+class LoudnessView(AudioView):
+    """`LEVELS`, each of the same size. The other views are blind to them: a sound is relative to its own mean there."""
+
+    def fit(self, raw: np.ndarray) -> "LoudnessView":
+        self.learned = own_scales(raw["levels"])
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (raw["levels"] - self.learned["mean"]) * self.learned["scale"]
 
 
 class LogMelPatchView(AudioView):

@@ -56,6 +56,13 @@ def test_it_is_compared_with_learners_on_texts_alone():
     assert found.board.parts == [[0], [1, 2]]
 
 
+def test_texts_and_sounds_are_judged_apart():
+    loud = trial(24, STYLE, modality="'clip'")
+    found = seen(trial(24, "words"), trial(30, STYLE), trial(30, "sound", modality="'clip'"), loud)
+    assert [bool(t.silent) for t in found.board.trials] == [False, False, False, True]
+    assert loud.silent == "how loud the sounds are tells too little"
+
+
 def test_where_nothing_else_was_tried_style_has_its_say():
     found = seen(trial(20, STYLE), trial(20, STYLE, unlabelled=True))
     assert not any(t.silent for t in found.board.trials)

@@ -8,10 +8,12 @@ from scipy.signal import stft
 from cotrain.errors import InputError
 from cotrain.views.audio import (
     LogMelPatchView,
+    LoudnessView,
     MfccView,
     common_rate,
     delta,
     log_mel,
+    loudness,
     mfcc,
     picture,
     shared_prefix_groups,
@@ -21,7 +23,7 @@ from cotrain.views.audio import (
 from cotrain.views.log_mel import mel_bands
 
 RATE = 8_000
-VIEWS = [MfccView, LogMelPatchView]
+VIEWS = [MfccView, LogMelPatchView, LoudnessView]
 
 
 def tone(hertz, seconds=0.5, rate=RATE, quiet=0.0):
@@ -125,12 +127,45 @@ class TestFrontEnd:
         assert picture(bands, 8)[0] == pytest.approx([-3, -3, -1, -1, 1, 1, 3, 3])
 
 
+class TestLoudness:
+    def test_by_hand(self):
+        """A second that is silent, then half of the scale, then a tenth of it: square waves, whose power is flat."""
+        wave = np.repeat([0.0, 0.5, 0.1], [3_000, 2_000, 3_000]) * np.resize([1.0, -1.0], 8_000)
+        half, tenth, whole = 10 * np.log10([0.25, 0.01, (0.25 * 2 + 0.01 * 3) / 8])
+        assert loudness(wave.astype(np.float32), RATE) == pytest.approx([whole, half, half, tenth, -100, half], abs=0.1)
+
+    def test_twice_as_loud_is_six_decibels_more(self):
+        wave = sounds(1)[0][0] / 4
+        assert loudness(2 * wave, RATE) - loudness(wave, RATE) == pytest.approx(20 * np.log10(2), abs=1e-3)
+
+    @pytest.mark.parametrize("samples", [1, 199, 200, 201])
+    def test_short_and_silent_sounds_are_finite(self, samples):
+        assert loudness(np.ones(samples, np.float32), RATE) == pytest.approx(np.zeros(6))
+        assert loudness(np.zeros(samples, np.float32), RATE) == pytest.approx(np.full(6, -100))
+
+    def test_the_view_tells_what_the_others_cannot(self):
+        from sklearn.linear_model import LogisticRegression
+
+        waves = [wave / (2 if number % 2 else 4) for number, wave in enumerate(sounds(120)[0])]
+        y = np.arange(120) % 2
+        score = {}
+        for view_class in VIEWS:
+            view = view_class(("clip",), rate=RATE)
+            raw = view.extract(cells(waves))
+            features = view.fit(raw).transform(raw)
+            score[view_class] = LogisticRegression().fit(features[:40], y[:40]).score(features[40:], y[40:])
+        assert score[LoudnessView] == 1
+        assert max(score[MfccView], score[LogMelPatchView]) < 0.75
+
+
 @pytest.mark.parametrize("view_class", VIEWS)
 class TestViews:
     def test_learns_sweeps_from_few(self, view_class):
         from sklearn.linear_model import LogisticRegression
 
         waves, y = sounds(120)
+        if view_class is LoudnessView:
+            waves = [wave / (1 + sign) for wave, sign in zip(waves, y)]
         view = view_class(("clip",), rate=RATE)
         raw = view.extract(cells(waves))
         features = view.fit(raw).transform(raw)
