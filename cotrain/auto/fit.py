@@ -164,7 +164,8 @@ def _fit(
         needed = int(np.ceil(1 / (1 - coverage))) - 1
         warnings.append(f"Sets with {coverage:.0%} coverage cannot be promised below {needed} labelled rows.")
 
-    student, about_student = teach(setup, views, model, even_N)
+    uneven = shares.shares if measure == "balanced accuracy" else None
+    student, about_student = teach(setup, views, model, even_N, uneven)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
     if not np.isfinite(chosen_score) or method is not None:
         chosen_score = board.score(board.right(choice.members))

@@ -126,6 +126,7 @@ def distil(
     seconds: float,
     mixed: bool = False,
     before: Student | None = None,
+    weight_N: np.ndarray | None = None,
 ) -> Student:
     """A student that says of each row what the committee says. `features` are the fitted views' matrices of the rows.
 
@@ -135,6 +136,7 @@ def distil(
         mixed: teach a net mixtures of two rows, of which the committee would say a mixture. True of rows that differ in
             many numbers (digits with 40 labels: 1 point less is lost), and not where classes surround each other.
         before: a student of the same features and of most of the rows; its linear part is where this one's begins.
+        weight_N: what each row counts, 1 on average; None: all the same.
     """
     wide, deep = _split(features)
     weights: dict[str, np.ndarray] = {}
@@ -144,7 +146,7 @@ def distil(
         import torch  # noqa: F401  # a library's threads are limited only once it is loaded
 
         with threadpool_limits(1):  # its steps are too small to be shared out
-            weights |= _net(deep, target_NC, seed, mixed)
+            weights |= _net(deep, target_NC, seed, mixed, weight_N)
         offset = _through_net(deep, weights) + weights["bias"]
         kinds.append("net with one hidden layer")
     if wide is not None:  # last, for it can learn any row by heart and would leave nothing for the net to learn
@@ -152,7 +154,7 @@ def distil(
         if before is not None:
             start = before.weights["linear"], before.weights["bias"] - weights.get("bias", np.float32(0))
         with threadpool_limits(1):
-            linear, bias = soft_regression(wide, target_NC, seconds, start=start, offset_NC=offset)
+            linear, bias = soft_regression(wide, target_NC, seconds, start=start, offset_NC=offset, weight_N=weight_N)
         weights["linear"] = linear.astype(np.float16)
         weights["bias"] = (bias + weights.get("bias", 0)).astype(np.float32)
         kinds.insert(0, "linear on hashed words and characters")
@@ -179,16 +181,18 @@ def soft_regression(
     penalty: float = 0.3,
     start: tuple[np.ndarray, np.ndarray] | None = None,
     offset_NC: np.ndarray | float = 0.0,
+    weight_N: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Softmax regression on soft targets: weights [D, C] and bias [C] that minimize the mean cross-entropy plus
     penalty / (2 N) |W|^2, by L-BFGS from zeros or, with a third of the steps, from the weights and bias `start`.
-    `offset_NC` is added to the logits."""
+    `offset_NC` is added to the logits; `weight_N` is what each row counts."""
     import time
 
     from cotrain.estimators.products import Products
 
     rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
     products = Products(x)
+    weight_N1 = np.ones((rows, 1)) if weight_N is None else weight_N[:, None]
     began = time.perf_counter()
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -197,8 +201,9 @@ def soft_regression(
         logits -= logits.max(1, keepdims=True)
         powers = np.exp(logits)
         total = powers.sum(1, keepdims=True)
-        value = -(target_NC * (logits - np.log(total))).sum() / rows + penalty / 2 / rows * (weights**2).sum()
-        error = powers / total - target_NC
+        value = -(weight_N1 * target_NC * (logits - np.log(total))).sum() / rows
+        value += penalty / 2 / rows * (weights**2).sum()
+        error = weight_N1 * (powers / total - target_NC)
         gradient = products.of_columns(error).astype(np.float64) / rows + penalty / rows * weights
         return value, np.concatenate([gradient.ravel(), error.mean(0)])
 
@@ -215,7 +220,9 @@ def soft_regression(
     return found.x[:-classes].reshape(columns, classes).astype(np.float32), found.x[-classes:]
 
 
-def _net(x: np.ndarray, target_NC: np.ndarray, seed: int, mixed: bool) -> dict[str, np.ndarray]:
+def _net(
+    x: np.ndarray, target_NC: np.ndarray, seed: int, mixed: bool, weight_N: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Weights of a net with one hidden layer, trained on noisy copies of the rows. In many columns rows lie far apart
     and bear more noise (sounds of new speakers: 1 point less is lost), which would blur circles in two columns."""
     import torch
@@ -227,6 +234,7 @@ def _net(x: np.ndarray, target_NC: np.ndarray, seed: int, mixed: bool) -> dict[s
     noise = 0.5 if size >= WIDE else 0.1
     hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 256))
     data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
+    drawn = None if weight_N is None else torch.from_numpy(weight_N)
     centre, spread = data.mean(0), data.std(0, correction=0).mean().clamp(min=1e-6)
     data = (data - centre) / spread
     weights = [
@@ -242,7 +250,10 @@ def _net(x: np.ndarray, target_NC: np.ndarray, seed: int, mixed: bool) -> dict[s
     optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):
-        index = torch.randint(rows, (min(128, rows),), generator=rng)
+        if drawn is None:
+            index = torch.randint(rows, (min(128, rows),), generator=rng)
+        else:
+            index = torch.multinomial(drawn, min(128, rows), replacement=True, generator=rng)
         inputs, wanted = data[index], target[index]
         if mixed:
             share = 0.5 * torch.rand(len(index), 1, generator=rng)

@@ -20,16 +20,28 @@ from cotrain.errors import InputError
 from cotrain.views.view import extract_each
 
 CHECKED = 2_000  # rows at most on which a student is checked
+LEAST = 0.001  # share of a class for which its rows count most
 LONG = 500  # rows a second below which a few of them tell the pace
 
 
-def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tuple[Student, dict[str, Any]]:
-    """A student of the committee, and how well it does what the committee does on rows it was not taught."""
+def teach(
+    setup: Setup, views: Views, model: Model, even_NC: np.ndarray, shares_C: np.ndarray | None = None
+) -> tuple[Student, dict[str, Any]]:
+    """A student of the committee, and how well it does what the committee does on rows it was not taught.
+
+    `shares_C`: where all classes shall count the same, their shares among the rows. Rows of rare classes then count as
+    often as those of common ones, as if as many rows of each class had been drawn.
+    """
     problem, seed = setup.problem, setup.seed
     classes = problem.audit.classes
     target = with_prior(even_NC, model.shares)
     labelled = problem.labelled
     target[labelled] = np.eye(len(classes))[problem.y[labelled]]
+    weight = None if shares_C is None else 1 / np.maximum(target @ shares_C, LEAST) / len(classes)
+
+    def of(rows: np.ndarray) -> np.ndarray | None:
+        return None if weight is None else weight[rows]
+
     fresh = student_views(views.views, problem.columns, len(classes), model.views)
     if not fresh:
         raise InputError("No column is left that a small model could read.")
@@ -47,14 +59,16 @@ def teach(setup: Setup, views: Views, model: Model, even_NC: np.ndarray) -> tupl
             if not pace.will_do() and found:
                 break
             own, part = {name: fresh[name] for name in names}, [matrices[name][taught] for name in names]
-            trial = distil(own, part, target[taught], problem.columns, classes, seed, time_for_it, mixed)
+            trial = distil(
+                own, part, target[taught], problem.columns, classes, seed, time_for_it, mixed, weight_N=of(taught)
+            )
             said = trial.logits([matrices[name][checked] for name in names]).argmax(1)
             # What the committee believes is lost where the student says something else.
-            lost = float((wanted.max(1) - wanted[np.arange(len(said)), said]).mean())
+            lost = float(np.average(wanted.max(1) - wanted[np.arange(len(said)), said], weights=of(checked)))
             found.append((lost, names, mixed, float((said == wanted.argmax(1)).mean()), trial))
         loss, read, how, agreement, before = min(found, key=lambda each: each[0])  # of equal ones the first
     own, part = {name: fresh[name] for name in read}, [matrices[name] for name in read]
-    student = distil(own, part, target, problem.columns, classes, seed, time_for_it, how, before)
+    student = distil(own, part, target, problem.columns, classes, seed, time_for_it, how, before, weight)
     size = sum(w.nbytes for w in student.weights.values())
     size += sum(a.nbytes for view in student.views.values() for a in view.learned.values())
     return student, {

@@ -388,6 +388,30 @@ def test_a_rare_class_makes_every_class_count_the_same(reviews):
     np.testing.assert_allclose(result.model.shares, 0.5)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "balanced accuracy"])
+def test_the_student_counts_rows_as_the_metric_does(monkeypatch, reviews, metric):
+    from cotrain.auto import teach
+
+    given = []
+
+    def noted(*args, **more):
+        given.append(more.get("weight_N", args[-1]))
+        return distil(*args, **more)
+
+    distil = teach.distil
+    monkeypatch.setattr(teach, "distil", noted)
+    table = reviews(rows=200, labelled=60)
+    bad = np.flatnonzero(table["label"] == "bad")
+    table = table.drop(index=bad[20:]).reset_index(drop=True)
+    fit(table, target="label", method="naive-bayes", prior="label", metric=metric, **FAST)
+    for weight in given:
+        if metric == "accuracy":
+            assert weight is None
+        else:
+            assert weight.mean() == pytest.approx(1, abs=0.3)
+            assert weight.max() > 1.3 * weight.min()
+
+
 def test_a_method_is_taken_as_asked(reviews):
     for method, names in (
         ("emnb", {"EM naive Bayes, words", "EM naive Bayes, words counted", "EM naive Bayes, characters"}),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -127,6 +128,25 @@ def test_soft_regression_takes_probabilities():
     weights, bias = soft_regression(x, np.array([[0.9, 0.1], [0.5, 0.5], [0.7, 0.3], [0.7, 0.3]]))
     soft = np.exp(weights[0] + bias)
     np.testing.assert_allclose(soft / soft.sum(), [0.7, 0.3], atol=1e-3)
+
+
+def test_a_row_that_counts_twice_stands_for_two():
+    rng = np.random.default_rng(0)
+    x = sparse.random(90, 12, 0.5, random_state=0, format="csr", dtype=np.float32)
+    target, times = rng.dirichlet([0.3, 0.3], 90), np.repeat([0, 1, 2], 30)
+    rows = np.repeat(np.arange(90), times)
+    for found, wanted in zip(soft_regression(x, target, weight_N=times), soft_regression(x[rows], target[rows])):
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_rows_of_a_rare_class_can_count_as_often_as_those_of_a_common_one(kind):
+    """Rows that nothing tells apart, of which one in ten is rare."""
+    x, rare = kind(np.ones((400, 1), np.float32)), np.arange(400) % 10 == 0
+    target = np.eye(2)[rare.astype(int)]
+    for weight, share in ((None, 0.1), (np.where(rare, 5, 5 / 9), 0.5)):
+        logits = distil({}, [x], target, Columns("y"), ["common", "rare"], 0, 5.0, weight_N=weight).logits([x])
+        assert softmax(logits, axis=1)[0, 1] == pytest.approx(share, abs=0.05)
 
 
 def test_a_net_learns_what_no_line_can_and_stays_small():
