@@ -43,6 +43,8 @@ class Table:
     "A column whose equal rows (a speaker, a patient) must not be both learnt from and judged on."
     unlabelled: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     'A value of the target that means "no label".'
+    more: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = ()
+    "Another table, whose rows count as if they stood in DATA; the labels may be missing there."
     encoder: Names = ("auto",)
     "Pretrained encoders as views: auto (those on this disk), none, a path or a name."
     jobs: int = 2

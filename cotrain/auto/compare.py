@@ -90,7 +90,7 @@ def compare(
         seeds: how many, or which.
         test: a table with labels, on which the methods are scored instead of on held-out rows.
         budget: time for each seed.
-        columns: text, image, audio, drop and group, as `fit` takes them.
+        columns: text, image, audio, drop, group and more, as `fit` takes them.
 
     Raises:
         InputError: what was given cannot be used, or there is no such method for this table.

@@ -59,6 +59,7 @@ def fit(
     drop: str | Sequence[str] = (),
     group: str | Sequence[str] = (),
     unlabelled: str | None = None,
+    more: Any = (),
     test: Any = None,
     budget: str | float = "3m",
     coverage: float = 0.9,
@@ -80,6 +81,7 @@ def fit(
         text, image, audio: columns of that sort; what is not named is inferred.
         drop: columns to leave out. group: columns whose equal rows (a speaker, a patient) stay on one side of a fold.
         unlabelled: a value of the target that means "no label".
+        more: another table, or several, whose rows count as if they stood in data; the target may be missing there.
         test: a table like data with labels, on which the result is scored at the end.
         budget: time for everything, such as "3m".
         coverage: of the sets of classes that cannot be ruled out, 0..1.
@@ -108,6 +110,7 @@ def fit(
         drop=drop,
         group=group,
         unlabelled=unlabelled,
+        more=more,
         apart=tested,
         seconds=clock.budget,
     )
@@ -216,8 +219,8 @@ def _fit(
     }
     values["label_next"] = label_next(model, problem.frame, problem.unlabelled, everything, 20, problem.rows)
     for item in [*values["label_next"], *values["suspicious"]]:
-        if file := problem.source.unlisted_file(item["row"] - 1):
-            item["file"] = file
+        if place := problem.source.place(item["row"] - 1):
+            item["file"] = place
     if test is not None:
         values["test"] = score_test(test, model, supervised, student, measure, warnings)
     values |= look_further(setup, everything, seen, choice)

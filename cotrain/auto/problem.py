@@ -16,6 +16,7 @@ from cotrain.auto.columns import Columns, infer
 from cotrain.auto.folder import LABEL
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
+from cotrain.auto.more import with_more
 from cotrain.auto.read import Source, read
 from cotrain.auto.unlisted import named_as, with_unlisted
 from cotrain.auto.wording import listing
@@ -61,6 +62,7 @@ def load(
     drop: str | Sequence[str] = (),
     group: str | Sequence[str] = (),
     unlabelled: str | None = None,
+    more: Any = (),
     apart: Source | None = None,
     seconds: float = math.inf,
 ) -> Problem:
@@ -70,6 +72,7 @@ def load(
     if target is None and y is None and not source.of_files:
         raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
     target = (LABEL if source.of_files else "target") if target is None else str(target)
+    source = with_more(source, more, target)
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )

@@ -38,6 +38,7 @@ class Source:
     name: what messages call it. folder: where relative paths in its cells start; is_folder: that is what was given.
     warnings: what was guessed, repaired or left out. lines: the line on which each row starts, empty if there are none.
     unlisted: files that no table names; they are the last rows.
+    below: other tables whose rows stand below, each with the row on which it starts.
     """
 
     frame: pd.DataFrame
@@ -48,6 +49,7 @@ class Source:
     index: pd.Index | None = None
     is_folder: bool = False
     unlisted: tuple[str, ...] = ()
+    below: tuple[tuple[int, "Source"], ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -59,17 +61,23 @@ class Source:
 
     def row_label(self, row: int) -> str:
         """Where a row is, for people: `row 17 (line 19)`; `row` counts from 0, what is shown from 1."""
-        if file := self.unlisted_file(row):
-            return file
+        if place := self.place(row):
+            return place
         if len(self.lines):
             return f"row {row + 1} (line {self.lines[row]})"
         if self.index is not None:
             return f"row {row + 1} (index {self.index[row]})"
         return f"row {row + 1}"
 
-    def unlisted_file(self, row: int) -> str | None:
+    def place(self, row: int) -> str | None:
+        """Where a row is that is none of the first table's: its file, or its table and where it is in that."""
         beyond = row - len(self) + len(self.unlisted)
-        return self.unlisted[beyond] if beyond >= 0 else None
+        if beyond >= 0:
+            return self.unlisted[beyond]
+        for start, table in reversed(self.below):
+            if row >= start:
+                return f"{table.name}, {table.row_label(row - start)}"
+        return None
 
 
 def read(source: Any, *, name: str | None = None) -> Source:
