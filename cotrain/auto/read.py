@@ -76,7 +76,7 @@ class Source:
             return self.unlisted[beyond]
         for start, table in reversed(self.below):
             if row >= start:
-                return f"{table.name}, {table.row_label(row - start)}"
+                return f"{table.name} {table.row_label(row - start)}"
         return None
 
 

@@ -44,7 +44,7 @@ def test_labelled_and_unlabelled_rows_in_two_files_are_as_in_one(files, tmp_path
     assert "many.csv has columns that few.csv has not, id; they are left out." in apart.report["warnings"]
     for one, other in zip(apart.report["label_next"], together.report["label_next"], strict=True):
         row = other["row"]  # the first line of a file names its columns
-        assert one == other | {"file": f"many.csv, row {row - 30} (line {row - 29})"}
+        assert one == other | {"file": f"many.csv row {row - 30} (line {row - 29})"}
 
 
 def test_on_the_command_line(files):
@@ -73,7 +73,7 @@ def test_each_column_is_of_one_kind():
         assert [None if pd.isna(cell) else cell for cell in found.frame[name]] == cells, name
     assert found.frame["yes"].dtype == bool
     assert any("has no column only; it is empty in its rows" in warning for warning in found.warnings)
-    assert [found.row_label(row) for row in range(3)] == ["row 1", "row 2", "the table, row 1"]
+    assert [found.row_label(row) for row in range(3)] == ["row 1", "row 2", "the table row 1"]
 
 
 def test_the_labels_may_be_in_the_second_table():
