@@ -114,11 +114,13 @@ def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
         own = [m for m, trial in enumerate(trials) if trial.candidate.modality == sort]
         others = [score[m] for m in own if m in score and m not in styles]
         best = max((m for m in own if m in score and m in styles), key=lambda m: score[m], default=None)
-        heard = not others
-        if others and best is not None and score[best] >= max(others):
+        if not others:
+            continue
+        if best is not None and score[best] >= max(others):
             over, error = board.gain(board.correct[best], chance)
-            heard = bool(over >= SHOWS * error)
-        found += [trials[m] for m in own if m in styles and not heard]
+            if over >= SHOWS * error:
+                continue
+        found += [trials[m] for m in own if m in styles]
     return found
 
 

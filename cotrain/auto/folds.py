@@ -15,6 +15,11 @@ class Fold:
     repeat: int
 
 
+def fold_of_all(labelled: np.ndarray, unlabelled: np.ndarray) -> Fold:
+    """Everything is learnt from and nothing held out, as for the result."""
+    return Fold(labelled, labelled[:0], unlabelled, 0)
+
+
 def repeats(labelled: int) -> tuple[int, int]:
     """How many folds and how many repeats: more where a fold has few rows to judge on. One fold is a 20 % hold-out."""
     if labelled <= 30:

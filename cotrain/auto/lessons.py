@@ -15,7 +15,7 @@ import numpy as np
 
 from cotrain.auto.choose import MIXED, Board, Choice
 from cotrain.auto.features import Features, FoldFeatures
-from cotrain.auto.folds import Fold
+from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.auto.pace import Pace
 from cotrain.auto.trial import Trial, even, joined, some, train, train_and_ask
 from cotrain.progress import progress
@@ -59,7 +59,7 @@ def lessons(
         for pupil in pupils
     ]
     start, pace = time.perf_counter(), Pace(len(folds) + 1, left)
-    everything = Fold(features.labelled, features.labelled[:0], features.unlabelled, 0)
+    everything = fold_of_all(features.labelled, features.unlabelled)
     with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
         for fold in [*folds, everything]:
             if not pace.will_do():

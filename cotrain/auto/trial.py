@@ -16,7 +16,7 @@ from scipy import sparse
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features, FoldFeatures
-from cotrain.auto.folds import Fold
+from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.views.view import Matrix
 
 
@@ -114,7 +114,7 @@ def run_folds(
 
 def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:
     """Train every candidate on all rows and ask it for the unlabelled ones."""
-    everything = Fold(features.labelled, features.labelled[:0], features.unlabelled, 0)
+    everything = fold_of_all(features.labelled, features.unlabelled)
 
     def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:
         estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior, True)

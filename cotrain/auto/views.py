@@ -92,9 +92,8 @@ def make_views(
         of = "" if len(media) == 1 else f" of {name!r}"
         named = {f"{what}{of}": view for what, view in found.items()}
         views |= named
-        quiet = [full for full in named if full.startswith("loudness")]
-        style += quiet
-        dense += [full for full in named if full not in quiet]
+        for full in named:
+            (style if full.startswith("loudness") else dense).append(full)
     for number, view in enumerate(encoders):
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -187,26 +187,29 @@ class AudioView(View):
         return raw
 
 
-class MfccView(AudioView):
+class ScaledAudioView(AudioView):
+    """One part of what was extracted, each number of the same size."""
+
+    part: ClassVar[str]
+
+    def fit(self, raw: np.ndarray) -> "ScaledAudioView":
+        self.learned = own_scales(raw[self.part])
+        return self
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return (raw[self.part] - self.learned["mean"]) * self.learned["scale"]
+
+
+class MfccView(ScaledAudioView):
     """Means of 13 cepstra and their slopes in five segments of time, their deviations, and the duration."""
 
-    def fit(self, raw: np.ndarray) -> "MfccView":
-        self.learned = own_scales(raw["statistics"])
-        return self
-
-    def transform(self, raw: np.ndarray) -> np.ndarray:
-        return (raw["statistics"] - self.learned["mean"]) * self.learned["scale"]
+    part = "statistics"
 
 
-class LoudnessView(AudioView):
-    """`LEVELS`, each of the same size. The other views are blind to them: a sound is relative to its own mean there."""
+class LoudnessView(ScaledAudioView):
+    """`LEVELS`. The other views are blind to them: a sound is relative to its own mean there."""
 
-    def fit(self, raw: np.ndarray) -> "LoudnessView":
-        self.learned = own_scales(raw["levels"])
-        return self
-
-    def transform(self, raw: np.ndarray) -> np.ndarray:
-        return (raw["levels"] - self.learned["mean"]) * self.learned["scale"]
+    part = "levels"
 
 
 class LogMelPatchView(AudioView):
