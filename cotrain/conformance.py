@@ -10,6 +10,7 @@ import pkgutil
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType, UnionType
@@ -68,8 +69,11 @@ def check(method: type[Method], ranks: bool = True, device: str = "cpu") -> None
     for one in CHECKS:
         run(one, device)
     if ranks:
-        for each in RANK_CHECKS:
-            with Crew(RANKS) as crew:
+        with ExitStack() as crews:
+            crew = None
+            for each in RANK_CHECKS:
+                if crew is None or not crew.alive:  # a failure may have ended it
+                    crew = crews.enter_context(Crew(RANKS))
                 run(each, crew)
     if failures:
         total = len(CHECKS) + (len(RANK_CHECKS) if ranks else 0)

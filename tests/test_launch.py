@@ -91,6 +91,7 @@ def digests(text):
     return {line.split()[-1] for line in text.splitlines() if "digest" in line}
 
 
+@pytest.mark.slow
 def test_any_launcher_that_sets_the_environment_does(program, tmp_path):
     straight = ran(launched(program, tmp_path / "one", STEPS, 10**6, "auto"))
     assert len(digests(straight.stdout)) == 1  # both ranks end the same
@@ -116,6 +117,7 @@ def by_hand(program, folder):
     return "".join(process.communicate(timeout=100)[0] for process in both)
 
 
+@pytest.mark.slow
 def test_a_rank_ends_well_while_threads_of_its_groups_hold_tensors(tmp_path):
     """A thread that wants Python when it has ended takes the process down; here threads seldom get their turn."""
     program = tmp_path / "program.py"

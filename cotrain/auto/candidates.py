@@ -63,6 +63,7 @@ class Candidate:
 STYLE = "style"  # the kind of learners that look at how a text is written, or how loud a sound is
 MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 PAIRS = 4_000_000  # margins of pairs of classes that are held at a time: 32 MB
+NARROW = 100  # columns of a table up to which a hundred trees do
 DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost their square, and more add little
 
 
@@ -136,8 +137,8 @@ def trees(count: int) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(count, class_weight="balanced", random_state=0)
 
 
-def forest() -> RandomForestClassifier:
-    return RandomForestClassifier(300, class_weight="balanced", random_state=0)
+def forest(count: int) -> RandomForestClassifier:
+    return RandomForestClassifier(count, class_weight="balanced", random_state=0)
 
 
 def candidates(views: Views) -> list[Candidate]:
@@ -206,11 +207,13 @@ def _co_em_of_columns(words: Sequence[str]) -> Candidate:
 def _trees(name: str, views: Views) -> list[Candidate]:
     """Trees that split by chance; on tables also trees that split where it tells most, which find the few columns that
     matter."""
-    many = 1_000 if name.startswith("sound") else 300  # hundreds of statistics that tell little each want many trees
+    narrow = name == "table" and len(views.views[name].columns) <= NARROW
+    # Hundreds of statistics that tell little each want many trees; in few columns more would say the same.
+    many = 1_000 if name.startswith("sound") else 100 if narrow else 300
     extra, best = views.trees.get(name, (name, None))
     found = [Candidate(f"extra trees, {extra}", (extra,), False, lambda _: trees(many), name, route="trees")]
     if best is not None:
-        found.append(Candidate(f"random forest, {best}", (best,), False, lambda _: forest(), name, route="trees"))
+        found.append(Candidate(f"random forest, {best}", (best,), False, lambda _: forest(many), name, route="trees"))
     return found
 
 

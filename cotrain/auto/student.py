@@ -247,7 +247,7 @@ def _net(
         weight.requires_grad_(True)
     steps = int(np.clip(20_000_000 // max(rows * size, 1), 8, 60)) * max(1, rows // 128)
     steps = int(np.clip(steps, *STEPS))
-    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):
         if drawn is None:

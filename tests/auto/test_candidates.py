@@ -54,6 +54,13 @@ def test_tables_have_two_sorts_of_trees_and_extra_ones_read_categories_one_by_on
         assert [c.views for c in found] == [(extra,), ("table for trees",)]
 
 
+@pytest.mark.parametrize(("columns", "many"), [(100, 100), (101, 300)])
+def test_few_columns_want_fewer_trees(columns, many):
+    frame = pd.DataFrame(np.eye(2, columns), columns=[f"n{number}" for number in range(columns)])
+    found = named(make_views(frame, Columns(target="y", number=tuple(frame.columns)), Path()))["trees"]
+    assert [candidate.make(np.full(2, 0.5)).n_estimators for candidate in found] == [many, many]
+
+
 def test_text_columns_are_other_things_to_see_but_not_a_column_and_all_of_them():
     found = {candidate.name: candidate for candidate in candidates(make_views(FRAME, TABLES["texts"], Path()))}
     title, body, every = (found[f"EM naive Bayes, words of {of}"] for of in ("'title'", "'body'", "all texts"))
