@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow test-lowest lint docs bench clean
 
 # One stamp per set of extras, so that `make demo` installs only what the demo needs.
 $(BIN)/python:
@@ -28,6 +29,13 @@ test: .installed-dev
 test-slow: .installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
+# With the lowest versions that pyproject.toml allows; torch alone is the pinned one.
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed -n '/^dependencies/,/^]/s/^ *"\([a-z-]*\)>=\(.*\)",/\1==\2/p' pyproject.toml | sed 's/^torch==.*/torch==2.13.0/' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
+
 lint: .installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,4 +49,4 @@ bench: .installed-dev
 	$(BIN)/python benchmarks/main_job.py
 
 clean:
-	rm -rf $(VENV) .installed .installed-dev out docs/_build
+	rm -rf $(VENV) $(LOWEST) .installed .installed-dev out docs/_build

@@ -491,10 +491,11 @@ def test_glossary_explains_the_words_in_use_and_no_others():
 def test_every_learner_of_the_main_job_is_explained():
     from cotrain.auto.candidates import candidates
     from cotrain.auto.views import Views
+    from cotrain.views.table import ScaledView
     from cotrain.views.text import WordView
 
     texts, dense = (("words", "characters", "topics"),), ("table", "patches", "edges", "pixels", "sound")
-    views = {"words": WordView(("review",))}
+    views = {"words": WordView(("review",)), "table": ScaledView(("price",))}
     for found in candidates(Views(views=views, text=texts, dense=dense)):
         learner = found.name.split(",")[0].split(" (")[0].split(" with ")[0]
         assert any(re.search(rf"(?<!\w){word}(?!\w)", learner) for word in LEARNERS), found.name
