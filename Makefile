@@ -32,7 +32,7 @@ test-slow: .installed-dev
 # With the lowest versions that pyproject.toml allows; torch alone is the pinned one.
 test-lowest:
 	$(PYTHON) -m venv $(LOWEST)
-	sed -n '/^dependencies/,/^]/s/^ *"\([a-z-]*\)>=\(.*\)",/\1==\2/p' pyproject.toml | sed 's/^torch==.*/torch==2.13.0/' > $(LOWEST)/lowest.txt
+	sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\(.*\)",/\1==\2/p' pyproject.toml | sed 's/^torch==.*/torch==2.13.0/' > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
 

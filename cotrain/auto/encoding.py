@@ -1,11 +1,14 @@
-"""Text files as lines: found encodings, byte order marks, gzip, line ends of every system."""
+"""Text files as lines: found encodings, byte order marks, packed files, line ends of every system."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -54,14 +57,37 @@ def find_encoding(path: Path) -> tuple[str, list[str]]:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file, through gzip if it is one; whatever is wrong with it becomes an InputError."""
+    """Opens a file, unpacked if it is gzip, bzip2, xz or a zip of one file; whatever is wrong becomes an InputError."""
     try:
         with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
+            start = plain.read(16)
             plain.seek(0)
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if packed else plain
-    except (OSError, EOFError, zlib.error) as error:
+            unpack = next((unpack for magic, unpack in _PACKED.items() if re.match(magic, start)), None)
+            yield cast(IO[bytes], unpack(plain)) if unpack else plain
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
+
+
+def zipped(archive: Path | IO[bytes]) -> list[str]:
+    """The names of the files in a zip archive, without what macOS adds."""
+    names = zipfile.ZipFile(archive).namelist()
+    return [name for name in names if not name.endswith(("/", ".DS_Store")) and not name.startswith("__MACOSX")]
+
+
+def _only_file(archive: IO[bytes]) -> IO[bytes]:
+    (name,) = zipped(archive)
+    try:
+        return zipfile.ZipFile(archive).open(name)
+    except RuntimeError as error:  # a password is needed, or it is packed in a way that Python does not know
+        raise OSError(error) from error
+
+
+_PACKED: dict[bytes, Callable[[IO[bytes]], object]] = {
+    rb"\x1f\x8b": lambda plain: gzip.GzipFile(fileobj=plain),
+    rb"BZh\d1AY&SY": bz2.BZ2File,
+    rb"\xfd7zXZ\x00": lzma.LZMAFile,
+    rb"PK\x03\x04": _only_file,
+}
 
 
 @contextmanager

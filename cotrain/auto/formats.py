@@ -109,7 +109,8 @@ def read_npz(path: Path) -> Table:
     except Exception as error:  # a broken archive can fail anywhere inside zip, zlib and the header's parser
         reason = "it holds Python objects" if "pickle" in str(error) else _first_line(error)
         raise InputError(f"{path.name} cannot be read as NPZ: {reason}.") from error
-    arrays = {name: array for name, array in arrays.items() if array.ndim > 0}  # single values are no column
+    # Single values are no column, and other files in the archive no array.
+    arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray) and array.ndim > 0}
     return Table(*from_arrays(arrays, path.name))
 
 

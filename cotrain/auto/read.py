@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from cotrain.auto.delimited import Table, read_delimited, unique_names
-from cotrain.auto.encoding import open_bytes
+from cotrain.auto.encoding import open_bytes, zipped
 from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import from_arrays, read_json, read_npz, read_parquet, tidy_frame
+from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
 FORMATS = "CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or with a subfolder for each class"
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".npz")
+PACKED = (".gz", ".bz2", ".xz", ".zip")  # of a text file
 _FOREIGN = {  # how files start that people give by mistake
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
     b"\x80\x04\x95": "a pickle, which could run code and is never opened; save the table as CSV or Parquet",
@@ -147,13 +150,25 @@ def _read_file(path: Path) -> Table:
     for start, what in _FOREIGN.items():
         if magic.startswith(start):
             raise InputError(f"{path.name} is {what}.")
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in PACKED]
     suffix = suffixes[-1] if suffixes else ""
-    if magic.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
-        return read_parquet(path)
-    if magic.startswith(b"PK\x03\x04") or suffix == ".npz":
+    if magic.startswith(b"PK\x03\x04"):
         if suffix in (".xlsx", ".xlsm", ".ods"):
             raise InputError(f"{path.name} is a spreadsheet; save the sheet as CSV.")
+        try:
+            files = zipped(path)
+        except BadZipFile as error:
+            raise InputError(f"{path.name} cannot be read: {error}") from error
+        if suffix == ".npz" or all(name.endswith(".npy") for name in files):
+            return read_npz(path)
+        suffix = Path(files[0]).suffix.lower()
+        if len(files) > 1 or suffix in (".parquet", ".pq", ".npz"):
+            raise InputError(
+                f"{path.name} is an archive of {listing(files)}; unpack it, then give the table or the folder."
+            )
+    if magic.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
+        return read_parquet(path)
+    if suffix == ".npz":
         return read_npz(path)
     if suffix in (".jsonl", ".ndjson", ".json"):
         return read_json(path)

@@ -1,8 +1,10 @@
+import bz2
 import codecs
 import csv
 import gzip
 import io
 import json
+import lzma
 import zipfile
 
 import numpy as np
@@ -236,8 +238,54 @@ def test_rows_swallowed_by_a_pair_of_quotes_are_warned_of(tmp_path):
 def test_old_mac_line_ends_and_gzip(tmp_path):
     source = read(write(tmp_path / "t.csv.gz", gzip.compress(b"a,b\rx,1\ry,2\r")))
     assert source.frame.to_dict("list") == {"a": ["x", "y"], "b": [1, 2]}
-    with pytest.raises(InputError, match="cannot be read"):
-        read(write(tmp_path / "u.csv.gz", gzip.compress(b"a,b\rx,1\r" * 1000)[:-20]))
+
+
+def zip_of(file, **members):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return file
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("bz2", bz2.compress), ("xz", lzma.compress), ("gz", gzip.compress)])
+def test_packed_tables(tmp_path, suffix, pack):
+    source = read(write(tmp_path / f"t.csv.{suffix}", pack(b"a,b\nx,1\ny,2\n")))
+    assert source.frame.to_dict("list") == {"a": ["x", "y"], "b": [1, 2]}
+    with pytest.raises(InputError, match=f"u.csv.{suffix} cannot be read"):
+        read(write(tmp_path / f"u.csv.{suffix}", pack(b"a,b\nx,1\n" * 1000)[:-20]))
+
+
+def test_a_zip_of_one_table_is_that_table(tmp_path):
+    mac = {"__MACOSX/._train.tsv": "x", "data/": ""}
+    source = read(zip_of(tmp_path / "t.zip", **{"data/train.tsv": "a,c\tb\nx\t1\ny\t2\n", **mac}))
+    assert source.frame.to_dict("list") == {"a,c": ["x", "y"], "b": [1, 2]}
+    assert source.row_label(1) == "row 2 (line 3)"
+    source = read(zip_of(tmp_path / "t.json.zip", **{"t.json": '[{"a": 1}, {"a": 2}]'}))
+    assert source.frame.to_dict("list") == {"a": [1, 2]}
+
+
+def test_other_archives_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"t.zip is an archive of train.csv, test.csv; unpack it"):
+        read(zip_of(tmp_path / "t.zip", **{"train.csv": "a\n1\n", "test.csv": "a\n1\n"}))
+    with pytest.raises(InputError, match=r"p.zip is an archive of t.parquet; unpack it"):
+        read(zip_of(tmp_path / "p.zip", **{"t.parquet": "PAR1"}))
+    with pytest.raises(InputError, match=r"n.npz holds no array"):
+        read(zip_of(tmp_path / "n.npz", **{"a.csv": "a\n1\n"}))
+    whole = zip_of(tmp_path / "w.zip", **{"t.csv": "a,b\nx,1\n" * 1000}).read_bytes()
+    with pytest.raises(InputError, match=r"cut.zip cannot be read"):
+        read(write(tmp_path / "cut.zip", whole[:-30]))
+    middle = bytearray(whole)
+    middle[60] ^= 255
+    with pytest.raises(InputError, match=r"bad.zip cannot be read"):
+        read(write(tmp_path / "bad.zip", bytes(middle)))
+
+
+def test_an_archive_with_a_password_is_refused(tmp_path):
+    whole = bytearray(zip_of(tmp_path / "w.zip", **{"t.csv": "a,b\nx,1\n"}).read_bytes())
+    for at in (6, whole.index(b"PK\x01\x02") + 8):  # the flag of encryption, before the file and in the directory
+        whole[at] |= 1
+    with pytest.raises(InputError, match="password"):
+        read(write(tmp_path / "secret.zip", bytes(whole)))
 
 
 def test_huge_cells_and_one_column(tmp_path):
