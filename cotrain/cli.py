@@ -83,8 +83,8 @@ def fit(
     Parameters
     ----------
     data:
-        CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each class. Text files
-        may be packed: gzip, bzip2, xz, zip.
+        CSV, TSV, Parquet, Feather, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each class. Text
+        files may be packed: gzip, bzip2, xz, zip.
     budget:
         Time for everything: 90s, 3m, 1h.
     coverage:

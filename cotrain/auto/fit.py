@@ -74,8 +74,8 @@ def fit(
     """Fit on a table in which few rows have a label.
 
     Args:
-        data: a path (CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each class),
-            a table in memory (DataFrame, Arrow, Polars, a dict of columns, a list of dicts), or an array X.
+        data: a path (CSV, TSV, Parquet, Feather, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each
+            class), a table in memory (DataFrame, Arrow, Polars, a dict of columns, a list of dicts), or an array X.
         y: labels for an array X; -1, None or NaN is unlabelled.
         target: the column of the labels; empty cells are unlabelled. A folder without a table has "label".
         text, image, audio: columns of that sort; what is not named is inferred.

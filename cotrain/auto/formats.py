@@ -1,4 +1,4 @@
-"""Reads tables that carry types: JSON lines, Parquet, NPZ. Nothing is ever unpickled."""
+"""Reads tables that carry types: JSON lines, Parquet, Arrow, NPZ. Nothing is ever unpickled."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from cotrain.auto.encoding import find_encoding, open_lines
 from cotrain.auto.packed import are_packed, unpack
 from cotrain.errors import InputError
 
+STREAM = b"\xff\xff\xff\xff"  # how a stream of Arrow starts
 MAX_WIDTH = 100_000  # columns made of one array
 
 
@@ -49,17 +50,27 @@ def read_json(path: Path) -> Table:
     return Table(frame, np.array(starts, np.int64), warnings + renamed + said)
 
 
-def read_parquet(path: Path) -> Table:
-    """Parquet. Images and sounds in cells become files; other columns of bytes are left out with a warning. Numbers of
-    classes whose names the file holds, as those of Hugging Face datasets do, become names; -1 is none."""
+def read_arrow(path: Path) -> Table:
+    """Parquet, Feather, or a stream of Arrow. Images and sounds in cells become files; other columns of bytes are left
+    out with a warning. Numbers of classes whose names the file holds, as those of Hugging Face datasets do, become
+    names; -1 is none."""
     import pyarrow as pa
+    import pyarrow.feather
+    import pyarrow.ipc
     import pyarrow.parquet
 
+    with path.open("rb") as file:
+        start = file.read(6)
+    kind = "Feather" if start == b"ARROW1" else "Arrow" if start.startswith(STREAM) else "Parquet"
     try:
-        table = pyarrow.parquet.read_table(path)
+        if kind == "Arrow":
+            with pyarrow.ipc.open_stream(path.read_bytes()) as stream:
+                table = stream.read_all()
+        else:
+            table = (pyarrow.feather if kind == "Feather" else pyarrow.parquet).read_table(path)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path.name} cannot be read as Parquet: {_first_line(error)}") from error
+        raise InputError(f"{path.name} cannot be read as {kind}: {_first_line(error)}") from error
     warnings = []
     columns = {}
     names, renamed = unique_names(table.column_names)

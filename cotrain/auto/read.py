@@ -1,4 +1,4 @@
-"""Reads what a user gives into one table: files of five formats, a folder with a labels file, a DataFrame, arrays."""
+"""Reads what a user gives into one table: files of six formats, a folder with a labels file, a DataFrame, arrays."""
 
 import difflib
 from collections.abc import Mapping
@@ -13,12 +13,15 @@ import pandas as pd
 from cotrain.auto.delimited import Table, read_delimited, unique_names
 from cotrain.auto.encoding import open_bytes, zipped
 from cotrain.auto.folder import files_as_table
-from cotrain.auto.formats import from_arrays, read_json, read_npz, read_parquet, tidy_frame
+from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, tidy_frame
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
-FORMATS = "CSV, TSV, Parquet, JSON lines, NPZ, or a folder with a labels.csv or with a subfolder for each class"
-TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".npz")
+FORMATS = (
+    "CSV, TSV, Parquet, Feather, JSON lines, NPZ, or a folder with a labels.csv or with a subfolder for each class"
+)
+ARROW = (".parquet", ".pq", ".feather", ".arrow")
+TABLES = (".csv", ".tsv", ".tab", ".txt", *ARROW, ".jsonl", ".ndjson", ".json", ".npz")
 PACKED = (".gz", ".bz2", ".xz", ".zip")  # of a text file
 _FOREIGN = {  # how files start that people give by mistake
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
@@ -162,12 +165,12 @@ def _read_file(path: Path) -> Table:
         if suffix == ".npz" or all(name.endswith(".npy") for name in files):
             return read_npz(path)
         suffix = Path(files[0]).suffix.lower()
-        if len(files) > 1 or suffix in (".parquet", ".pq", ".npz"):
+        if len(files) > 1 or suffix in (*ARROW, ".npz"):
             raise InputError(
                 f"{path.name} is an archive of {listing(files)}; unpack it, then give the table or the folder."
             )
-    if magic.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
-        return read_parquet(path)
+    if magic.startswith((b"PAR1", b"ARROW1", STREAM)) or suffix in ARROW:
+        return read_arrow(path)
     if suffix == ".npz":
         return read_npz(path)
     if suffix in (".jsonl", ".ndjson", ".json"):

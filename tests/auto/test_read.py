@@ -10,6 +10,8 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,6 +31,8 @@ nasty = st.sampled_from(
 tables = st.integers(1, 4).flatmap(
     lambda width: st.lists(st.lists(texts | nasty, min_size=width, max_size=width), min_size=1, max_size=8)
 )
+
+PACKED = [b"\x1f\x8b", b"BZh91AY&SY", b"\xfd7zXZ\x00", b"PK\x03\x04"]  # how packed files start
 
 
 def write(path, content, encoding="utf-8"):
@@ -98,9 +102,9 @@ def test_any_number_survives_a_delimited_file(tmp_path, numbers):
 @given(
     content=st.binary(max_size=300) | st.text(alphabet='a1,;\t"\n\r|{}[]: \0é', max_size=80).map(str.encode),
     start=st.sampled_from(
-        [b"", b"a,b\n", b'{"a": 1}\n', b"PAR1", b"PK\x03\x04", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b"]
+        [b"", b"a,b\n", b'{"a": 1}\n', b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"\xff\xfe", b"\xef\xbb\xbf", *PACKED]
     ),
-    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ".npz", ".txt", ".bin"]),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".npz", ".zip", ".txt", ".bin"]),
 )
 def test_random_bytes_are_read_or_refused(tmp_path, content, start, suffix):
     path = write(tmp_path / f"table{suffix}", start + content)
@@ -112,13 +116,17 @@ def test_random_bytes_are_read_or_refused(tmp_path, content, start, suffix):
     assert source.frame.columns.is_unique
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".feather", ".zip"])
 def test_a_table_cut_anywhere_is_refused(tmp_path, suffix):
     path = tmp_path / f"table{suffix}"
     if suffix == ".npz":
         np.savez(path, X=np.ones((20, 2)), y=np.arange(20))
+    elif suffix == ".zip":
+        zip_of(path, **{"t.csv": "a,b\n" + "x,1\n" * 50})
     else:
-        pyarrow.parquet.write_table(pa.table({"a": ["x"] * 50}), path)
+        (pyarrow.feather.write_feather if suffix == ".feather" else pyarrow.parquet.write_table)(
+            pa.table({"a": ["x"] * 50}), path
+        )
     whole = path.read_bytes()
     for size in range(1, len(whole), max(1, len(whole) // 40)):
         path.write_bytes(whole[:size])
@@ -451,7 +459,15 @@ def test_json_array_half_characters_and_long_integers(tmp_path):
     assert source.frame["n"].tolist() == ["123456789012345678901", "1"]
 
 
-def test_parquet_types(tmp_path):
+def write_stream(table, path):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+
+
+@pytest.mark.parametrize(
+    "write", [pyarrow.parquet.write_table, pyarrow.feather.write_feather, write_stream], ids=lambda each: each.__name__
+)
+def test_types_of_arrow(tmp_path, write):
     table = pa.table(
         {
             "n": pa.array([1, None, 3]),
@@ -464,8 +480,8 @@ def test_parquet_types(tmp_path):
             "yes": pa.array([True, False, None]),
         }
     )
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    source = read(tmp_path / "t.parquet")
+    write(table, tmp_path / "t.arrow")
+    source = read(tmp_path / "t.arrow")
     frame = source.frame
     np.testing.assert_array_equal(frame["n"], [1, np.nan, 3])
     assert frame["kind"].tolist()[:2] == ["a", "b"]
