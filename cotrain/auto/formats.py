@@ -50,10 +50,44 @@ def read_json(path: Path) -> Table:
     return Table(frame, np.array(starts, np.int64), warnings + renamed + said)
 
 
-def read_arrow(path: Path) -> Table:
-    """Parquet, Feather, or a stream of Arrow. Images and sounds in cells become files; other columns of bytes are left
-    out with a warning. Numbers of classes whose names the file holds, as those of Hugging Face datasets do, become
-    names; -1 is none."""
+def read_arrow(paths: Sequence[Path]) -> Table:
+    """Parquet, Feather, or streams of Arrow, the rows of several files below each other. Images and sounds in cells
+    become files; other columns of bytes are left out with a warning. Numbers of classes whose names the file holds, as
+    those of Hugging Face datasets do, become names; -1 is none."""
+    import pyarrow as pa
+
+    tables = [_arrow_table(path) for path in paths]
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        raise InputError(f"{paths[0].name} and the files beside it are no table: {_first_line(error)}") from error
+    warnings = []
+    columns = {}
+    names, renamed = unique_names(table.column_names)
+    classes = _class_names(table.schema.metadata or {})
+    for given, name, column in zip(table.column_names, names, table.columns):
+        packed = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+        if packed and not are_packed(column.drop_null()[:1].to_pandas()):
+            warnings.append(f"Column {name!r} holds bytes and is left out.")
+            continue
+        try:
+            columns[name] = _named(column.to_pandas(), classes.get(given, ()))
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            warnings.append(f"Column {name!r} is left out: {_first_line(error)}.")
+    frame, said = tidy_frame(columns)
+    return Table(frame, np.empty(0, np.int64), renamed + warnings + said)
+
+
+def saved_dataset(folder: Path) -> list[Path]:
+    """The files of a dataset that `save_to_disk` of Hugging Face wrote, in their order; none in any other folder."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        return [folder / each["filename"] for each in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _arrow_table(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.feather
     import pyarrow.ipc
@@ -71,21 +105,7 @@ def read_arrow(path: Path) -> Table:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path.name} cannot be read as {kind}: {_first_line(error)}") from error
-    warnings = []
-    columns = {}
-    names, renamed = unique_names(table.column_names)
-    classes = _class_names(table.schema.metadata or {})
-    for given, name, column in zip(table.column_names, names, table.columns):
-        packed = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-        if packed and not are_packed(column.drop_null()[:1].to_pandas()):
-            warnings.append(f"Column {name!r} holds bytes and is left out.")
-            continue
-        try:
-            columns[name] = _named(column.to_pandas(), classes.get(given, ()))
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            warnings.append(f"Column {name!r} is left out: {_first_line(error)}.")
-    frame, said = tidy_frame(columns)
-    return Table(frame, np.empty(0, np.int64), renamed + warnings + said)
+    return table
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:

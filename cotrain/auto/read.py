@@ -13,7 +13,7 @@ import pandas as pd
 from cotrain.auto.delimited import Table, read_delimited, unique_names
 from cotrain.auto.encoding import open_bytes, zipped
 from cotrain.auto.folder import files_as_table
-from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, tidy_frame
+from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, saved_dataset, tidy_frame
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
@@ -135,6 +135,14 @@ def _read_path(path: Path, name: str | None) -> Source:
 
 
 def _read_folder(folder: Path, name: str | None) -> Source:
+    if (folder / "dataset_dict.json").exists():
+        parts = sorted(each.name for each in folder.iterdir() if each.is_dir())
+        raise InputError(
+            f"{folder} holds several datasets ({listing(parts)}); give one of these folders, and the rows of another "
+            "one with --more or --test."
+        )
+    if shards := saved_dataset(folder):
+        return _source(read_arrow(shards), name or folder.name, folder)
     labels = _labels_file(folder)
     if labels is None:
         table, files = files_as_table(folder) or (None, [])
@@ -170,7 +178,7 @@ def _read_file(path: Path) -> Table:
                 f"{path.name} is an archive of {listing(files)}; unpack it, then give the table or the folder."
             )
     if magic.startswith((b"PAR1", b"ARROW1", STREAM)) or suffix in ARROW:
-        return read_arrow(path)
+        return read_arrow([path])
     if suffix == ".npz":
         return read_npz(path)
     if suffix in (".jsonl", ".ndjson", ".json"):

@@ -527,6 +527,31 @@ def test_tables_in_memory_of_other_kinds():
             read(wrong)
 
 
+def test_a_dataset_that_hugging_face_saved(tmp_path):
+    described = json.dumps({"info": {"features": {"y": {"names": ["no", "yes"], "_type": "ClassLabel"}}}})
+    table = pa.table({"text": ["a", "b", "c"], "y": [1, -1, 0]}).replace_schema_metadata({"huggingface": described})
+    folder = tmp_path / "train"
+    folder.mkdir()
+    names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    write_stream(table[:2], folder / names[0])
+    write_stream(table[2:], folder / names[1])
+    (folder / "dataset_info.json").write_text("{}")
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    source = read(folder)
+    assert source.frame["text"].tolist() == ["a", "b", "c"]
+    assert source.frame["y"].fillna("").tolist() == ["yes", "", "no"]
+    (tmp_path / "test").mkdir()
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    with pytest.raises(InputError, match=r"several datasets \(test, train\); give one of these folders"):
+        read(tmp_path)
+    write_stream(table.select(["text"]), folder / names[1])
+    with pytest.raises(InputError, match=r"data-00000-of-00002.arrow and the files beside it are no table"):
+        read(folder)
+    (folder / names[1]).unlink()
+    with pytest.raises(InputError, match=r"data-00001-of-00002.arrow"):
+        read(folder)
+
+
 def test_parquet_under_a_wrong_name(tmp_path):
     pyarrow.parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "t.csv")
     assert read(tmp_path / "t.csv").frame["a"].tolist() == ["x"]
