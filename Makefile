@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
+TORCH  := torch==2.13.0
 
 .PHONY: demo test test-slow test-lowest lint docs bench clean
 
@@ -12,7 +13,7 @@ $(BIN)/python:
 
 # torch is installed first and by its pinned version: an unpinned torch may bring gigabytes of GPU libraries.
 .installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
@@ -32,7 +33,7 @@ test-slow: .installed-dev
 # With the lowest versions that pyproject.toml allows; torch alone is the pinned one.
 test-lowest:
 	$(PYTHON) -m venv $(LOWEST)
-	sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\(.*\)",/\1==\2/p' pyproject.toml | sed 's/^torch==.*/torch==2.13.0/' > $(LOWEST)/lowest.txt
+	sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\(.*\)",/\1==\2/p' pyproject.toml | sed 's/^torch==.*/$(TORCH)/' > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
 

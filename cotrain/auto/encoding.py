@@ -22,6 +22,7 @@ _BOMS = {  # the longest first: that of UTF-32 starts with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+ZIP = b"PK\x03\x04"  # how an archive starts
 CHUNK = 1 << 20  # bytes read at once
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -68,16 +69,26 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path.name} cannot be read: {error}") from error
 
 
-def zipped(archive: Path | IO[bytes]) -> list[str]:
-    """The names of the files in a zip archive, without what macOS adds."""
-    names = zipfile.ZipFile(archive).namelist()
+def zipped(path: Path) -> list[str]:
+    """The names of the files in a zip archive. Raises InputError where it is broken."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _files(archive)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path.name} cannot be read: {error}") from error
+
+
+def _files(archive: zipfile.ZipFile) -> list[str]:
+    """Without folders and what macOS adds."""
+    names = archive.namelist()
     return [name for name in names if not name.endswith(("/", ".DS_Store")) and not name.startswith("__MACOSX")]
 
 
-def _only_file(archive: IO[bytes]) -> IO[bytes]:
-    (name,) = zipped(archive)
+def _only_file(plain: IO[bytes]) -> IO[bytes]:
+    archive = zipfile.ZipFile(plain)
+    (name,) = _files(archive)
     try:
-        return zipfile.ZipFile(archive).open(name)
+        return archive.open(name)
     except RuntimeError as error:  # a password is needed, or it is packed in a way that Python does not know
         raise OSError(error) from error
 
@@ -86,7 +97,7 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], object]] = {
     rb"\x1f\x8b": lambda plain: gzip.GzipFile(fileobj=plain),
     rb"BZh\d1AY&SY": bz2.BZ2File,
     rb"\xfd7zXZ\x00": lzma.LZMAFile,
-    rb"PK\x03\x04": _only_file,
+    ZIP: _only_file,
 }
 
 

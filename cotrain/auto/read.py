@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from cotrain.auto.delimited import Table, read_delimited, unique_names
-from cotrain.auto.encoding import open_bytes, zipped
+from cotrain.auto.encoding import ZIP, open_bytes, zipped
 from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, saved_dataset, tidy_frame
 from cotrain.auto.wording import listing
@@ -163,20 +162,8 @@ def _read_file(path: Path) -> Table:
             raise InputError(f"{path.name} is {what}.")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in PACKED]
     suffix = suffixes[-1] if suffixes else ""
-    if magic.startswith(b"PK\x03\x04"):
-        if suffix in (".xlsx", ".xlsm", ".ods"):
-            raise InputError(f"{path.name} is a spreadsheet; save the sheet as CSV.")
-        try:
-            files = zipped(path)
-        except BadZipFile as error:
-            raise InputError(f"{path.name} cannot be read: {error}") from error
-        if suffix == ".npz" or all(name.endswith(".npy") for name in files):
-            return read_npz(path)
-        suffix = Path(files[0]).suffix.lower()
-        if len(files) > 1 or suffix in (*ARROW, ".npz"):
-            raise InputError(
-                f"{path.name} is an archive of {listing(files)}; unpack it, then give the table or the folder."
-            )
+    if magic.startswith(ZIP) and suffix != ".npz":
+        suffix = _zipped_suffix(path, suffix)
     if magic.startswith((b"PAR1", b"ARROW1", STREAM)) or suffix in ARROW:
         return read_arrow([path])
     if suffix == ".npz":
@@ -186,6 +173,21 @@ def _read_file(path: Path) -> Table:
     if suffix not in (".csv", ".tsv", ".tab", ".txt") and _starts_with_brace(path):
         return read_json(path)
     return read_delimited(path, tabs=suffix in (".tsv", ".tab"))
+
+
+def _zipped_suffix(path: Path, suffix: str) -> str:
+    """The suffix of the only file in an archive, which is a text; `.npz` where all files are arrays."""
+    if suffix in (".xlsx", ".xlsm", ".ods"):
+        raise InputError(f"{path.name} is a spreadsheet; save the sheet as CSV.")
+    files = zipped(path)
+    if all(name.endswith(".npy") for name in files):
+        return ".npz"
+    inner = Path(files[0]).suffix.lower()
+    if len(files) > 1 or inner in (*ARROW, ".npz"):
+        raise InputError(
+            f"{path.name} is an archive of {listing(files)}; unpack it, then give the table or the folder."
+        )
+    return inner
 
 
 def _starts_with_brace(path: Path) -> bool:

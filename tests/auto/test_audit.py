@@ -113,6 +113,7 @@ def test_what_makes_texts_the_same():
     plain = plain_texts(pd.Series(["Don't  STOP -- now!", "dont", "ÉTÉ ２０", "?!", " ?! ", ""]))
     composed = [unicodedata.normalize("NFC", text) for text in plain]  # Arrow decomposed before its version 26
     assert composed == ["don t stop now", "dont", "été 20", "?!", "?!", ""]
+    assert plain_texts(pd.Series(["e\u0301te\u0301 20"])).item() == plain[2]
 
 
 def test_copied_rows_of_a_rich_table_are_copies():
