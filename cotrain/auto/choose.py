@@ -21,7 +21,7 @@ VERY_SURE = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
 FEW = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
-LEAST = 0.6  # of the say that learners on unlabelled rows have together, once they are in
+KEPT = 0.2  # of the say, by the supervised committee where it is not very sure that others are better
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
@@ -278,21 +278,16 @@ class Board:
         return Choice(says, without, used, p_helped, reasons, accepted, proven)
 
     def _hedged(self, members: Sequence[int], without: Sequence[int], times: np.ndarray | None) -> dict[int, float]:
-        """How much each counts where these are to replace others: by the probability that they are better, in tenths;
-        the others keep the rest of the say. Few labels leave that open, and then neither should decide alone.
-
-        Source: model averaging; Hoeting, Madigan, Raftery & Volinsky 1999, Statistical Science 14(4).
-        """
-        better = self.surely_better(members, without, times)
-        if better >= VERY_SURE:
+        """How much each counts where these are to replace others, who keep a part of the say unless it is very sure
+        that the new ones are better: few labels leave that open, and then neither should decide alone."""
+        if self.surely_better(members, without, times) >= VERY_SURE:
             return dict.fromkeys(members, 1.0)
-        share = max(LEAST, round(better, 1))
         says: dict[int, float] = {}
         for part in self._sorts:
             own, others = [m for m in members if m in part], [m for m in without if m in part]
             if own:
-                says |= {m: share / len(own) for m in own}
-                says |= {m: says.get(m, 0.0) + (1 - share) / len(others) for m in others}
+                says |= {m: (1 - KEPT) / len(own) for m in own}
+                says |= {m: says.get(m, 0.0) + KEPT / len(others) for m in others}
         return dict(sorted(says.items()))
 
     def _choose_in(
