@@ -17,7 +17,7 @@ import os
 import pickle
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -95,7 +95,7 @@ def score(board: Board, without: Sequence[str] = ()) -> dict[str, Any]:
     seen = evidence.weigh([board.trials[m] for m in kept], board.problem, *board.rest)
     shares = seen.prior.shares if seen.metric == "accuracy" else np.ones_like(seen.prior.shares)
 
-    def points(members: Collection[int]) -> float:
+    def points(members: Sequence[int]) -> float:
         said = seen.board.voice(members, [board.test[kept[m]].astype(np.float64) for m in members])
         return 100 * float(board.cell.score(board.truth, with_prior(said, shares).argmax(1)))
 

@@ -3,7 +3,7 @@
 Legend: M learners, N rows to predict, C classes.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ def keeping() -> Iterator[list[Kept]]:
         given[:] = [trials, problem, rest]
         return weigh(trials, problem, *rest)
 
-    def note_matrices(board: Board, members: Collection[int], matrices: FoldFeatures, *rest: Any) -> Any:
+    def note_matrices(board: Board, members: Sequence[int], matrices: FoldFeatures, *rest: Any) -> Any:
         if given:
             kept.append(Kept(*given, matrices))
             given.clear()

@@ -21,7 +21,7 @@ from cotrain.auto.trial import Trial
 
 def name_of(board: Board, choice: Choice) -> str:
     if len(choice.members) == 1:
-        return board.trials[next(iter(choice.members))].candidate.name
+        return board.trials[choice.members[0]].candidate.name
     return f"committee of {len(choice.members)}" + ("" if choice.used_unlabelled else ", supervised")
 
 

@@ -21,7 +21,6 @@ class Blend:
     Attributes:
         parts: the members' numbers by what they read, P lists.
         temperatures: of each part's mean. temperature: of the product.
-        weights: how much each member counts beside the others of its part, M numbers; without any, all the same.
 
     Source: the product rule of Kittler, Hatef, Duin & Matas 1998, "On combining classifiers", IEEE TPAMI 20(3).
     """
@@ -29,37 +28,25 @@ class Blend:
     parts: tuple[tuple[int, ...], ...]
     temperatures: tuple[float, ...]
     temperature: float = 1.0
-    weights: tuple[float, ...] = ()
 
     def __call__(self, said: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """One probability [..., C] of the members' calibrated ones, M of [..., C], for equal class shares."""
-        weights = self.weights or (1.0,) * len(said)
-        means = [mean([said[m] for m in part], [weights[m] for m in part]) for part in self.parts]
+        means = [np.mean([said[m] for m in part], axis=0) for part in self.parts]
         return soften(product(means, self.temperatures), self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        found = {"parts": self.parts, "temperatures": self.temperatures, "temperature": self.temperature}
-        return found | ({"weights": self.weights} if self.weights else {})
+        return {"parts": self.parts, "temperatures": self.temperatures, "temperature": self.temperature}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], members: int) -> "Blend":
         """Raises KeyError, TypeError or ValueError for other values than those of `to_dict` for so many members."""
-        weights = tuple(float(weight) for weight in values.get("weights", ()))
-        parts, heats = tuple(map(tuple, values["parts"])), tuple(values["temperatures"])
-        found = cls(parts, heats, float(values["temperature"]), weights)
+        found = cls(tuple(map(tuple, values["parts"])), tuple(values["temperatures"]), float(values["temperature"]))
         if sorted(m for part in found.parts for m in part) != list(range(members)):
             raise ValueError("the parts of the blend are not those of the members")
         if len(found.temperatures) != len(found.parts):
             raise ValueError("each part of the blend has one temperature")
-        if weights and (len(weights) != members or not all(0 < weight < np.inf for weight in weights)):
-            raise ValueError("each member of the blend has one weight above 0")
         return found
-
-
-def mean(said: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Of probabilities, M of [..., C], the m-th counted so often as its weight says."""
-    return np.average(said, axis=0, weights=weights)
 
 
 def product(means: Sequence[np.ndarray], temperatures: Sequence[float]) -> np.ndarray:

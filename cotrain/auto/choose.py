@@ -3,7 +3,7 @@
 Legend: M candidates, R repeats, n labelled rows, C classes, B draws.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from scipy.special import stdtr
 from scipy.stats import beta
 from scipy.stats import t as student_t
 
-from cotrain.auto.blend import Blend, mean, product
+from cotrain.auto.blend import Blend, product
 from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.trial import Trial
 
@@ -21,7 +21,6 @@ VERY_SURE = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
 FEW = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
-KEPT = 0.2  # of the say, by the supervised committee where it is not very sure that others are better
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
@@ -40,7 +39,7 @@ class Estimate:
 class Choice:
     """Which candidates make the result, and why each of the others does not."""
 
-    members: dict[int, float]  # and how much each counts beside the others on its sort of columns
+    members: list[int]
     supervised: list[int]  # the committee that would stand without unlabelled rows
     used_unlabelled: bool
     p_helped: float  # that the result is better than the supervised committee
@@ -78,7 +77,7 @@ class Board:
         self._sorts = [[m for m, own in enumerate(found) if own == each] for each in dict.fromkeys(found)]
         heard = [[m for m in part if not trials[m].silent] for part in self._sorts]
         self.parts = [part for part in heard if part]
-        self._right: dict[tuple[tuple[int, float], ...], np.ndarray] = {}
+        self._right: dict[tuple[int, ...], np.ndarray] = {}
         self.correct = np.stack([self.right([m]) for m in range(len(trials))])  # [M, n]
         self.heard = self._heard()
         self.agreement = self._agreement()
@@ -98,45 +97,38 @@ class Board:
         weight = (own * len(self.y) / own.sum())[row] / said.sum(0)[row]
         return temperature(probability[said], self.y[row], weight)
 
-    def blend(self, members: Collection[int]) -> Blend:
-        """How these make one voice; temperatures are found on what they said out of fold.
-
-        Args:
-            members: their numbers, here and below; a mapping says how much each counts, otherwise all count the same.
-        """
-        own, weights = list(members), tuple(_weights(members))
-        parts = [[place for place, m in enumerate(own) if m in part] for part in self._sorts]
+    def blend(self, members: Sequence[int]) -> Blend:
+        """How these make one voice; temperatures are found on what they said out of fold."""
+        parts = [[place for place, m in enumerate(members) if m in part] for part in self._sorts]
         parts = [part for part in parts if part]
-        said = self.probability[own]
-        means = [mean([said[place] for place in part], [weights[place] for place in part]) for part in parts]
+        means = [self.probability[[members[place] for place in part]].mean(0) for part in parts]
         # a member is at its temperature already, a mean of several that err differently is too cautious
         heats = [self._temperature(m) if len(part) > 1 else 1.0 for m, part in zip(means, parts, strict=True)]
         last = self._temperature(product(means, heats)) if len(parts) > 1 else 1.0
-        return Blend(tuple(map(tuple, parts)), tuple(heats), last, weights if len(set(weights)) > 1 else ())
+        return Blend(tuple(map(tuple, parts)), tuple(heats), last)
 
-    def together(self, members: Collection[int]) -> np.ndarray:
+    def together(self, members: Sequence[int]) -> np.ndarray:
         """The committee's out-of-fold probabilities [R, n, C]."""
         return self.blend(members)(self.probability[list(members)])
 
-    def voice(self, members: Collection[int], said: Sequence[np.ndarray]) -> np.ndarray:
+    def voice(self, members: Sequence[int], said: Sequence[np.ndarray]) -> np.ndarray:
         """One probability [N, C] of what the members' estimators said of some rows."""
         return self.blend(members)([soften(p, self.temperatures[m]) for m, p in zip(members, said, strict=True)])
 
-    def of_unlabelled(self, members: Collection[int]) -> np.ndarray:
+    def of_unlabelled(self, members: Sequence[int]) -> np.ndarray:
         """What the committee says of the unlabelled rows [m, C]."""
         return self.voice(members, [np.asarray(self.trials[m].unlabelled) for m in members])
 
-    def right(self, members: Collection[int]) -> np.ndarray:
+    def right(self, members: Sequence[int]) -> np.ndarray:
         """Share of the repeats in which the committee is right, by row; NaN where a row was never held out."""
-        key = tuple(zip(members, _weights(members), strict=True))
-        known = self._right.get(key)  # the bootstrap asks again and again
+        known = self._right.get(tuple(members))  # the bootstrap asks again and again
         if known is None:
             together = self.together(members)
             right = (np.where(np.isnan(together), -1, together) * self.decision).argmax(-1) == self.y
             held = ~np.isnan(together[..., 0])
             with np.errstate(invalid="ignore"):
                 known = (right & held).sum(0) / held.sum(0)
-            self._right[key] = known
+            self._right[tuple(members)] = known
         return known
 
     def _heard(self) -> dict[int, np.ndarray]:
@@ -257,8 +249,7 @@ class Board:
         """Learners on unlabelled rows take the place of the others where they are surely better. Where none is, those
         that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
         does little harm. Of each sort of columns apart, among the learners on it. Those that all of these have taught
-        take their place if nothing is lost by it. Unless it is very sure that the result is better, the supervised
-        committee keeps some of the say."""
+        take their place if nothing is lost by it."""
         reasons, accepted = [trial.silent for trial in self.trials], [False] * len(self.trials)
         found = [self._choose_in(part, times, unlabelled, reasons, accepted) for part in self.parts]
         members = sorted(m for chosen, _, _ in found for m in chosen)
@@ -273,22 +264,8 @@ class Board:
                 accepted[m] = gained >= 0
             members = best if gained >= 0 else members
         used = any(self.trials[m].candidate.unlabelled for m in members)
-        says = self._hedged(members, without, times) if used else dict.fromkeys(members, 1.0)
-        p_helped = self.surely_better(says, without, times) if used else 0.0
-        return Choice(says, without, used, p_helped, reasons, accepted, proven)
-
-    def _hedged(self, members: Sequence[int], without: Sequence[int], times: np.ndarray | None) -> dict[int, float]:
-        """How much each counts where these are to replace others, who keep a part of the say unless it is very sure
-        that the new ones are better: few labels leave that open, and then neither should decide alone."""
-        if self.surely_better(members, without, times) >= VERY_SURE:
-            return dict.fromkeys(members, 1.0)
-        says: dict[int, float] = {}
-        for part in self._sorts:
-            own, others = [m for m in members if m in part], [m for m in without if m in part]
-            if own:
-                says |= {m: (1 - KEPT) / len(own) for m in own}
-                says |= {m: says.get(m, 0.0) + KEPT / len(others) for m in others}
-        return dict(sorted(says.items()))
+        p_helped = self.surely_better(members, without, times) if used else 0.0
+        return Choice(members, without, used, p_helped, reasons, accepted, proven)
 
     def _choose_in(
         self, part: Sequence[int], times: np.ndarray | None, unlabelled: bool, reasons: list[str], accepted: list[bool]
@@ -345,7 +322,7 @@ class Board:
         mean, error = self.gain(self.correct[m], right, times)
         return self.gain(self.right([*committee, m]), right, times)[0] if mean >= -REACH * error else None
 
-    def surely_better(self, one: Collection[int], other: Collection[int], times: np.ndarray | None = None) -> float:
+    def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
         """The probability that one committee is better than the other."""
         mean, error = self.gain(self.right(one), self.right(other), times)
         return self._probability(mean / error)
@@ -382,10 +359,6 @@ def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float =
     best = 1 - growth * (1 - score)
     high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)
     return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
-
-
-def _weights(members: Collection[int]) -> Collection[float]:
-    return members.values() if isinstance(members, Mapping) else (1.0,) * len(members)
 
 
 def _by_points(gain: float) -> str:

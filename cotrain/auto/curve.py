@@ -3,7 +3,7 @@
 Legend: n labelled rows, C classes, S sizes (a third, two thirds and all of the labels in training), B draws.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict
 from typing import Any
@@ -27,7 +27,7 @@ TOO_FEW = "the labels are too few to leave some of them out"
 
 def learning_curve(
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
@@ -85,7 +85,7 @@ def learning_curve(
 
 def _thinned_folds(
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
@@ -142,7 +142,7 @@ def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[
 
 def _said(
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     matrices: FoldFeatures,
     y: np.ndarray,
     labelled: np.ndarray,

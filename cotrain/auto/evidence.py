@@ -3,7 +3,7 @@
 Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -218,7 +218,7 @@ def only(board: Board, choice: Choice, names: set[str]) -> Choice:
     members = board.committee(own)
     used = any(board.trials[m].candidate.unlabelled for m in members)
     helped = board.surely_better(members, choice.supervised) if used else 0.0
-    return Choice(dict.fromkeys(members, 1.0), choice.supervised, used, helped, choice.reasons, choice.accepted)
+    return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
 
 
 def decide(board: Board, asked: bool, warnings: list[str] | None = None) -> Choice:
@@ -238,7 +238,7 @@ def _already_good(board: Board, choice: Choice) -> bool:
     return bool(score >= 0.98 and board.interval(score, right).low >= 0.95)
 
 
-def out_of_fold(board: Board, members: Collection[int]) -> np.ndarray:
+def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:
     """The committee's out-of-fold probabilities, averaged over repeats [n, C]; NaN where a row was never held out."""
     import warnings
 

@@ -160,25 +160,6 @@ def _used(values: Values) -> tuple[str, str]:
     return f"The unlabelled rows {'helped' if sure >= SURE else 'probably helped'}.", why
 
 
-def members(values: Values) -> dict[str, str]:
-    """The learners of the result as they are told: with the share of each in the say, where not all count the same."""
-    names, weights = values["chosen"]["members"], values["chosen"].get("weights") or []
-    if len(set(weights)) < 2 or len(weights) != len(names):
-        return {name: name for name in names}
-    return {name: f"{name} ({percent(weight)})" for name, weight in zip(names, weights, strict=True)}
-
-
-def caution(values: Values) -> str:
-    """Why learners that would not stand alone have a say in the result; nothing where all count the same."""
-    weights = values["chosen"].get("weights") or []
-    if len(set(weights)) < 2:
-        return ""
-    return (
-        "Because it is not sure that the unlabelled rows help, the learners on labelled rows keep a part of the say; "
-        "how much each counts among those that read the same stands behind its name."
-    )
-
-
 def _gain(values: Values) -> str:
     """The difference of the estimates in points; nothing where there is none."""
     chosen, supervised = values["chosen"]["estimate"], values["supervised"]["estimate"]

@@ -5,7 +5,7 @@ estimate what it will do, calibrate, distil a student, report.
 Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -192,7 +192,6 @@ def _fit(
         "chosen": {
             "name": name_of(board, choice),
             "members": [board.trials[m].candidate.name for m in choice.members],
-            "weights": list(choice.members.values()),
             "parts": parts(board, choice),
             **asdict(board.interval(chosen_score, board.right(choice.members))),
         },
@@ -230,7 +229,7 @@ def _fit(
 
 
 def committee(
-    board: Board, members: Collection[int], matrices: FoldFeatures, problem: Problem, shares: np.ndarray, metric: str
+    board: Board, members: Sequence[int], matrices: FoldFeatures, problem: Problem, shares: np.ndarray, metric: str
 ) -> Model:
     """The committee of these candidates as they were fitted on all rows."""
     trials = [(board.trials[m], board.temperatures[m]) for m in members]

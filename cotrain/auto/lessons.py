@@ -7,7 +7,7 @@ Legend: n labelled rows, R repeats, C classes.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -94,7 +94,7 @@ def _best_by_view(board: Board) -> list[int]:
 
 def _teach(
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     trials: Sequence[Trial],
     matrices: FoldFeatures,
     y: np.ndarray,

@@ -35,15 +35,7 @@ SHAPE: dict[str, Any] = {
     "classes": [str],
     "metric": str,
     "supervised": _estimate,
-    "chosen": {
-        "name": str,
-        "members": [str],
-        "weights?": [_number],
-        "parts?": {},
-        **_estimate,
-        "bytes?": _score,
-        "rows_per_second?": _score,
-    },
+    "chosen": {"name": str, "members": [str], "parts?": {}, **_estimate, "bytes?": _score, "rows_per_second?": _score},
     "p_helped": _score,
     "used_unlabelled": bool,
     "prior": {"shares?": {}, "source?": str},
@@ -180,7 +172,6 @@ def lines(values: Values) -> list[str]:
     """What the terminal shows, in some fifteen lines: plain characters but for the user's own."""
     values = plain(values)
     rows, chosen, warnings = values["rows"], values["chosen"], values["warnings"]
-    members = list(findings.members(values).values())
     suspicious, wanted = (
         [item.get("file", item["row"]) for item in values.get(part) or ()] for part in ("suspicious", "label_next")
     )
@@ -194,7 +185,7 @@ def lines(values: Values) -> list[str]:
         ),
         ("shares", _shares(values["prior"])),
         ("tried", findings.searched(values)),
-        ("result", chosen["name"] + (f": {'; '.join(members)}" if len(members) > 1 else "")),
+        ("result", chosen["name"] + (f": {'; '.join(chosen['members'])}" if len(chosen["members"]) > 1 else "")),
         ("student", findings.student(values)),
         ("test", findings.on_test_rows(values) if values["test"] else ""),
         ("more labels", findings.more_labels(values)),

@@ -4,7 +4,7 @@ Legend: N rows, n labelled rows.
 """
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ def find_shift(
     features: Features,
     matrices: Mapping[str, Matrix],
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     seed: int,
 ) -> Shift | None:
     """By the features of the best learner on labelled rows but trees and topics; these members say which class a row is

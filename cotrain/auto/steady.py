@@ -3,7 +3,7 @@
 Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class Steadiness:
 
 def steadiness(
     board: Board,
-    members: Collection[int],
+    members: Sequence[int],
     features: Features,
     matrices: FoldFeatures,
     y: np.ndarray,

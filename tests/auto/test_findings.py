@@ -3,7 +3,6 @@ from scipy.stats import binomtest
 from test_fit_report import candidate, example, supervised_only
 
 from cotrain.auto.findings import (
-    caution,
     comfort,
     count,
     duration,
@@ -11,7 +10,6 @@ from cotrain.auto.findings import (
     headline,
     likeness,
     limits,
-    members,
     metric,
     mistakes,
     more_labels,
@@ -105,16 +103,6 @@ def test_the_gain_in_words():
     assert verdict(none)[1] == "Row by row they did; the estimates are too rough to say by how much."
     asked = example(settings={"method": "emnb"}, p_helped=0.1)
     assert verdict(asked)[0] == "The unlabelled rows are used, as asked."
-
-
-def test_how_much_each_counts_is_told_where_it_differs():
-    uneven = example(chosen={"members": ["a", "b"], "weights": [0.3, 0.7], "estimate": 0.8, "low": 0.7, "high": 0.9})
-    assert members(uneven) == {"a": "a (30\u00a0%)", "b": "b (70\u00a0%)"}
-    assert "it is not sure that the unlabelled rows help" in caution(uneven)
-    for weights in ({}, {"weights": [1.0, 1.0]}, {"weights": []}):
-        even = example(chosen={"members": ["a", "b"], "estimate": 0.8, "low": 0.7, "high": 0.9} | weights)
-        assert members(even) == {"a": "a", "b": "b"}
-        assert caution(even) == ""
 
 
 def test_limits_in_words():
