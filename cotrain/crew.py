@@ -1,7 +1,9 @@
 """Some processes on this machine, joined by gloo, that call functions together: ranks without a launcher."""
 
+import faulthandler
 import os
 import pickle
+import signal
 import sys
 import time
 import traceback
@@ -15,6 +17,9 @@ import torch
 import torch.distributed as dist
 
 from cotrain.errors import CotrainError
+
+# Exit codes after signals for which a process writes the stacks of its threads before it dies.
+_CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)}
 
 
 class CrewFailed(CotrainError, AssertionError):
@@ -94,7 +99,9 @@ class Crew:
                     fine, result = pickle.loads(pipe.recv_bytes())
                 except (EOFError, OSError):
                     self._processes[rank].join(5)
-                    raise CrewFailed(f"Rank {rank} died with exit code {self._processes[rank].exitcode}.") from None
+                    code = self._processes[rank].exitcode
+                    where = " Standard error says where." if code in _CRASHES else ""
+                    raise CrewFailed(f"Rank {rank} died with exit code {code}.{where}") from None
                 if not fine:
                     raise CrewFailed(f"Rank {rank} failed:\n{result}")
                 results[rank] = result
@@ -128,6 +135,7 @@ def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def _serve(pipe: connection.Connection, environment: dict[str, str], timeout: float, joined: bool) -> None:
+    faulthandler.enable()
     os.environ.update(environment)
     torch.set_num_threads(1)
     try:

@@ -1,6 +1,8 @@
 """The helper that runs ranks: results in order, failures shown, nothing left running."""
 
 import os
+import re
+import signal
 import time
 
 import pytest
@@ -23,7 +25,7 @@ def fail_on(rank, how):
     if dist.get_rank() == rank:
         if how == "raise":
             raise ValueError("this one")
-        os.kill(os.getpid(), 9)
+        os.kill(os.getpid(), how)
     dist.barrier()
 
 
@@ -57,7 +59,13 @@ def test_a_failure_shows_its_traceback():
 
 def test_a_death_ends_all():
     with pytest.raises(RanksFailed, match="Rank 0 died with exit code -9"):
-        run_ranks(fail_on, 2, 0, "kill")
+        run_ranks(fail_on, 2, 0, signal.SIGKILL)
+
+
+def test_a_crash_shows_where_it_was(capfd):
+    with pytest.raises(RanksFailed, match=r"Rank 1 died with exit code -11. Standard error says where\."):
+        run_ranks(fail_on, 2, 1, signal.SIGSEGV)
+    assert re.search(r"(?s)Segmentation fault.*in fail_on", capfd.readouterr().err)
 
 
 def test_a_rank_that_takes_too_long():
