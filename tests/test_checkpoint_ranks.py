@@ -110,6 +110,7 @@ def load_by_pattern(folder):
     return whole(loaded["learners"]), [own["position"] for own in loaded["streams"]["env"]]
 
 
+@pytest.mark.slow
 def test_saved_by_two_ranks_and_loaded_by_any_number(two, four, tmp_path):
     first, second = two.run(save_all_kinds, tmp_path)
     assert same(first["sharded"], second["sharded"])

@@ -257,6 +257,7 @@ RECIPE = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_recipe_on_two_processes_is_the_recipe_on_one(tmp_path):
     file = tmp_path / "a_recipe.py"
     file.write_text(RECIPE)

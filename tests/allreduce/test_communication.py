@@ -121,6 +121,7 @@ def all_of_them():
     return off
 
 
+@pytest.mark.slow
 def test_every_name_trains_like_plain_ddp_and_overlaps_with_backward():
     for off in run_ranks(all_of_them, 4, timeout=180):
         assert off["flat"] < 1e-6

@@ -412,6 +412,7 @@ def test_the_student_counts_rows_as_the_metric_does(monkeypatch, reviews, metric
             assert weight.max() > 1.3 * weight.min()
 
 
+@pytest.mark.slow
 def test_a_method_is_taken_as_asked(reviews):
     for method, names in (
         ("emnb", {"EM naive Bayes, words", "EM naive Bayes, words counted", "EM naive Bayes, characters"}),
