@@ -653,18 +653,14 @@ def test_arrays():
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_of_text_in_seconds_and_little_memory(tmp_path):
-    import time
+def test_a_hundred_thousand_rows_of_text_in_little_memory(tmp_path):
     import tracemalloc
 
     words = np.random.default_rng(0).choice([f"word{i}" for i in range(5_000)], (1_000, 40))
     lines = [f'{i},"{" ".join(words[i % 1_000])}, and more",{"ab"[i % 2]}\n' for i in range(100_000)]
     path = write(tmp_path / "t.csv", "id,text,label\n" + "".join(lines))
-    start = time.process_time()
-    assert len(read(path)) == 100_000
-    assert time.process_time() - start < 5
     tracemalloc.start()
-    read(path)
+    assert len(read(path)) == 100_000
     peak = tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory()
     tracemalloc.stop()
     assert peak < 4 * path.stat().st_size

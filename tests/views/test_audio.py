@@ -259,20 +259,6 @@ class TestGroups:
         assert shared_prefix_groups([f"x{i}_{'a' if i % 10 else 'bcd'[i % 3]}.wav" for i in range(60)]) is None
 
 
-@pytest.mark.slow
-def test_three_thousand_clips_in_seconds(tmp_path):
-    from time import process_time  # other work on the machine does not count
-
-    rng = np.random.default_rng(0)
-    for number in range(30):
-        soundfile.write(tmp_path / f"{number}.wav", rng.normal(0, 0.1, 16_000), 16_000)
-    view = MfccView(("clip",), folder=str(tmp_path))
-    begun = process_time()
-    raw = view.extract(cells([f"{number % 30}.wav" for number in range(3_000)]))
-    view.fit(raw).transform(raw)
-    assert process_time() - begun < 10
-
-
 def test_a_table_of_several_rates_is_said_to_be_one(tmp_path):
     from cotrain.auto.columns import Columns
     from cotrain.auto.views import make_views

@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from cotrain.errors import InputError
@@ -248,16 +247,3 @@ def test_scales_by_hand():
     assert one["scale"] == pytest.approx(5**0.5)
     own = own_scales(x * np.array([1, 1, 10], np.float32))
     assert own["scale"] == pytest.approx([5**0.5, 0, 5**0.5 / 10])
-
-
-@pytest.mark.slow
-def test_ten_thousand_small_images_in_seconds():
-    from time import process_time  # other work on the machine does not count
-
-    torch.set_num_threads(1)
-    images = np.random.default_rng(0).integers(0, 256, (10_000, 28, 28), np.uint8)
-    view = PatchView(("picture",))
-    begun = process_time()
-    raw = view.extract(cells(images))
-    view.fit(raw).transform(raw)
-    assert process_time() - begun < 30
