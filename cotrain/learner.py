@@ -124,6 +124,22 @@ class Learner:
             group.setdefault("initial_lr", group["lr"])
         return self
 
+    def go_on(self) -> None:
+        """To be trained again with the optimizer that it has.
+
+        Raises:
+            InputError: what is trained in the net is no longer what the optimizer was made for.
+        """
+        self.spread()
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        if list(map(id, trained)) != list(map(id, self.parameters)):
+            raise InputError(
+                "has parameters that were frozen, thawed or replaced since its optimizer was made; make a new Learner "
+                "of its net."
+            )
+        if not self.net.training:
+            self.net.train()
+
     @property
     def is_sharded(self) -> bool:
         return self.placement in ("fsdp", "hsdp") and place.ranks() > 1

@@ -51,12 +51,18 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
     for name, learner in learners.items():
         if name not in absent:
             try:
-                if isinstance(learner, Follower) or learner.optimizer is not None:
-                    learner.spread()  # a follower stays in the mode of its leader
-                else:
+                if isinstance(learner, Follower):
+                    learner.spread()
+                elif learner.optimizer is None:
                     learner.build()
+                else:
+                    learner.go_on()
             except InputError as error:
                 raise InputError(f"Learner {name!r} {error}" if str(error)[0].islower() else str(error)) from error
+    for learner in learners.values():
+        if isinstance(learner, Follower):
+            for own, its in zip(learner.net.modules(), learners[learner.leader].net.modules(), strict=True):
+                own.training = its.training
 
 
 def _check_bare(name: str, learner: Learner) -> None:

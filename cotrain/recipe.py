@@ -154,12 +154,12 @@ def run(
         for seed in seeds:
             for row, settings in rows.items():
                 keywords = {**settings, "seed": seed, **({"full": True} if full and "full" in parameters else {})}
-                numbers = place.everywhere(store.get(row, keywords))[0]
+                key, numbers = place.everywhere(store.look_up(row, keywords))[0]
                 if numbers is None:
-                    folder = None if out is None else out / f"{_slug(row)}-{seed}"
+                    folder = None if out is None else out / f"{_slug(row)}-{seed}-{key[:8]}"
                     numbers = place.everywhere(_measure(module.recipe(**keywords), folder))[0]
                     if place.first():
-                        store.put(row, keywords, numbers)
+                        store.put(key, numbers)
                 table.add(row, seed, numbers)
                 advance()
     try:
@@ -250,12 +250,13 @@ def _slug(text: str) -> str:
 class _Cells:
     """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them.
 
-    A cell is known by its row, its arguments and the recipe's text: a changed recipe starts anew.
+    A cell is known by its row, its arguments, the recipe's text and the code's version: what changed starts anew.
     """
 
     def __init__(self, file: Path | None, source: Path):
         self.file = file
-        self.source = hashlib.sha256(source.read_bytes()).hexdigest() if source.exists() else ""
+        text = hashlib.sha256(source.read_bytes()).hexdigest() if source.exists() else ""
+        self.code = [text, __version__, commit()]
         self.done: dict[str, dict[str, float]] = {}
         if file is not None and file.exists():
             for line in file.read_text().splitlines():
@@ -265,15 +266,16 @@ class _Cells:
                 except (json.JSONDecodeError, KeyError):  # a line that was cut off
                     continue
 
-    def _key(self, row: str, keywords: Mapping[str, Any]) -> str:
-        return json.dumps([self.source, row, keywords], sort_keys=True, default=str)
+    def look_up(self, row: str, keywords: Mapping[str, Any]) -> tuple[str, dict[str, float] | None]:
+        """The cell's key, hexadecimal, and its numbers if it is finished."""
+        known = json.dumps([self.code, row, keywords], sort_keys=True, default=str)
+        key = hashlib.sha256(known.encode()).hexdigest()
+        return key, self.done.get(key)
 
-    def get(self, row: str, keywords: Mapping[str, Any]) -> dict[str, float] | None:
-        return self.done.get(self._key(row, keywords))
-
-    def put(self, row: str, keywords: Mapping[str, Any], numbers: dict[str, float]) -> None:
+    def put(self, key: str, numbers: dict[str, float]) -> None:
         if self.file is None:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        cut = self.file.exists() and not self.file.read_bytes().endswith(b"\n")
         with self.file.open("a") as out:
-            out.write(json.dumps({"key": self._key(row, keywords), "numbers": numbers}) + "\n")
+            out.write("\n" * cut + json.dumps({"key": key, "numbers": numbers}) + "\n")

@@ -225,3 +225,27 @@ class TestFollower:
         learners = {"a": Learner(Scale(), SGD).build(), "mean": follow("a")}
         with pytest.raises(InputError, match=r"call engine.prepare first"):
             update(learners, {"a": learners["a"](torch.tensor(1.0))})
+
+    def test_it_is_in_the_mode_of_its_leader(self):
+        for net in (nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval(), nn.Sequential(nn.BatchNorm1d(2).eval())):
+            learners = {"a": Learner(net, SGD), "mean": follow("a")}
+            prepare(learners)
+            modes = [[module.training for module in learner.net.modules()] for learner in learners.values()]
+            assert modes[0] == modes[1]
+            assert modes[0][0]
+
+
+class TestTrainedAgain:
+    def test_a_net_that_was_looked_at_in_between_goes_back_into_training_mode(self):
+        learner = Learner(nn.Linear(2, 2), SGD)
+        prepare({"a": learner})
+        learner.net.eval()
+        prepare({"a": learner})
+        assert learner.net.training
+
+    def test_parts_that_were_frozen_in_between_are_refused(self):
+        learner = Learner(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), SGD)
+        prepare({"a": learner})
+        learner.net[0].requires_grad_(False)
+        with pytest.raises(InputError, match="Learner 'a' has parameters that were frozen"):
+            prepare({"a": learner})

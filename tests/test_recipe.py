@@ -210,6 +210,17 @@ class TestRun:
         cells = tmp_path / "cells.jsonl"
         cells.write_text(cells.read_text()[:-20])
         assert recipe.run(recipe.load(str(tiny)), out=tmp_path)[0].rows == first.rows
+        module = recipe.load(str(tiny))
+        module.recipe = forbidden(module.recipe, seeds=(0, 1))  # what was written behind it can be read
+        assert recipe.run(module, out=tmp_path)[0].rows == first.rows
+
+    def test_numbers_of_other_code_are_not_taken_for_this(self, tiny, tmp_path, monkeypatch):
+        recipe.run(recipe.load(str(tiny)), out=tmp_path)
+        before = (tmp_path / "cells.jsonl").read_text()
+        monkeypatch.setattr(recipe, "commit", lambda: "another")
+        assert recipe.run(recipe.load(str(tiny)), out=tmp_path)[0].commit == "another"
+        added = (tmp_path / "cells.jsonl").read_text().removeprefix(before)
+        assert len(added.splitlines()) == len(before.splitlines()) == 4
 
     def test_a_changed_recipe_or_other_settings_start_anew(self, tiny, tmp_path):
         recipe.run(recipe.load(str(tiny)), out=tmp_path)
@@ -221,12 +232,9 @@ class TestRun:
         text = TINY.replace("def measure(self):", "def measure(self, out=None):\n        out.mkdir()")
         tiny.write_text(text)
         recipe.run(recipe.load(str(tiny)), out=tmp_path)
-        assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir() and "-" in p.name) == [
-            "ours-0",
-            "ours-1",
-            "theirs-0",
-            "theirs-1",
-        ]
+        recipe.run(recipe.load(str(tiny)), ["gain=0.3"], out=tmp_path)  # `mkdir` fails in a folder that is there
+        folders = sorted(p.name.rpartition("-")[0] for p in tmp_path.iterdir() if p.is_dir() and "-" in p.name)
+        assert folders == ["ours-0", "ours-0", "ours-1", "ours-1", "theirs-0", "theirs-0", "theirs-1", "theirs-1"]
 
 
 def forbidden(function, seeds):

@@ -102,7 +102,7 @@ class CoEM(SemiSupervisedClassifier):
             parts = [check_array(part, **kinds) for part in X]
         else:
             parts = [validate_data(self, X, reset=reset, **kinds)]
-        scales = self.scales or (1.0,) * len(parts)
+        scales = (1.0,) * len(parts) if self.scales is None else self.scales
         if len(scales) != len(parts):
             raise InputError(f"{len(parts)} views came with {len(scales)} scales")
         views = []

@@ -47,7 +47,8 @@ class EMGaussian(SemiSupervisedClassifier):
         X = self._dense(X, reset=True)
         self.classes_, code = encode(y, X.shape[0])
         order = stable_order(code, X)
-        X, code = X[order], code[order]
+        self._centre = X.mean(axis=0)  # a large offset would cost the covariance its digits
+        X, code = X[order] - self._centre, code[order]
         labelled = code >= 0
         classes, (n, size) = len(self.classes_), X[labelled].shape
         weight_NC = np.zeros((len(code), classes))
@@ -70,6 +71,7 @@ class EMGaussian(SemiSupervisedClassifier):
             weight_NC[~labelled] = self.weight * guess_uC
             shrink = self.shrink
         self.n_iter_ = len(self.history_) - 1
+        self.means_ = self._means + self._centre
         code[~labelled] = guess_uC.argmax(axis=1)
         found = np.empty_like(code)
         found[order] = code
@@ -79,7 +81,7 @@ class EMGaussian(SemiSupervisedClassifier):
     def predict_proba(self, X) -> np.ndarray:
         """Class probabilities [rows, C]."""
         check_is_fitted(self)
-        return self._say(self._dense(X, reset=False))
+        return self._say(self._dense(X, reset=False) - self._centre)
 
     def _dense(self, X, reset: bool) -> np.ndarray:
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=reset)
@@ -89,15 +91,15 @@ class EMGaussian(SemiSupervisedClassifier):
         """Shares, means and the covariance around them, rows counted by their weights."""
         mass_C = weight_NC.sum(axis=0)
         self.class_log_prior_ = np.log(mass_C / mass_C.sum())
-        self.means_ = weight_NC.T @ X / mass_C[:, None]
+        self._means = weight_NC.T @ X / mass_C[:, None]
         row_N = weight_NC.sum(axis=1)
         seen = row_N > 0
         total = (X[seen] * row_N[seen, None]).T @ X[seen]
-        within = (total - (self.means_ * mass_C[:, None]).T @ self.means_) / mass_C.sum()
+        within = (total - (self._means * mass_C[:, None]).T @ self._means) / mass_C.sum()
         sphere = max(np.trace(within) / len(within), 1e-9 * max(1.0, float(np.abs(within).max())))
         self.covariance_ = (1 - shrink) * within + shrink * sphere * np.eye(len(within))
-        self._slope = cho_solve(cho_factor(self.covariance_), self.means_.T)
-        self._offset = self.class_log_prior_ - 0.5 * np.einsum("cd,dc->c", self.means_, self._slope)
+        self._slope = cho_solve(cho_factor(self.covariance_), self._means.T)
+        self._offset = self.class_log_prior_ - 0.5 * np.einsum("cd,dc->c", self._means, self._slope)
 
     def _say(self, X: np.ndarray) -> np.ndarray:
         return softmax(X @ self._slope + self._offset, axis=1)

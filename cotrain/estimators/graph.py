@@ -14,7 +14,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cotrain.errors import InputError
-from cotrain.estimators.labels import class_prior, counts, encode, stable_order, transduction
+from cotrain.estimators.labels import class_prior, counts, encode, row_keys, stable_order, transduction
 from cotrain.estimators.learners import SemiSupervisedClassifier
 
 _SCALE_NEIGHBOUR = 7  # a row's kernel width is the distance to its seventh neighbour (Zelnik-Manor & Perona)
@@ -58,33 +58,31 @@ class GraphSpreading(SemiSupervisedClassifier):
         fallback = class_prior("labelled" if self.prior is None else self.prior, self.classes_, code)
         order = stable_order(code, X)
         self._sparse = sparse.issparse(X)
-        self._reference, label = self._place(X[order]), code[order]
-        n, rows = int((code >= 0).sum()), len(order)
+        X, label = X[order], code[order]
+        first, node = _distinct(
+            X
+        )  # copies of a row are one node: among themselves they would be each other's neighbours
+        self._reference = self._place(X[first])
+        given = label >= 0
+        mass_nodes = np.zeros((len(first), len(self.classes_)))
+        np.add.at(mass_nodes, (node[given], label[given]), 1.0)
+        mass_nodes, self.n_iter_ = self._solve(self._spread(), mass_nodes)
 
-        square, index = self._near(None)
-        self._width = _widths(square)
-        weight, index = self._weights(square, index, self._width)
-        row = np.repeat(np.arange(rows), index.shape[1])
-        graph = sparse.csr_array((weight.ravel(), (row, index.ravel())), shape=(rows, rows))
-        graph = graph.maximum(graph.T)
-        root = np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
-        spread = sparse.diags_array(1 / root) @ graph @ sparse.diags_array(1 / root)
-        mass_NC, self.n_iter_ = self._solve(spread, np.eye(len(self.classes_))[label] * (label >= 0)[:, None])
-
-        if self.prior is not None and rows > n:
-            mass_NC = mass_NC * (fallback / np.maximum(mass_NC[n:].sum(axis=0), np.finfo(float).tiny))
-        total = mass_NC.sum(axis=1, keepdims=True)
+        if self.prior is not None and not given.all():
+            mass_C = mass_nodes[node[~given]].sum(axis=0)
+            mass_nodes = mass_nodes * (fallback / np.maximum(mass_C, np.finfo(float).tiny))
+        total = mass_nodes.sum(axis=1, keepdims=True)
         reached = total[:, 0] > 0  # a part of the graph without a labelled row gets the prior
-        self._distribution = np.where(reached[:, None], mass_NC / np.where(total > 0, total, 1), fallback)
-        self.label_distributions_ = np.empty_like(self._distribution)
-        self.label_distributions_[order] = self._distribution
+        self._distribution = np.where(reached[:, None], mass_nodes / np.where(total > 0, total, 1), fallback)
+        self.label_distributions_ = np.empty((len(order), len(self.classes_)))
+        self.label_distributions_[order] = self._distribution[node]
         found = np.where(code >= 0, code, self.label_distributions_.argmax(axis=1))
         self.transduction_ = transduction(y, self.classes_, found)
         self.history_ = [
             {
                 "round": 1,
                 "added": counts(self.classes_, found[code < 0]),
-                "unreached": int((~reached).sum()),
+                "unreached": int((~reached[node]).sum()),
                 "steps": self.n_iter_,
             }
         ]
@@ -95,7 +93,7 @@ class GraphSpreading(SemiSupervisedClassifier):
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         square, index = self._near(self._place(X))
-        weight, index = self._weights(square, index, _widths(square))
+        weight, index = self._weights(square, index, _widths(square, self._narrowest))
         weight += np.finfo(float).tiny  # a row far from everything: plain mean of its neighbours
         weight /= weight.sum(axis=1, keepdims=True)
         return np.einsum("qk,qkc->qc", weight, self._distribution[index])
@@ -106,6 +104,23 @@ class GraphSpreading(SemiSupervisedClassifier):
         if self._sparse:
             return sparse.csr_array(X, dtype=np.float64)  # distances are differences of products
         return X.toarray() if sparse.issparse(X) else X
+
+    def _spread(self) -> sparse.csr_array:
+        """The graph of the training rows, every edge divided by the roots of both ends' degrees."""
+        nodes = self._reference.shape[0]
+        if nodes == 1:
+            self._width, self._narrowest = np.ones(1), 1.0
+            return sparse.csr_array((1, 1))
+        square, index = self._near(None)
+        own = np.sqrt(square[:, min(_SCALE_NEIGHBOUR, square.shape[1]) - 1])
+        self._narrowest = float(own[own > 0].min()) if own.any() else 1.0
+        self._width = _widths(square, self._narrowest)
+        weight, index = self._weights(square, index, self._width)
+        row = np.repeat(np.arange(nodes), index.shape[1])
+        graph = sparse.csr_array((weight.ravel(), (row, index.ravel())), shape=(nodes, nodes))
+        graph = graph.maximum(graph.T)
+        root = np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
+        return sparse.diags_array(1 / root) @ graph @ sparse.diags_array(1 / root)
 
     def _near(self, query) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances and numbers of the nearest training rows, nearest first; query=None: of their own rows."""
@@ -136,11 +151,17 @@ class GraphSpreading(SemiSupervisedClassifier):
         return np.stack(columns, axis=1), int(steps.max())
 
 
-def _widths(square: np.ndarray) -> np.ndarray:
-    """Kernel width of each row; where seven neighbours are copies of it, the smallest width of the others."""
+def _distinct(X) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the first row of each content, in the order of the rows, and for each row the number of its content."""
+    _, first, content = np.unique(row_keys(X), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[content]
+
+
+def _widths(square: np.ndarray, narrowest: float) -> np.ndarray:
+    """Kernel width of each row; where seven neighbours lie on it, the narrowest of the training rows."""
     width = np.sqrt(square[:, min(_SCALE_NEIGHBOUR, square.shape[1]) - 1])
-    positive = width[width > 0]
-    return np.where(width > 0, width, positive.min() if len(positive) else 1.0)
+    return np.where(width > 0, width, narrowest)
 
 
 def _sparse_neighbours(reference, query, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,5 +178,7 @@ def _sparse_neighbours(reference, query, k: int) -> tuple[np.ndarray, np.ndarray
         square = np.take_along_axis(square, near, axis=1)
         rank = np.argsort(square, axis=1, kind="stable")
         indices.append(np.take_along_axis(near, rank, axis=1))
-        squares.append(np.maximum(np.take_along_axis(square, rank, axis=1), 0))
+        square = np.take_along_axis(square, rank, axis=1)
+        # Rounding of the products is no distance.
+        squares.append(np.where(square > 16 * np.finfo(float).eps * norm_query[block, None], square, 0))
     return np.concatenate(squares), np.concatenate(indices)

@@ -36,7 +36,8 @@ def encode(y, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         rows: how many rows there are, if that is to be checked.
 
     Raises:
-        InputError: not one label (or gap) per row, no labelled row, one class only, or labels of mixed types.
+        InputError: not one label (or gap) per row, no labelled row, one class only, labels of mixed types, or gaps
+            that NumPy turned into texts.
         ValueError: labels that scikit-learn does not take for classes (real numbers, several columns).
     """
     if y is None:
@@ -45,6 +46,11 @@ def encode(y, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     if rows is not None and len(y) != rows:
         raise InputError(f"X has {rows} rows, y has {len(y)} labels; give one label or gap per row")
     missing = unlabelled(y)
+    if y.dtype.kind in "US" and (gaps := sorted({"-1", "nan", "None", "<NA>"}.intersection(y.astype(str).tolist()))):
+        raise InputError(
+            f"the labels are a NumPy array of texts, in which {gaps[0]!r} cannot be told from a missing label; leave "
+            "missing ones empty, or give an array of dtype object"
+        )
     if missing.all():
         raise InputError(
             f"no labelled row: all {len(y)} labels are missing (-1, NaN, None or empty); give at least two classes"
@@ -76,11 +82,11 @@ def stable_order(code: np.ndarray, *views) -> np.ndarray:
     labelled, rest = np.flatnonzero(code >= 0), np.flatnonzero(code < 0)
     if not len(rest):
         return labelled
-    keys = [_row_keys(view[rest]) for view in views]
+    keys = [row_keys(view[rest]) for view in views]
     return np.concatenate([labelled, rest[np.lexsort(keys)]])
 
 
-def _row_keys(x) -> np.ndarray:
+def row_keys(x) -> np.ndarray:
     """One 64-bit digest per row; Python's own hash would differ from process to process."""
     if sparse.issparse(x):
         x = sparse.csr_array(x)

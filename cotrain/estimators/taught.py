@@ -5,8 +5,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cotrain.errors import InputError
-from cotrain.estimators.labels import encode
-from cotrain.estimators.learners import SemiSupervisedClassifier
+from cotrain.estimators.labels import encode, transduction
+from cotrain.estimators.learners import SemiSupervisedClassifier, probabilities, trained
 
 
 class Taught(SemiSupervisedClassifier):
@@ -37,16 +37,20 @@ class Taught(SemiSupervisedClassifier):
         if len(code) != X.shape[0]:
             raise InputError(f"X has {X.shape[0]} rows, y has {len(code)} labels")
         self.teacher_ = clone(self.teacher).fit(X, y)
-        self.transduction_ = self.teacher_.transduction_
+        found = encode(self.teacher_.transduction_)[1]
+        left = np.flatnonzero(found < 0)  # such as rows of which self-training was never sure
+        if len(left):
+            found[left] = np.searchsorted(self.classes_, self.teacher_.predict(X[left]))
+        self.transduction_ = transduction(y, self.classes_, found)
         rows = np.arange(len(code))
         if len(rows) > self.most:
             others = np.random.RandomState(0).permutation(rows[code < 0])
             rows = np.sort(np.concatenate([rows[code >= 0], others[: max(0, self.most - (code >= 0).sum())]]))
-        self.student_ = clone(self.student).fit(X[rows], self.transduction_[rows])
+        self.student_ = trained(self.student, X[rows], found[rows], self.classes_)
         return self
 
     def predict_proba(self, X) -> np.ndarray:
         """Class probabilities [rows, C], the student's."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-        return self.student_.predict_proba(X)
+        return probabilities(self.student_, X, self.classes_)

@@ -5,6 +5,7 @@ disagreement: Søgaard, "Simple semi-supervised training of part-of-speech tagge
 Legend: n labelled rows, u unlabelled rows, C classes; learner i is taught by the other two.
 """
 
+import hashlib
 import math
 from fractions import Fraction
 
@@ -46,7 +47,7 @@ class TriTraining(SemiSupervisedClassifier):
         base: one learner, copied three times, or a list of three.
         disagreement: teach a learner only the rows on which it differs from its two agreeing teachers.
         check_error: keep Zhou and Li's conditions on the teachers' error, which shrink or refuse a round's rows;
-            False: teach every round until nothing changes.
+            False: teach every round until nothing changes or lessons come round again.
         threshold: least probability (0..1) that both teachers must give to the label they agree on.
         per_round: None: every agreed row teaches (the papers). An int, a float as share of the unlabelled rows, or a
             dict class -> rows: only the most confident of each class, by `prior`, times the number of the round.
@@ -59,7 +60,7 @@ class TriTraining(SemiSupervisedClassifier):
     Attributes:
         learners_ (three), classes_, n_iter_, history_ (a dict a round);
         transduction_: y with all gaps filled by the final vote;
-        termination_condition_: "no_change" or "max_iter".
+        termination_condition_: "no_change", "max_iter", or "cycle" (lessons come round again).
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class TriTraining(SemiSupervisedClassifier):
         sizes, taught = [0] * 3, [given[:0]] * 3
         self.history_: list[dict] = []
         self.termination_condition_ = "no_change"
+        states: set[bytes] = set()
         while n < len(order) and len(self.history_) != self.rounds:
             turn = len(self.history_) + 1
             guess = [p.argmax(axis=1) for p in probability]
@@ -148,6 +150,13 @@ class TriTraining(SemiSupervisedClassifier):
             self.history_.append(entry)
             if not lessons:
                 break
+            # With disagreement, who was taught agrees, is then taught nothing, and disagrees again.
+            taken = np.zeros(0) if quota is None else np.minimum(quota * turn, len(order))
+            state = hashlib.blake2b(b"".join(part.tobytes() for part in (*taught, taken))).digest()
+            if not self.check_error and state in states:
+                self.termination_condition_ = "cycle"
+                break
+            states.add(state)
         else:
             self.termination_condition_ = "max_iter" if n < len(order) else "no_change"
 

@@ -12,6 +12,13 @@ def entropy(probabilities_NC: Tensor) -> Tensor:
     return -torch.xlogy(probabilities_NC, probabilities_NC).sum(-1)
 
 
+def entropy_of_logits(logits_NC: Tensor) -> Tensor:
+    """`entropy` of softmax(logits), with a finite gradient where a probability underflows or a logit is -inf."""
+    log_NC = logits_NC.log_softmax(-1)
+    probability_NC = log_NC.exp()
+    return -(probability_NC * torch.where(probability_NC > 0, log_NC, 0.0)).sum(-1)
+
+
 def jensen_shannon(one_NC: Tensor, two_NC: Tensor) -> Tensor:
     """Mean Jensen-Shannon divergence of the rows' probabilities, in nats, 0..log 2."""
     mixture = (one_NC + two_NC) / 2

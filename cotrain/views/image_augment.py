@@ -195,7 +195,10 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _moved(x: Tensor, rows: list[list[Tensor]]) -> Tensor:
-    """Sampled at an affine map of each pixel's place, grey outside."""
+    """Sampled at an affine map of each pixel's place, grey outside; slants in pixels, offsets in halves of a side."""
+    height, width = x.shape[-2:]
+    (a, b, right), (c, d, down) = rows
+    rows = [[a, b * (height / width), right], [c * (width / height), d, down]]  # the grid goes from -1 to 1
     matrix = torch.stack([torch.stack(row, 1) for row in rows], 1)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x - 0.5, grid, align_corners=False) + 0.5

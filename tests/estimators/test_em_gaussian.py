@@ -60,3 +60,13 @@ def test_features_without_any_spread_are_no_harm():
 def test_settings_that_cannot_be(settings):
     with pytest.raises(InputError, match="weight must not be negative"):
         EMGaussian(**settings).fit([[0.0], [1.0]], [0, 1])
+
+
+@pytest.mark.parametrize("offset", [1e6, 1.7e9])
+def test_where_the_features_begin_does_not_matter(offset):
+    x, truth = make_blobs(300, centers=3, random_state=2)
+    x = x.round(2)
+    given = np.where(np.arange(300) < 30, truth, -1)
+    here, there = EMGaussian().fit(x, given), EMGaussian().fit(x + offset, given)
+    np.testing.assert_allclose(there.predict_proba(x + offset), here.predict_proba(x), atol=1e-4)
+    np.testing.assert_allclose(there.means_, here.means_ + offset, atol=1e-5)

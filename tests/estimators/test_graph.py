@@ -98,6 +98,37 @@ def test_copies_have_no_width_of_their_own():
     np.testing.assert_allclose(same.predict_proba(np.ones((1, 2))), 0.5, atol=0.01)
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
+def test_copies_of_a_row_change_nothing_but_its_label_mass(make):
+    x, _, given = data()
+    copies = np.repeat(x[40:43], 15, axis=0)
+    alone = GraphSpreading().fit(make(x), given)
+    both = GraphSpreading().fit(make(np.concatenate([copies, x])), np.concatenate([np.full(45, -1), given]))
+    np.testing.assert_allclose(both.label_distributions_[45:], alone.label_distributions_, atol=1e-8)
+    np.testing.assert_allclose(both.label_distributions_[:45], np.repeat(alone.label_distributions_[40:43], 15, axis=0))
+    np.testing.assert_allclose(both.predict_proba(make(x)), alone.predict_proba(make(x)), atol=1e-8)
+    assert both.history_[0]["unreached"] == 0
+
+
+def test_multiples_of_a_row_are_near_by_rounding_only():
+    x, _, given = data()
+    x = np.abs(x)
+    copies = x[40:41] * np.arange(2, 14)[:, None] / 7  # the same direction
+    model = GraphSpreading(metric="cosine").fit(
+        sparse.csr_array(np.concatenate([x, copies])), np.concatenate([given, np.full(12, -1)])
+    )
+    assert (model.transduction_[80:] == model.transduction_[40]).all()
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
+def test_a_row_is_told_alone_as_among_others(make):
+    x, _, given = data()
+    x = np.concatenate([x, x[40:41] + 1e-13 * np.arange(12)[:, None]])
+    model = GraphSpreading().fit(make(x), np.concatenate([given, np.full(12, -1)]))
+    together = model.predict_proba(make(x))
+    np.testing.assert_allclose(np.concatenate([model.predict_proba(make(x[i : i + 1])) for i in range(92)]), together)
+
+
 def test_labels_flow_along_two_rings():
     """One label on each of two rings, one inside the other: a straight line cannot do it, the graph can."""
     turn = np.linspace(0, 2 * np.pi, 200, endpoint=False)

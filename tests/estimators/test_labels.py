@@ -96,3 +96,14 @@ def test_bootstrap_keeps_every_class_with_its_number(labels, seed):
 
 def test_counts():
     assert counts(np.array(["a", "b"]), np.array([1, 1, -1, 0])) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("gap", [-1, None, np.nan])
+def test_gaps_that_became_texts_are_no_class(gap):
+    labels = np.array(["spam", "ham", "spam", "ham"])
+    labels[2:] = gap
+    assert labels.dtype.kind == "U"
+    with pytest.raises(InputError, match="give an array of dtype object"):
+        encode(labels)
+    meant = encode(labels.astype(object))[0].tolist()
+    assert sorted(meant) == sorted({"spam", "ham", str(gap)})

@@ -1,10 +1,13 @@
 """A student learns what the teacher found."""
 
 import numpy as np
+import pytest
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 
 from cotrain.estimators.graph import GraphSpreading
+from cotrain.estimators.labels import encode
+from cotrain.estimators.self_training import SelfTraining
 from cotrain.estimators.taught import Taught
 
 
@@ -42,3 +45,18 @@ def test_most_bounds_the_students_rows_and_keeps_the_labelled_ones():
     taught = Taught(GraphSpreading(), Spy(), most=50).fit(x, y)
     assert taught.student_.rows_ == 50
     assert (taught.predict(x) == truth).mean() > 0.8
+
+
+@pytest.mark.parametrize("names", [None, np.array(["red", "green", "blue"], dtype=object)])
+@pytest.mark.parametrize("gap", [-1, None])
+def test_rows_of_which_the_teacher_was_never_sure_get_its_guess(names, gap):
+    x, y, truth = blobs()
+    labels = y.astype(object) if names is None else names[y]
+    labels[y < 0] = gap
+    teacher = SelfTraining(LogisticRegression(), threshold=0.9, rounds=1)
+    unsure = encode(teacher.fit(x, labels).transduction_)[1] < 0
+    assert 0 < unsure.sum() < 298
+    taught = Taught(teacher, LogisticRegression()).fit(x, labels)
+    np.testing.assert_array_equal(taught.student_.classes_, taught.classes_)
+    np.testing.assert_array_equal(taught.transduction_[unsure], teacher.predict(x[unsure]))
+    assert (taught.predict(x) == (truth if names is None else names[truth])).mean() > 0.8

@@ -182,3 +182,13 @@ def test_bad_arguments():
         TriTraining([GaussianNB(), GaussianNB()]).fit(x, gaps)
     with pytest.raises(InputError, match="combine is 'max'"):
         TriTraining(GaussianNB(), combine="max").fit(x, gaps)
+
+
+@pytest.mark.parametrize("per_round", [None, 3])
+def test_lessons_that_come_round_again_end_it(per_round):
+    x, truth = make_classification(200, 6, n_informative=4, flip_y=0.1, random_state=1)
+    gaps = np.where(np.arange(200) < 20, truth, -1)
+    base = DecisionTreeClassifier(max_depth=3)
+    model = TriTraining(base, check_error=False, disagreement=True, per_round=per_round, rounds=None, random_state=0)
+    assert model.fit(x, gaps).termination_condition_ == "cycle"
+    assert 2 < model.n_iter_ < 400

@@ -11,7 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import entropy as scipy_entropy
 
-from cotrain.losses.agreement import entropy, jensen_shannon, kl_from, soft_cross_entropy, soften
+from cotrain.losses.agreement import entropy, entropy_of_logits, jensen_shannon, kl_from, soft_cross_entropy, soften
 
 
 def probabilities(seed, rows=4, classes=5):
@@ -53,3 +53,18 @@ def test_soften():
     logits = torch.tensor([2.0, 4.0])
     assert soften(logits, 2.0).tolist() == [1.0, 2.0]
     assert soften(logits, 1.0) is logits
+
+
+@given(st.integers(0, 1000))
+def test_entropy_of_logits_is_entropy(seed):
+    one = probabilities(seed)
+    np.testing.assert_allclose(entropy_of_logits(one.log() + 3.0), entropy(one))
+
+
+@pytest.mark.parametrize("row", [[0.0, 120.0], [0.0, -math.inf]])
+def test_entropy_of_logits_has_a_gradient_where_an_action_is_out_of_the_question(row):
+    logits = torch.tensor([row, [0.5, 0.5]], requires_grad=True)
+    value = entropy_of_logits(logits)
+    value.sum().backward()
+    torch.testing.assert_close(value, torch.tensor([0.0, math.log(2)]))
+    torch.testing.assert_close(logits.grad, torch.zeros(2, 2))

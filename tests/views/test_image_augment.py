@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,29 @@ def test_strong_changes_more_than_weak():
     # what comes from x alone is still there after weak: moved and mirrored, no value is new
     assert torch.isin(weak, x).all()
     assert not torch.isin(strong, x).all()
+
+
+@pytest.mark.parametrize("shape", [(31, 31), (21, 61), (61, 21)])
+def test_a_turn_is_a_turn_in_pixels(shape):
+    """Two points right of and below the middle stay as far from it, and square to each other."""
+    row, column = shape[0] // 2, shape[1] // 2
+    places = []
+    for down, right in ((0, 8), (8, 0)):
+        x = torch.full((1, 1, *shape), 0.5)
+        x[0, 0, row + down, column + right] = 1.0
+        found = image.rotate(30.0)(x, numbers([1.0]))[0, 0] - 0.5
+        mass = found / found.sum()
+        y, x = (mass.sum(1 - side) @ torch.arange(shape[side]).float() for side in (0, 1))
+        places.append((float(y) - row, float(x) - column))
+    (y1, x1), (y2, x2) = places
+    assert math.hypot(y1, x1) == pytest.approx(8, abs=0.3)
+    assert math.hypot(y2, x2) == pytest.approx(8, abs=0.3)
+    assert abs(math.degrees(math.atan2(y1, x1))) == pytest.approx(30, abs=3)
+    assert y1 * y2 + x1 * x2 == pytest.approx(0, abs=3)
+
+
+def test_a_slant_is_in_pixels():
+    x = torch.full((1, 1, 21, 61), 0.5)
+    x[0, 0, 15, 30] = 1.0  # five rows below the middle
+    slanted = image.shear(1.0, along=0)(x, numbers([1.0]))[0, 0]
+    assert abs(divmod(slanted.argmax().item(), 61)[1] - 30) == 5

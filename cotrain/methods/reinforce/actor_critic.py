@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import optim
 
 from cotrain.learner import Learner
-from cotrain.losses.agreement import entropy
+from cotrain.losses.agreement import entropy_of_logits
 from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import FEATURES, labelled_rows, two_layer
 from cotrain.report import note
@@ -33,10 +33,10 @@ class ActorCritic(Method):
     def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         rollout = batch["rollout"]
         value_N = learners["critic"](rollout["observation"]).squeeze(-1)
-        log_policy_NA = learners["actor"](rollout["observation"]).log_softmax(-1)
+        logits_NA = learners["actor"](rollout["observation"])
         advantage_N = rollout["value_to_come"] - value_N.detach()
-        taken_N = log_policy_NA.gather(-1, rollout["action"][:, None]).squeeze(-1)
-        unsure = entropy(log_policy_NA.exp()).mean()
+        taken_N = logits_NA.log_softmax(-1).gather(-1, rollout["action"][:, None]).squeeze(-1)
+        unsure = entropy_of_logits(logits_NA).mean()
         note("entropy", unsure)
         return {
             "actor": -(taken_N * advantage_N).mean() - self.entropy * unsure,
