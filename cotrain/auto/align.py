@@ -1,5 +1,7 @@
 """Brings a table into the form in which columns were learnt from: names, kinds and types; whatever the file held."""
 
+import difflib
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,7 +14,7 @@ from cotrain.auto.dates import date_columns, date_numbers, read_dates
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
-from cotrain.auto.written import Writing, read_written
+from cotrain.auto.written import CLOCK, Writing, read_written, recognise
 from cotrain.errors import InputError
 
 
@@ -26,9 +28,15 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     and those that it knew and are not there count as missing, unless they hold text, images or sounds. What was done is
     added to `warnings`.
 
-    Raises InputError if a column of text, images or sounds is not there.
+    Raises InputError if a column of text, images or sounds is not there, or none of all.
     """
     said: list[str] = [] if warnings is None else warnings
+    frame = _renamed(frame, columns, said)
+    if not any(name in frame.columns for name in columns.features):
+        raise InputError(
+            f"{unknown_column(columns.features[0], frame.columns)} None of the columns that the model was fitted on is "
+            "there; the table needs a header line with their names."
+        )
     out: dict[str, pd.Series | np.ndarray] = {}
     for name in columns.text + columns.image + columns.audio:
         if name not in frame.columns:
@@ -39,7 +47,11 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     for name in columns.cells:
         cells = frame.get(name)
         if cells is None:
-            said.append(f"Column {name!r} is not there; all its cells count as missing.")
+            near = difflib.get_close_matches(name, _spare(frame, columns), n=1, cutoff=0.8)
+            said.append(
+                f"Column {name!r} is not there; all its cells count as missing."
+                + (f" If {near[0]!r} is meant, rename it." if near else "")
+            )
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
             out[name] = _numbers(cells, columns.written.get(name), said)
@@ -57,11 +69,29 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     for name in columns.group:
         if name in frame.columns:
             out[name] = text_series([value or "" for value in cell_texts(frame[name])])
-    known = {columns.target, *columns.features, *columns.group, *columns.dropped}
-    extra = [str(name) for name in frame.columns if name not in known]
-    if extra:
+    if extra := _spare(frame, columns):
         said.append(f"Columns that the fit did not know are ignored: {listing(extra)}.")
     return pd.DataFrame(out, index=pd.RangeIndex(len(frame)))
+
+
+def _spare(frame: pd.DataFrame, columns: Columns) -> list[str]:
+    """The columns that the fit did not know."""
+    known = {columns.target, *columns.features, *columns.group, *columns.dropped}
+    return [str(name) for name in frame.columns if name not in known]
+
+
+def _renamed(frame: pd.DataFrame, columns: Columns, said: list[str]) -> pd.DataFrame:
+    """The table with the fit's names where only upper and lower case differ."""
+    lower: dict[str, list[str]] = {}
+    for name in _spare(frame, columns):
+        lower.setdefault(name.casefold(), []).append(name)
+    names = {}
+    for name in (*columns.features, *columns.group):
+        alike = lower.get(name.casefold(), [])
+        if name not in frame.columns and len(alike) == 1:
+            names[alike[0]] = name
+            said.append(f"Column {alike[0]!r} is taken for {name!r}, which the model was fitted on.")
+    return frame.rename(columns=names) if names else frame
 
 
 def _texts(cells: pd.Series) -> pd.Series:
@@ -76,11 +106,22 @@ def _is_text(cells: pd.Series) -> bool:
 
 def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
     if _is_text(cells):
+        texts = cells.fillna("").tolist()
         if writing is None:
             read = read_numbers(cells)
             values, strays = read.values.copy(), read.strays.tolist()
+            other = recognise([texts[row] for row in strays if re.search(r"\d", texts[row])]) if strays else None
+            if other is not None and other.mark != CLOCK and not other.unit:
+                shown = next(texts[row] for row in strays if re.search(r"\d", texts[row]))[:40]
+                said.append(
+                    f"Column {cells.name!r}: numbers are not written as in training, such as {shown!r}; they are read "
+                    f"with {other.mark!r} as the decimal point."
+                )
+                rest = range(len(texts)) if other.mark == "," else strays
+                values[rest], still = read_written([texts[row] for row in rest], other)
+                strays = [rest[place] for place in still]
         else:
-            values, strays = read_written(cells.fillna("").tolist(), writing)
+            values, strays = read_written(texts, writing)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
             said.append(

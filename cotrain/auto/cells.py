@@ -18,7 +18,9 @@ from cotrain.auto.vectors import vector_shape
 _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _CODE = r"^[+-]?0[0-9]+$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
-_MISSING = r"(?i)^(|na|n/a|#n/a|<na>|nan|null|none)$"
+SPREADSHEET_ERRORS = r"#n/?a|#null!|#div/0!|#value!|#ref!|#name\?|#num!|#error!"
+MISSING = rf"|n\.?/?a\.?|<na>|nan|null|none|{SPREADSHEET_ERRORS}"  # how programs write a cell without a value
+_MISSING = rf"(?i)^({MISSING})$"
 NUMBERS = 0.9  # share of the cells that are not missing that must be numbers, in a column of numbers
 _EXACT = 2**53  # integers up to here are exact in float64
 
@@ -80,6 +82,17 @@ def look_numeric(texts: pd.Series) -> float:
     filled = [cell for cell in head if not re.match(_MISSING, cell)]
     numbers = sum(bool(re.match(_NUMBER, cell) or re.match(_INFINITE, cell)) for cell in filled)
     return numbers / len(filled) if filled else 1.0
+
+
+def words_for_none(texts: list[str]) -> set[str]:
+    """The cells that stand for a missing value among numbers or dates: what programs write, and where half of the cells
+    have digits, at least 20 different ones, up to three words without any, such as "refused" or "k.A."."""
+    different = set(texts)
+    none = {text for text in different if re.match(_MISSING, text.strip())}
+    words = {text for text in different - none if not re.search(r"\d", text)}
+    if 0 < len(words) <= 3 and len(different - none - words) >= 20 and 2 * sum(t in words for t in texts) <= len(texts):
+        none |= words
+    return none
 
 
 def whole_numbers(texts: pd.Series) -> np.ndarray | None:

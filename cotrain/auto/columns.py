@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cotrain.auto.cells import NUMBERS, look_numeric, read_numbers
+from cotrain.auto.cells import NUMBERS, look_numeric, read_numbers, words_for_none
 from cotrain.auto.codes import code_columns, read_parts, repeating_parts
 from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
@@ -19,14 +19,15 @@ from cotrain.auto.labels import cell_texts, check_classes
 from cotrain.auto.vectors import vector_columns, vector_shape
 from cotrain.auto.written import Writing, read_written, recognise
 from cotrain.errors import InputError
+from cotrain.views.text import UNSPACED
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
 Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "vector", "dropped"]
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
-    r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$", re.IGNORECASE
-)
+    r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$|^column \d+$", re.IGNORECASE
+)  # column 1: one without a name, as programs write the numbers of rows
 _UUID = re.compile(r"^\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?$", re.IGNORECASE)
 _HEX = re.compile(r"^(0x)?[0-9a-f]{8,}$", re.IGNORECASE)
 _CODES = "identifier (every value is another code)"
@@ -228,21 +229,25 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
     sample = texts if len(texts) <= _SAMPLE else texts.iloc[:: len(texts) // _SAMPLE]
     if (media := _media_kind(sample.tolist(), folder)) is not None:
         return media
-    if shape := vector_shape(sample.tolist()):
+    none = words_for_none(sample.tolist())
+    typed = [text for text in sample if text not in none]
+    if shape := vector_shape(typed):
         return Found("vector", shape=shape)
     codes = False  # whole numbers with leading zeros
     if look_numeric(texts) > 0.5:
         numbers = read_numbers(column)
         codes = numbers.codes
-        if numbers.share >= NUMBERS:
+        plain = numbers.share >= NUMBERS or (none and read_numbers(texts[~texts.isin(none)]).share >= NUMBERS)
+        if plain and not _are_thousands(texts):
             return _number_kind(numbers.values, str(column.name))
-    if order := looks_like_dates(sample.tolist()):
+    if order := looks_like_dates(typed):
         return Found("date", order=order)
-    if not codes and (writing := recognise(sample.tolist())) is not None:
-        values, strays = read_written(texts.tolist(), writing)
-        if len(strays) <= (1 - NUMBERS) * len(texts):
-            plain = _number_kind(values, str(column.name))
-            return plain if plain.kind == "dropped" and not writing.quantity else Found("number", writing=writing)
+    if not codes and (writing := recognise(typed)) is not None:
+        filled = texts[~texts.isin(none)]
+        values, strays = read_written(filled.tolist(), writing)
+        if len(strays) <= (1 - NUMBERS) * len(filled):
+            found = _number_kind(values, str(column.name))
+            return found if found.kind == "dropped" and not writing.quantity else Found("number", writing=writing)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
@@ -279,11 +284,20 @@ def _number_kind(values: np.ndarray, name: str) -> Found:
     different = len(finite) >= 20 and distinct == len(finite) and not np.any(finite % 1)
     if different and finite.max() - finite.min() + 1 <= 1.1 * len(finite):
         return Found("dropped", "identifier (it numbers the rows)")
+    if different and _ID_NAME.search(name):
+        return Found("dropped", "identifier (every value is another whole number)")
     if order := count_as_dates(finite):
         return Found("date", order=order)
-    if different and (_ID_NAME.search(name) or _drawn_like_codes(finite)):
+    if different and _drawn_like_codes(finite):
         return Found("dropped", "identifier (every value is another whole number)")
     return Found("number")
+
+
+def _are_thousands(texts: pd.Series) -> bool:
+    """Whether the point groups thousands, as in 1.768.274 beside 2.359."""
+    dotted = texts[texts.str.contains(".", regex=False)].str.strip()
+    grouped = dotted.str.fullmatch(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
+    return bool(len(dotted) and grouped.all() and (dotted.str.count(r"\.") > 1).any())
 
 
 def _drawn_like_codes(values: np.ndarray) -> bool:
@@ -334,6 +348,11 @@ def _identifier(sample: list[str], share_distinct: float) -> str:
     return ""
 
 
+def count_words(text: str) -> int:
+    """Words between blanks; two characters of a script without blanks are about one."""
+    return len(text.split()) + (0 if text.isascii() else len(UNSPACED.findall(text)) // 2)
+
+
 def _are_lists(values: list[str]) -> bool:
     """Whether the values combine a few entries, such as "drama|war", which say more than the combination."""
     lists = [[part.strip(" []'\"") for part in re.split(r"[|;,]", value)] for value in values]
@@ -344,7 +363,7 @@ def _are_lists(values: list[str]) -> bool:
 def _text_or_category(sample: pd.Series, distinct: int, filled: int) -> Kind:
     if _are_lists(sample.drop_duplicates().tolist()):
         return "text"  # of words
-    words = sample.map(lambda text: len(text.split())).mean()
+    words = sample.map(count_words).mean()
     rows_per_value = filled / distinct
     if words > 3:
         return "category" if distinct <= 30 and rows_per_value >= 10 else "text"

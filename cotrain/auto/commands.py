@@ -59,8 +59,8 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
-    """One line a row of the table, in its order; empty cells where an image or a sound cannot be read. The files of a
-    folder without a table are named."""
+    """One line a row of the table, in its order; empty cells where an image, a sound or the row itself cannot be read.
+    The files of a folder without a table are named."""
     from cotrain.auto.read import read
 
     table: Table
@@ -76,7 +76,10 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     columns: dict[str, Any] = {"file": source.unlisted} if source.of_files else {}
     columns["prediction"] = table.named(probability)
     columns |= {f"p:{name}": probability[:, code] for code, name in enumerate(table.classes)}
-    text = pd.DataFrame(columns).to_csv(index=False, float_format="%.6g")
+    found = pd.DataFrame(columns)
+    places = np.searchsorted(source.lines, source.left_out)  # rows with too many cells keep their place
+    found = found.reindex(np.insert(np.arange(len(found)), places, -1))
+    text = found.to_csv(index=False, float_format="%.6g")
     _warn(warnings)
     if out is None:
         sys.stdout.write(text)

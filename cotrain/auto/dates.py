@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 PARTS = ("day", "month", "weekday", "hour")
-_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([APap][Mm])?\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?$"
+_ZONE = r"(Z|UTC|GMT|(UTC|GMT)?[+-]\d{1,2}(:?\d{2})?)"
+_TIME = rf"(([T ]|, )\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?\s*([APap]\.?[Mm]\.?)?\s*{_ZONE}?)?$"
 _YEAR_FIRST = re.compile(r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(19|20)\d\d-(0[1-9]|1[0-2]))" + _TIME)
 _DAY, _MONTH = r"\d{1,2}(st|nd|rd|th)?", r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_LONG_YEAR = rf"({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}"
 _NAMED = re.compile(
-    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}{_TIME}",
-    re.IGNORECASE,
+    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_LONG_YEAR}|{_DAY}-{_MONTH}-\d\d){_TIME}", re.IGNORECASE
 )
+_MARKED = re.compile(r":.*([A-Z]|\.|[+-]\d{1,2}(:?\d\d)?)$", re.IGNORECASE)  # a time with a zone or a half of the day
 _EPOCH = {"seconds": 1, "milliseconds": 1_000}  # counted since 1970
 _SPAN = (946_684_800, 2_051_222_400)  # in seconds: 2000 to 2034
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
@@ -20,8 +22,12 @@ _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
 def looks_like_dates(texts: list[str]) -> str:
     """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), "named" (31
-    January 2024), or ""."""
-    stripped = [text.strip() for text in texts]
+    January 2024), or "" where fewer than 95 of 100 can be read so."""
+    order = _order([text.strip() for text in texts])
+    return order if order and read_dates(pd.Series(texts), order).notna().mean() >= 0.95 else ""
+
+
+def _order(stripped: list[str]) -> str:
     if not stripped:
         return ""
     for pattern, order in ((_YEAR_FIRST, "year first"), (_NAMED, "named")):
@@ -61,15 +67,30 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
             return pd.to_datetime(numbers.astype("Int64").astype("string"), format="%Y%m%d", errors="coerce")
         return pd.to_datetime(numbers / _EPOCH[order], unit="s", errors="coerce")
     texts = column.astype(object).where(~column.isna(), None)
-    texts = pd.Series([text.strip() if isinstance(text, str) else None for text in texts], dtype=object)
+    texts = pd.Series([_plain(text.strip()) if isinstance(text, str) else None for text in texts], dtype=object)
     if order == "year first":
         plain = texts.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
         plain = plain.str.replace(r"^(\d{4})-(\d)(?=-)", r"\1-0\2", regex=True)
         plain = plain.str.replace(r"^(\d{4}-\d{2})-(\d)(?!\d)", r"\1-0\2", regex=True)
-        read = pd.to_datetime(plain, format="ISO8601", utc=True, errors="coerce")
+        half = plain.str.contains(r"\d\s*[ap]m\b", case=False, na=False).any()  # 4:00 PM is no ISO
+        read = pd.to_datetime(plain, format="mixed" if half else "ISO8601", utc=True, errors="coerce")
     else:
         read = pd.to_datetime(texts, format="mixed", dayfirst=order == "day first", utc=True, errors="coerce")
     return read.dt.tz_localize(None)
+
+
+def _plain(text: str) -> str:
+    """As pandas reads times: 16:00Z for 16:00 UTC, 16:00+01:00 for 16:00 GMT+1, PM for p.m."""
+    if not _MARKED.search(text):
+        return text
+    text = re.sub(r"\s*(UTC|GMT)$", "Z", text)
+    text = re.sub(r"\s*(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?$", _zone, text)
+    return re.sub(r"\b([ap])\.m\.?", r"\1m", text, flags=re.IGNORECASE)
+
+
+def _zone(match: re.Match) -> str:
+    sign, hours, minutes = match.groups()
+    return f"{sign}{hours:0>2}:{minutes or '00'}"
 
 
 def date_columns(name: str) -> tuple[str, ...]:

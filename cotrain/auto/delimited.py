@@ -8,7 +8,7 @@ import csv
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,11 +31,14 @@ _CELLS = 20_000  # cells parsed before they are packed: few, so that they stay i
 
 @dataclass
 class Table:
-    """frame: the cells; lines: int64, the line on which each row starts; warnings: sentences."""
+    """frame: the cells; lines: int64, the line on which each row starts; warnings: sentences; left_out, short: lines
+    of rows with more cells than the header, which are not in the frame, and of rows with fewer."""
 
     frame: pd.DataFrame
     lines: np.ndarray
     warnings: list[str] = field(default_factory=list)
+    left_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    short: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def read_delimited(path: Path, *, tabs: bool = False) -> Table:
@@ -46,8 +49,8 @@ def read_delimited(path: Path, *, tabs: bool = False) -> Table:
     Raises InputError: empty, header only, no text, broken encoding or gzip, an open quote, too many ragged rows.
     """
     encoding, warnings = find_encoding(path)
-    delimiter, skipped = _find_delimiter(path, encoding, "\t" if tabs else ",")
-    records = _parse(path, encoding, delimiter, skipped)
+    layout = _find_layout(path, encoding, "\t" if tabs else ",")
+    records = _parse(path, encoding, layout)
     warnings += records.warnings
     if records.names is None:
         raise InputError(f"{path.name} is empty: there is no header line and no row.")
@@ -58,13 +61,14 @@ def read_delimited(path: Path, *, tabs: bool = False) -> Table:
     columns = {}
     for name in names:
         texts = pa.chunked_array(records.columns.pop(0), pa.large_string()).to_pandas()  # popped: its memory is freed
-        columns[name], said = _column(texts, name, delimiter, records.lines)
+        columns[name], said = _column(texts, name, layout.delimiter, records.lines)
         warnings += said
     if _is_row(records.names, columns):
         warnings.append(
             "The first line looks like a row but is taken as the header; if it is a row, add a header line."
         )
-    return Table(pd.DataFrame(columns), np.array(records.lines, np.int64), warnings)
+    lines, left_out, short = (np.array(rows, np.int64) for rows in (records.lines, records.left_out, records.short))
+    return Table(pd.DataFrame(columns), lines, warnings, left_out, short)
 
 
 def unique_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -88,8 +92,17 @@ def unique_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
     return list(unique), warnings
 
 
-def _find_delimiter(path: Path, encoding: str, default: str) -> tuple[str, int]:
-    """The delimiter that gives most rows as many cells as the header has, and how many lines come before the header."""
+@dataclass(frozen=True)
+class _Layout:
+    """How a file is written. skipped: lines before the header. spaced: blanks stand between a delimiter and a cell."""
+
+    delimiter: str
+    skipped: int = 0
+    spaced: bool = False
+
+
+def _find_layout(path: Path, encoding: str, default: str) -> _Layout:
+    """The delimiter is the one that gives most rows as many cells as the header has."""
     with open_lines(path, encoding) as lines:
         sample = []
         size = 0
@@ -99,18 +112,22 @@ def _find_delimiter(path: Path, encoding: str, default: str) -> tuple[str, int]:
             if size > CHUNK // 4:
                 break
     if sample and (named := re.fullmatch(r"sep=(.)\s*", sample[0])) and named.group(1) in DELIMITERS:
-        return named.group(1), 1  # a spreadsheet's way to say it
-    best, best_score = _ONE_COLUMN, (0.0, False, 0)
+        return _Layout(named.group(1), 1)  # a spreadsheet's way to say it
+    best, best_score = _Layout(_ONE_COLUMN), (0.0, False, 0)
     for delimiter in DELIMITERS:
+        spaced = any(f'{delimiter} "' in line for line in sample) and not any(
+            f'{delimiter}"' in line for line in sample
+        )
         with _unlimited_cells():
-            counts = [len(record) for record in csv.reader(sample, delimiter=delimiter) if record]
+            reader = csv.reader(sample, delimiter=delimiter, skipinitialspace=spaced)
+            counts = [len(record) for record in reader if record]
         if not counts or counts[0] < 2:
             continue
         share = counts.count(counts[0]) / len(counts)
         score = (round(share, 2), delimiter == default, counts[0])
         if score > best_score and (share >= 0.5 or delimiter == default):
-            best, best_score = delimiter, score
-    return best, 0
+            best, best_score = _Layout(delimiter, spaced=spaced), score
+    return best
 
 
 @dataclass
@@ -118,39 +135,50 @@ class _Records:
     names: list[str] | None = None
     columns: list[list[pa.Array]] = field(default_factory=list)
     lines: array = field(default_factory=lambda: array("q"))
+    left_out: list[int] = field(default_factory=list)
+    short: array = field(default_factory=lambda: array("q"))
     warnings: list[str] = field(default_factory=list)
 
 
 class _BrokenQuote(Exception):
-    """The quotes of a file are not those of CSV; `line` is where that shows."""
+    """The quotes of a file are not those of CSV; `line` is where that shows, `text` what stands there."""
 
-    def __init__(self, line: int):
+    def __init__(self, line: int, text: str):
         super().__init__(line)
         self.line = line
+        self.text = text
 
 
-def _parse(path: Path, encoding: str, delimiter: str, skipped: int) -> _Records:
+def _parse(path: Path, encoding: str, layout: _Layout) -> _Records:
     try:
-        return _records(path, encoding, delimiter, skipped, quotes="strict")
+        return _records(path, encoding, layout, quotes="strict")
     except _BrokenQuote as error:
-        broken = error.line
-    # Either quotes are ordinary characters in this file, or a few of them are wrong.
-    if _quotes_are_ordinary(path, encoding, delimiter, skipped):
-        records = _records(path, encoding, delimiter, skipped, quotes="none")
+        broken = error
+    # A backslash stands before quotes, quotes are ordinary characters in this file, or a few of them are wrong.
+    if '\\"' in broken.text:
+        with suppress(_BrokenQuote, InputError):
+            records = _records(path, encoding, layout, quotes="escaped")
+            if not records.left_out:
+                return records
+    if _quotes_are_ordinary(path, encoding, layout):
+        records = _records(path, encoding, layout, quotes="none")
         records.warnings.append(
-            f'Line {broken}: a double quote (") is neither closed nor doubled, as CSV asks; '
+            f'Line {broken.line}: a double quote (") is neither closed nor doubled, as CSV asks; '
             "in this file double quotes are read as ordinary characters."
         )
         return records
-    records = _records(path, encoding, delimiter, skipped, quotes="lenient")
-    records.warnings.append(f'Line {broken}: something follows a closing double quote ("); it is kept in the cell.')
+    records = _records(path, encoding, layout, quotes="lenient")
+    records.warnings.append(
+        f'Line {broken.line}: something follows a closing double quote ("); it is kept in the cell.'
+    )
     return records
 
 
-def _records(path: Path, encoding: str, delimiter: str, skipped: int, *, quotes: str) -> _Records:
-    """quotes: "strict" (raises _BrokenQuote), "lenient" or "none"."""
+def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Records:
+    """quotes: "strict" or "escaped", by a backslash (both raise _BrokenQuote), "lenient" or "none"."""
+    delimiter = layout.delimiter
     out = _Records()
-    source = _Lines(skipped)
+    source = _Lines(layout.skipped)
     waiting: list[list[str]] = []
     ragged = _Ragged()
     previous: tuple[int, list[str]] = (0, [])  # where the record before starts, and its lines
@@ -158,8 +186,11 @@ def _records(path: Path, encoding: str, delimiter: str, skipped: int, *, quotes:
         reader = csv.reader(
             source.of(lines),
             delimiter=delimiter,
-            strict=quotes == "strict",
+            strict=quotes in ("strict", "escaped"),
             quoting=csv.QUOTE_NONE if quotes == "none" else csv.QUOTE_MINIMAL,
+            escapechar="\\" if quotes == "escaped" else None,
+            doublequote=quotes != "escaped",
+            skipinitialspace=layout.spaced,
         )
         while True:
             start, source.record = source.line + 1, []
@@ -168,8 +199,8 @@ def _records(path: Path, encoding: str, delimiter: str, skipped: int, *, quotes:
             except StopIteration:
                 break
             except csv.Error as error:
-                if quotes == "strict":
-                    raise _BrokenQuote(start) from error
+                if quotes in ("strict", "escaped"):
+                    raise _BrokenQuote(start, "".join(source.record)) from error
                 raise InputError(f"{path.name}, line {start}: {error}.") from error
             previous = start, source.record
             if not record or (len(record) == 1 and ragged.width > 1 and not record[0].strip()):
@@ -195,7 +226,8 @@ def _records(path: Path, encoding: str, delimiter: str, skipped: int, *, quotes:
         )
     _pack(waiting, out.columns)
     ragged.refuse(path.name, len(out.lines), delimiter)
-    out.warnings = ragged.warnings()
+    out.warnings, out.short = ragged.warnings(), ragged.short
+    out.left_out = [line for line, _ in ragged.long]
     if source.zeros:
         out.warnings.append(f"NUL characters are removed, first from line {source.zeros}.")
     return out
@@ -281,11 +313,12 @@ def _is_open(record: list[str], delimiter: str) -> bool:
     return False
 
 
-def _quotes_are_ordinary(path: Path, encoding: str, delimiter: str, skipped: int) -> bool:
+def _quotes_are_ordinary(path: Path, encoding: str, layout: _Layout) -> bool:
     """Whether the lines make a table without any quoting: as many cells as the header, few of them in quotes."""
+    delimiter = layout.delimiter
     rows = wrong = quoted = width = 0
     with open_lines(path, encoding) as lines:
-        for line in islice(lines, skipped, None):
+        for line in islice(lines, layout.skipped, None):
             line = line.rstrip("\r\n")
             if not line.strip():
                 continue
@@ -301,22 +334,30 @@ def _quotes_are_ordinary(path: Path, encoding: str, delimiter: str, skipped: int
 
 
 def _column(texts: pd.Series, name: str, delimiter: str, lines: array) -> tuple[pd.Series, list[str]]:
-    numbers = whole_numbers(texts)
-    if numbers is not None:
-        return pd.Series(numbers), []
-    if delimiter == ";" and texts.iloc[:100].str.contains(",").any():
-        dotted = pc.replace_substring(arrow_texts(texts), ",", ".").to_pandas()
-        if not texts.str.contains(".", regex=False).any() and (numbers := whole_numbers(dotted)) is not None:
-            return pd.Series(numbers), [f"Column {name!r}: the comma is read as the decimal point."]
+    said: list[str] = []
+    if (numbers := whole_numbers(texts)) is not None:
+        return pd.Series(numbers), said
+    if delimiter == ";" and look_numeric(_dotted(texts.iloc[:1_000])) > 0.5 and texts.str.contains(",").any():
+        dotted = _dotted(texts)
+        if read_numbers(dotted).share >= NUMBERS and not texts.str.contains(r"\d\.\d").any():
+            texts, said = dotted, [f"Column {name!r}: the comma is read as the decimal point."]
+            if (numbers := whole_numbers(texts)) is not None:
+                return pd.Series(numbers), said
     if look_numeric(texts) > 0.5:
         read = read_numbers(texts)
         if NUMBERS <= read.share < 1:
             stray = read.strays[0]
-            return texts, [
+            said.append(
                 f"Column {name!r}: cells that are no numbers among numbers: {len(read.strays):,}, first "
                 f"{texts.iloc[stray][:40]!r} in row {stray + 1} (line {lines[stray]}). They are kept as they are."
-            ]
-    return texts, []
+            )
+    return texts, said
+
+
+def _dotted(texts: pd.Series) -> pd.Series:
+    """With a point in numbers that have a comma; other cells stay as they are."""
+    number = r"^(\s*[+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?\s*)$"
+    return pc.replace_substring_regex(arrow_texts(texts), number, r"\1.\2").to_pandas()
 
 
 def _is_row(header: list[str], columns: dict[str, pd.Series]) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cotrain.auto.cells import arrow_texts
-from cotrain.auto.columns import Columns
+from cotrain.auto.columns import Columns, count_words
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 _WORDS = 5  # texts with fewer words are said twice by chance
@@ -40,7 +40,7 @@ def hash_content(frame: pd.DataFrame, columns: Columns, files: dict[str, np.ndar
     for name in columns.text:
         plain = plain_texts(frame[name])
         exact, near, unit = _mix(exact, _hash(frame[name])), _mix(near, _hash(plain)), _mix(unit, _hash(plain))
-        words += pc.add(pc.count_substring(arrow_texts(plain), " "), 1).to_numpy(zero_copy_only=False)
+        words += plain.map(count_words).to_numpy()
         blank &= (frame[name].str.strip() == "").to_numpy()
     for name in columns.image + columns.audio:
         digest = files[name] if files else _hash(frame[name])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from cotrain.auto.wording import SHOWN, listing
 from cotrain.errors import InputError
 
 _BOMS = {  # the longest first: that of UTF-32 starts with that of UTF-16
@@ -49,6 +50,11 @@ def find_encoding(path: Path) -> tuple[str, list[str]]:
             f"{path.name} is not a text file (control characters all over). "
             "Give CSV, TSV, JSON lines, Parquet or NPZ; a spreadsheet can be saved as CSV."
         )
+    if encoding == "utf-8" and (lines := _few_bad(path)):
+        return encoding, [
+            f"{path.name} is UTF-8 but for single bytes, which are read as \ufffd: "
+            f"line {listing(lines[:SHOWN], len(lines))}."
+        ]
     western = "cp1252" if not _first_bad(path, "cp1252")[0] else "latin-1"
     return western, [
         f"{path.name} is not UTF-8 (first at line {line}, byte 0x{bad:02x}); it is read as {western}. "
@@ -103,9 +109,10 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], object]] = {
 
 @contextmanager
 def open_lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
-    """The lines of a file with their ends, which may be those of Unix, Windows or an old Mac."""
+    """The lines of a file with their ends, which may be those of Unix, Windows or an old Mac. What cannot be decoded
+    is replaced: `find_encoding` has looked."""
     with open_bytes(path) as file:
-        yield iter(io.TextIOWrapper(file, encoding=encoding, newline=""))
+        yield iter(io.TextIOWrapper(file, encoding=encoding, errors="replace", newline=""))
 
 
 def _unmarked(head: bytes) -> str:
@@ -117,6 +124,22 @@ def _unmarked(head: bytes) -> str:
     if even > 0.4 * half and odd < 0.05 * half:
         return "utf-16-be"
     return "utf-8"
+
+
+def _few_bad(path: Path) -> list[int]:
+    """The lines with bytes that are no UTF-8, if they are few beside the letters that are encoded so; else []."""
+    bad: list[int] = []
+    wrong = letters = 0
+    with open_lines(path, "utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.isascii():
+                continue
+            replaced = line.count("\ufffd")
+            wrong += replaced
+            letters += sum(sign > "\x7f" for sign in line) - replaced
+            if replaced:
+                bad.append(number)
+    return bad if wrong <= 0.1 * letters else []
 
 
 def _first_bad(path: Path, encoding: str) -> tuple[int, int]:

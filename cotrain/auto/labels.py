@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cotrain.auto.cells import look_numeric, read_numbers
+from cotrain.auto.cells import SPREADSHEET_ERRORS, look_numeric, read_numbers
 from cotrain.errors import InputError
 
 _EMPTY = {"nan", "<na>", "nat", "null"}  # how programs write a cell without a value
 UNLABELLED = ("unlabelled", "unlabeled", "unsup")  # what rows and subfolders without a label are called
 _NO_LABEL = {*_EMPTY, "?", *UNLABELLED}  # words for a missing label that no class is called by
-_DOUBTFUL = {"na", "n/a", "none", "unknown", "-", "."}  # words that may be a class
+_DOUBTFUL = {"na", "n/a", "n.a.", "none", "unknown", "-", "."}  # words that may be a class
 _SEPARATORS = (";", "|", ",")
 
 
@@ -59,7 +59,7 @@ def read_labels(column: pd.Series, unlabelled: str | None = None) -> Labels:
             warnings.append(f"No cell of column {name!r} is {given!r}, the value given for rows without a label.")
         empty |= marked
     words = values[~empty]
-    missing = words.str.lower().isin(_NO_LABEL)
+    missing = words.str.lower().isin(_NO_LABEL) | words.str.fullmatch(SPREADSHEET_ERRORS, case=False)
     if missing.any():
         example = words[missing].iloc[0]
         warnings.append(f"Column {name!r}: {int(missing.sum()):,} cells such as {example!r} are taken as no label.")
@@ -95,7 +95,7 @@ def natural_order(names: Iterable[str]) -> list[str]:
         if re.fullmatch(r"[+-]?\d+(\.\d+)?", name):
             return (0, [(float(name), "")], name)
         parts = re.split(r"(\d+)", name)
-        return (1, [(float(part), "") if part.isdigit() else (np.inf, part.casefold()) for part in parts], name)
+        return (1, [(float(part), "") if part.isdecimal() else (np.inf, part.casefold()) for part in parts], name)
 
     return sorted(names, key=key)
 
@@ -179,8 +179,13 @@ def _is_comma_list(distinct: list[str], joined: list[list[str]]) -> bool:
 
 
 def _is_list(text: str) -> bool:
+    """Whether it is JSON, or a tuple as Python writes it; (0, 10] is an interval and (1) a number."""
+    if text[0] == "(":
+        if text[-1] != ")" or "," not in text:
+            return False
+        text = f"[{text[1:-1]}]"
     try:
-        return isinstance(json.loads(text.replace("'", '"').replace("(", "[").replace(")", "]")), (list, dict))
+        return isinstance(json.loads(text.replace("'", '"')), (list, dict))
     except ValueError:
         return False
 

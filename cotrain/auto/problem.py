@@ -19,7 +19,7 @@ from cotrain.auto.model import usable_rows
 from cotrain.auto.more import with_more
 from cotrain.auto.read import Source, read
 from cotrain.auto.unlisted import named_as, with_unlisted
-from cotrain.auto.wording import listing
+from cotrain.auto.wording import SHOWN, listing
 from cotrain.errors import InputError
 
 
@@ -79,6 +79,7 @@ def load(
     source = with_unlisted(source, columns, apart)
     columns = replace(columns, longest=longest_read(source.frame, columns, seconds))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
+    _refuse_broken_rows(source, looked)
     frame = align(source.frame, columns)
     every = np.flatnonzero(looked.usable)
     cells = pd.util.hash_pandas_object(frame, index=False).to_numpy()
@@ -98,6 +99,23 @@ def load(
         unit = shown
     frame, y = frame.iloc[rows].reset_index(drop=True), looked.y[rows]
     return Problem(source, columns, looked, rows, frame, y, unit[rows], spare, bool(columns.group) or shown is not None)
+
+
+def _refuse_broken_rows(source: Source, looked: Audit) -> None:
+    """Rows with too few cells whose labels nobody else has are pieces of texts with line breaks outside quotes.
+
+    Raises InputError.
+    """
+    short = np.isin(np.arange(len(looked.y)), np.flatnonzero(np.isin(source.lines, source.short)))
+    strange = np.flatnonzero(short & (looked.y >= 0) & ~np.isin(looked.y, looked.y[~short]))
+    if len(strange) < 3:
+        return
+    where = listing((source.row_label(row) for row in strange[:SHOWN]), len(strange))
+    raise InputError(
+        f"{source.name}: {len(strange):,} rows have fewer cells than the header and labels that no other row has, such "
+        f"as {looked.classes[looked.y[strange[0]]][:40]!r} ({where}). A cell that runs over several lines must stand in "
+        "double quotes."
+    )
 
 
 def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: np.ndarray) -> np.ndarray | None:

@@ -43,6 +43,8 @@ class Source:
     name: what messages call it. folder: where relative paths in its cells start; is_folder: that is what was given.
     warnings: what was guessed, repaired or left out. lines: the line on which each row starts, empty if there are none.
     unlisted: files that no table names; they are the last rows.
+    left_out, short: lines of a text file whose rows have more cells than the header, which are not in the frame, and
+        those of rows that have fewer.
     below: other tables whose rows stand below, each with the row on which it starts.
     """
 
@@ -54,6 +56,8 @@ class Source:
     index: pd.Index | None = None
     is_folder: bool = False
     unlisted: tuple[str, ...] = ()
+    left_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    short: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     below: tuple[tuple[int, "Source"], ...] = ()
 
     def __len__(self) -> int:
@@ -265,4 +269,5 @@ def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None
         raise InputError(f"{name} has no column.")
     if not len(table.frame):
         raise InputError(f"{name} has no row.")
-    return Source(table.frame, name, folder, table.warnings, table.lines, index)
+    source = Source(table.frame, name, folder, table.warnings, table.lines, index)
+    return replace(source, left_out=table.left_out, short=table.short)

@@ -1,18 +1,20 @@
 """Numbers as people write them: 1,234.50 and 1.234,50, $12, 45 %, 3 kg, 1.2k, (7), 4/5, 12:30; recognised and read."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cotrain.auto.cells import NUMBERS
+from cotrain.auto.cells import MISSING, NUMBERS
 
 CLOCK = ":"  # the mark of times of day and lengths of time, which are read as hours
 _ALIKE = 0.95  # share of the cells with a unit that must have the same one
+_SIDES = {"cr", "dr"}  # of an account: the sign is in the word
 _MANY = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9}
-_MISSING = re.compile(r"|[?.\-–—]+|n/?a|#n/a|<na>|nan|null|none|unknown|missing", re.IGNORECASE)
+_MISSING = re.compile(rf"{MISSING}|[?.\-–—]+|unknown|missing", re.IGNORECASE)
 _TIME = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?:\s?([ap])\.?m\.?)?", re.IGNORECASE)
 _MONEY = r"[A-Z]{0,2}[$€£¥₹₽₩₫₪฿₺₴]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|BRL|Rs\.?"
 _WORD = r"[^\d\s,;:()]{1,12}"
@@ -21,7 +23,7 @@ _CELL = re.compile(
     r"(?=[.,]?\d)(?!0\d)"  # a code such as 007 is no number
     r"(?P<whole>[1-9]\d{0,2}(?P<group>[.,'’\s])(?:\d\d(?P=group))*\d{3}(?:(?P=group)\d{3})*|\d*)"
     r"(?:(?P<decimal>[.,])(?P<part>\d+))?"
-    rf"(?P<unit>\s?(?:(?:/|out of )\s?\d+|{_WORD}(?:\s{_WORD})?))?(?(open)\))"
+    rf"(?P<after>[\-−](?!.))?(?P<unit>\s?(?:(?:/|out of )\s?\d+|{_WORD}(?:\s{_WORD})?))?(?(open)\))"
 )
 
 
@@ -48,9 +50,10 @@ def recognise(texts: Sequence[str]) -> Writing | None:
         return None
     money, _ = _usual(_money(match) for match in found)
     unit, units = _usual(_unit(match) for match in found)
-    if "k" in units and units <= set(_MANY):
+    # 3m may be metres; 3M beside 850000, or 2B, are millions.
+    if units and units <= set(_MANY) and ("k" in units or len(units) > 1 or any(_is_capital(match) for match in found)):
         unit = "k"
-    if unit is None or money is None:
+    if unit is None or money is None or units & _SIDES:
         return None
     marks = {mark for match in found if (mark := _mark(match))}
     if len(marks) > 1:
@@ -76,6 +79,10 @@ def read_written(texts: Sequence[str | None], writing: Writing) -> tuple[np.ndar
     return values, strays
 
 
+def _is_capital(match: re.Match) -> bool:
+    return (match["unit"] or "").strip() in ("M", "B", "BN")
+
+
 def _number(cell: str, writing: Writing) -> float | None:
     match = _match(cell)
     unit = _unit(match) if match else ""
@@ -87,7 +94,7 @@ def _number(cell: str, writing: Writing) -> float | None:
     if match["group"] == writing.mark:  # 1,234 in a column that has 5,67 too
         whole, part = whole.split(writing.mark)
     value = float(f"0{re.sub(r'[^0-9]', '', whole)}.{part}") * (_MANY[unit] if writing.unit == "k" else 1.0)
-    return -value if match["open"] or {match["sign"], match["inner"]} & {"-", "−"} else value
+    return -value if match["open"] or {match["sign"], match["inner"], match["after"]} & {"-", "−"} else value
 
 
 def _hours(cell: str, _: Writing) -> float | None:
@@ -100,6 +107,8 @@ def _hours(cell: str, _: Writing) -> float | None:
 
 
 def _match(cell: str) -> re.Match | None:
+    if not cell.isascii():  # digits of other scripts
+        cell = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in cell)
     match = _CELL.fullmatch(cell)
     return match if match and (match["group"] is None or match["group"] != match["decimal"]) else None
 

@@ -6,6 +6,7 @@ Legend: N rows, V hash values, D kept features.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
@@ -88,7 +89,9 @@ class _Hashed:
         category = [unicodedata.category(chr(kind)) for kind in kinds]
         letter = np.array([of[0] in "LNM" and not 0xFE00 <= kind <= 0xFE0F for of, kind in zip(category, kinds)])[place]
         mark = np.array([of[0] == "M" for of in category])[place]
-        alone = np.array([of == "So" or (of == "Lo" and _unspaced(kind)) for of, kind in zip(category, kinds)])[place]
+        alone = np.array(
+            [of == "So" or (of == "Lo" and bool(UNSPACED.match(chr(kind)))) for of, kind in zip(category, kinds)]
+        )[place]
         within = letter | alone
         starts, ends = within.copy(), within.copy()
         together = letter[1:] & (mark[1:] & within[:-1] | letter[:-1] & ~alone[:-1] & ~alone[1:])
@@ -97,18 +100,11 @@ class _Hashed:
         return np.flatnonzero(starts), np.flatnonzero(ends) + 1
 
 
-_UNSPACED = (  # scripts without blanks between words: Chinese characters (in Japanese too), Thai, Lao, Burmese, Khmer
-    (0x3400, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-    (0x0E00, 0x0EFF),
-    (0x1000, 0x109F),
-    (0x1780, 0x17FF),
+# Scripts without blanks between words: Hiragana, Chinese characters (in Japanese too), Thai, Lao, Burmese, Khmer.
+# Katakana write foreign words, which stand between others.
+UNSPACED = re.compile(
+    "[\u3041-\u309f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 )
-
-
-def _unspaced(point: int) -> bool:
-    return any(first <= point <= last for first, last in _UNSPACED)
 
 
 def _count_words(texts: Sequence[str], longest: int) -> sparse.csr_matrix:

@@ -398,6 +398,38 @@ def test_missing_columns_count_as_missing_but_text_is_needed(fitted):
         align(read(pd.DataFrame({"texts": ["a"], "n": [1]})).frame, fitted)
 
 
+def test_names_in_other_letters_are_taken_and_none_at_all_is_refused(fitted):
+    warnings: list[str] = []
+    aligned = align(
+        read(pd.DataFrame({"TEXT": ["a", "b"], "N": [1, 2], "colours": ["red", "red"]})).frame, fitted, warnings
+    )
+    assert aligned["text"].tolist() == ["a", "b"]
+    assert aligned["n"].tolist() == [1, 2]
+    assert "Column 'N' is taken for 'n', which the model was fitted on." in warnings
+    assert any("'colour' is not there" in warning and "'colours' is meant" in warning for warning in warnings)
+    plain = infer(read(pd.DataFrame({"n": RANDOM.normal(size=30), "label": ["x", "y"] * 15})).frame, target="label")
+    with pytest.raises(InputError, match=r"no column 'n'.*None of the columns.*header line"):
+        align(read(pd.DataFrame({"0.5": [1.0], "x": ["y"]})).frame, plain)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1,407.91", "950.00", "3"], [1407.91, 950, 3]),
+        (["$168.30", "-$2", "n/a"], [168.3, -2, np.nan]),
+        (["55,76", "1.234,50", "8", "k.A."], [55.76, 1234.5, 8, np.nan]),
+        (["12 %", "3 %", "4"], [np.nan, np.nan, 4]),  # 0.12 or 12?
+        (["2:30", "4:00", "4"], [np.nan, np.nan, 4]),
+    ],
+)
+def test_numbers_written_otherwise_than_in_training(cells, values):
+    plain = infer(read(pd.DataFrame({"n": RANDOM.normal(size=30), "label": ["x", "y"] * 15})).frame, target="label")
+    warnings: list[str] = []
+    aligned = align(read(pd.DataFrame({"n": cells})).frame, plain, warnings)
+    np.testing.assert_array_equal(aligned["n"], values)
+    assert warnings
+
+
 def test_types_that_changed_between_fit_and_prediction(fitted):
     frame = pd.DataFrame(
         {"text": [1, 2], "n": [True, False], "colour": [1.0, np.nan], "day": pd.to_datetime(["2024-01-02"] * 2)}

@@ -498,6 +498,31 @@ def test_a_prediction_that_cannot_be_written_is_not_lost(command, model, measure
     assert elsewhere.read_text() == expected
 
 
+def test_a_row_that_cannot_be_read_keeps_its_place_among_the_predictions(command, model, measures, tmp_path):
+    table = pd.concat([measures(), measures(seed=1)])
+    path = written(table, tmp_path)
+    expected = command("predict", model, path).out.splitlines()
+    lines = path.read_text().splitlines()
+    lines.insert(30, lines[5] + ",1,2,3")
+    path.write_text("\n".join([*lines, ""]) + "\n" * 3)
+    found = command("predict", model, path).out.splitlines()
+    assert len(found) == len(table) + 2
+    assert set(found[30]) == {","}
+    assert [*found[:30], *found[31:]] == expected
+
+
+def test_texts_that_run_over_lines_without_quotes(refused, reviews, tmp_path):
+    table = reviews()[["label", "review"]].fillna("")
+    lines = [f"{label},{text.replace(',', ' ')}" for label, text in table.itertuples(index=False)]
+    for row in (3, 6, 9, 12):
+        lines[row] += f"\nand then {row} more"
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["label,review", *lines, ""]))
+    refused(
+        path, "table.csv: 4 rows have fewer cells than the header and labels that no other row has", "double quotes"
+    )
+
+
 # Options
 
 

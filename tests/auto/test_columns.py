@@ -60,6 +60,20 @@ def table(**columns):
         ([f"Mar {1 + i % 28}, 202{i % 5}" for i in range(ROWS)], "date"),
         ([f"{1 + i % 28}th of March" for i in range(ROWS)], "category"),
         ([f"{1 + i % 12}/{1 + i % 28}/2024 {1 + i % 12}:30 PM" for i in range(ROWS)], "date"),
+        ([f"2024/03/{1 + i % 28:02d} 0{1 + i % 9}:00:00 PM" for i in range(ROWS)], "date"),
+        ([f"{1 + i % 28}-May-2{i % 5}" for i in range(ROWS)], "date"),
+        ([f"2024-01-{1 + i % 28:02d}" if i % 8 else "NULL" for i in range(ROWS)], "date"),
+        ([f"{1 + i % 12}/{40 + i % 28}/2024" for i in range(ROWS)], "code"),  # no such days
+        ([str(i * 37 % 59) if i % 8 else "refused" for i in range(ROWS)], "number"),
+        ([str(i * 37 % 59) if i % 8 else f"room {i}" for i in range(ROWS)], "text"),
+        ([f"{i % 3}" if i % 8 else "crew" for i in range(ROWS)], "category"),  # few numbers: the word is one of them
+        ([f"{i % 2 + 1}.{100 + i}.{200 + i}" if i % 9 else f"{i + 1}.{300 + i}" for i in range(ROWS)], "number"),
+        (
+            ["这家餐厅的菜很好吃服务也不错", "东西不好吃而且等了很久才来"] * 5 + ["我很喜欢这里的环境和音乐"] * 50,
+            "category",
+        ),
+        ([f"这家餐厅的菜很好吃{'也' * (i % 31)}服务不错" for i in range(ROWS)], "text"),
+        (["北京市", "上海市", "内蒙古自治区"] * 20, "category"),
         ([f"${i * 31 % 57},{100 + i}" for i in range(ROWS)], "number"),
         ([f"{i % 9} years" for i in range(ROWS)], "number"),
         ([str(i % 7) if i % 3 else "?" for i in range(ROWS)], "number"),
@@ -75,6 +89,39 @@ def table(**columns):
 )
 def test_kinds(cells, expected):
     assert kind(cells).kind == expected
+
+
+def test_points_between_thousands_are_told_by_numbers_that_have_two():
+    cells = [f"{i % 900 + 100}" if i % 3 else f"{1 + i % 9}.{100 + i}.{200 + i}" for i in range(ROWS)]
+    table = pd.DataFrame({"n": cells, "label": TARGET})
+    aligned = align(read(table).frame, infer(read(table).frame, target="label"))
+    assert aligned["n"].tolist() == [float(cell.replace(".", "")) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("2023/07/09 04:00:00 PM", "2023-07-09 16:00"),
+        ("2023-07-09 4:00 p.m.", "2023-07-09 16:00"),
+        ("2023-07-09 16:00:00 UTC", "2023-07-09 16:00"),
+        ("2023-07-09 16:00:00+00", "2023-07-09 16:00"),
+        ("2023-07-09 16:00:00.5+05:30", "2023-07-09 10:30:00.5"),
+        ("2023-07-09T13:00-0400", "2023-07-09 17:00"),
+        ("7/19/2023 4:00:00 PM GMT+1", "2023-07-19 15:00"),
+        ("1/31/2024, 3:30:00 PM", "2024-01-31 15:30"),
+        ("26-May-23", "2023-05-26"),
+        ("Sun, 09 Jul 2023 16:00:00 GMT", "2023-07-09 16:00"),
+    ],
+)
+def test_dates_as_programs_write_them(text, when):
+    order = looks_like_dates([text] * 3)
+    assert order
+    assert read_dates(pd.Series([text, "soon"]), order).tolist() == [pd.Timestamp(when), pd.NaT]
+
+
+def test_what_only_looks_like_dates_is_none():
+    assert looks_like_dates(["2023-25-40"] * 5) == ""
+    assert looks_like_dates(["Jul-24"] * 5) == ""
 
 
 @pytest.mark.parametrize(
@@ -121,6 +168,8 @@ def test_a_column_called_id_is_one_if_its_values_are_unique():
     assert kind(values, "customer_id").kind == "dropped"
     assert kind(values, "idle_time").kind == "number"
     assert kind(np.tile(values[:30], 2), "customer_id").kind == "number"
+    assert kind(1_000_004_571 + np.arange(ROWS) * 7, "order_id").kind == "dropped"  # and no seconds since 1970
+    assert kind(values, "column 1").kind == "dropped"  # one without a name holds the numbers of rows
 
 
 def test_names_and_words_stay_text_although_each_is_unique():
@@ -207,6 +256,7 @@ def test_nothing_left_to_learn_from():
         (np.arange(400), "regression"),
         (RANDOM.integers(18, 90, 40), "regression"),
         (["a;b", "a", "b", "b;c"] * 15, "'a;b'"),
+        (["('a', 'b')", "('a',)", "('c', 'b')"] * 20, "multi-label"),
         (["x|y", "y|x", "z"] * 20, "multi-label"),
         (["python,pandas", "python", "pandas,numpy"] * 20, "multi-label"),
         (["3,10", "3", "10,4,27", "27"] * 15, "multi-label"),
@@ -484,3 +534,17 @@ def test_any_table_has_columns_or_is_refused(rows):
     except InputError:
         return
     assert {*columns.features, *columns.dropped} == {"p", "q"}
+
+
+@pytest.mark.parametrize("cells", [["(0, 10]", "(10, 20]"], ["[0, 18)", "[18, 99)"], ["(1)", "(2)"], ["①", "②"]])
+def test_intervals_and_numbers_of_other_scripts_are_classes(cells):
+    frame = read(pd.DataFrame({"n": RANDOM.normal(size=ROWS), "label": cells * (ROWS // 2)})).frame
+    assert infer(frame, target="label").number == ("n",)
+    assert read_labels(frame["label"]).classes == cells
+
+
+def test_errors_of_spreadsheets_are_no_class():
+    labels = read_labels(pd.Series(["spam", "#N/A", "ham", "#REF!", "n.a."], name="label"))
+    assert labels.classes == ["ham", "n.a.", "spam"]
+    assert any("'#N/A' are taken as no label" in warning for warning in labels.warnings)
+    assert any("'n.a.' may mean" in warning for warning in labels.warnings)

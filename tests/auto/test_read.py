@@ -664,3 +664,40 @@ def test_a_hundred_thousand_rows_of_text_in_little_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory()
     tracemalloc.stop()
     assert peak < 4 * path.stat().st_size
+
+
+def test_decimal_commas_beside_a_cell_that_is_none(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a;b\n1,5;x, y\nk.A.;z\n" + "2,25;z\n" * 20))
+    assert source.frame["a"].tolist() == ["1.5", "k.A.", *["2.25"] * 20]
+    assert source.frame["b"].iloc[0] == "x, y"
+    assert any("'a': the comma is read" in warning for warning in source.warnings)
+    assert any("first 'k.A.' in row 2 (line 3)" in warning for warning in source.warnings)
+
+
+def test_blanks_before_quotes(tmp_path):
+    source = read(write(tmp_path / "t.csv", 'n, text, label\n1.5, "one, two", "spam"\n2, "three", ""\n'))
+    assert source.frame.to_dict("list") == {"n": [1.5, 2.0], "text": ["one, two", "three"], "label": ["spam", ""]}
+    kept = read(write(tmp_path / "u.csv", 'a,b\n"x","y"\nz, "w"\n'))  # elsewhere blanks belong to the cells
+    assert kept.frame["b"].tolist() == ["y", ' "w"']
+
+
+def test_quotes_behind_a_backslash(tmp_path):
+    rows = 'text,label\n"He said \\"great\\", and left",good\n"a \\\\ b",bad\n"plain",good\n'
+    source = read(write(tmp_path / "t.csv", rows))
+    assert source.frame["text"].tolist() == ['He said "great", and left', "a \\ b", "plain"]
+    assert not source.warnings
+
+
+def test_single_bytes_that_are_no_utf8_spoil_one_line(tmp_path):
+    good = "réussi,très bien\n".encode()
+    source = read(write(tmp_path / "t.csv", b"label,text\n" + good * 20 + b"\xe9chou\xe9,mal\n" + good * 5))
+    assert source.frame["label"].tolist() == ["réussi"] * 20 + ["\ufffdchou\ufffd"] + ["réussi"] * 5
+    assert any("UTF-8 but for single bytes" in warning and "line 22" in warning for warning in source.warnings)
+    western = read(write(tmp_path / "w.csv", "label,text\nréussi,très bien\n" * 3, "cp1252"))
+    assert western.frame["label"].iloc[0] == "réussi"
+
+
+def test_lines_of_rows_left_out_and_of_short_ones(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a,b\n" + "1,2\n" * 150 + "1,2,3\n4\n"))
+    assert source.left_out.tolist() == [152]
+    assert source.short.tolist() == [153]

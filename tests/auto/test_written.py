@@ -37,6 +37,13 @@ from cotrain.auto.written import CLOCK, Writing, read_written, recognise
         (["4/5", "3.5/5"], [4, 3.5]),
         (["10,000+", "500+"], [10000, 500]),
         (["?", "3.5", "-", "unknown"], [np.nan, 3.5, np.nan, np.nan]),
+        (["1.5M", "850000", "2M"], [1.5e6, 850e3, 2e6]),
+        (["$1.20B", "$850M"], [1.2e9, 850e6]),
+        (["3m", "4m"], [3, 4]),  # metres
+        (["49.22-", "18.50"], [-49.22, 18.5]),
+        (["１９０円", "２０円"], [190, 20]),
+        (["١٩٠", "٢٠"], [190, 20]),
+        (["3.5", "#DIV/0!", "#NULL!", "N.A."], [3.5, np.nan, np.nan, np.nan]),
         (["12:30", "9:15:36"], [12.5, 9.26]),
         (["12:30 am", "1:00 PM"], [0.5, 13]),
     ],
@@ -57,6 +64,7 @@ def test_numbers_as_people_write_them(cells, values):
         ["12A", "13B"],  # units that differ
         ["3 kg", "4 lb"],
         ["$3", "€4"],
+        ["300.00 CR", "20.00", "12.00 CR"],  # the sign is in the word
         ["3 EUR", "4 USD"],
         ["007", "012"],
         ["1,2", "3.4"],  # both marks cannot be of decimals
