@@ -3,6 +3,7 @@
 Legend: n labelled rows, C classes.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,12 +43,14 @@ def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[st
             "unlabelled": trial.candidate.unlabelled,
             "seconds": round(trial.seconds, 2),
         }
+        if trial.silent:
+            row["silent"] = True
         m = places.get(id(trial))
         if m is None:
             nothing = dict.fromkeys(("estimate", "low", "high"))
             row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or "not run"}
         else:
-            row |= asdict(board.interval(board.score(board.correct[m]), board.correct[m]))
+            row |= asdict(board.interval(board.estimate(board.correct[m]), board.correct[m]))
             row |= {"accepted": choice.accepted[m], "member": m in choice.members, "reason": choice.reasons[m]}
         rows.append(row)
     return sorted(rows, key=lambda row: -(row["estimate"] or 0))
@@ -129,4 +132,6 @@ def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
 
 
 def command() -> str:
-    return " ".join(["cotrain", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("cotrain", "cli") else "cotrain.fit(...)"
+    return (
+        shlex.join(["cotrain", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("cotrain", "cli") else "cotrain.fit(...)"
+    )

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from cotrain.auto.account import suspicious
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.evidence import Setup, gather, may_ask, out_of_fold, pick
+from cotrain.auto.evidence import Setup, check_seed, gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
 from cotrain.auto.problem import load
 from cotrain.auto.search import Clock, seconds
@@ -56,6 +56,7 @@ def audit_labels(
         InputError: what was given cannot be used.
     """
     clock, jobs = Clock(seconds(budget)), max(1, jobs)
+    check_seed(seed)
     problem = load(data, y, target=target, unlabelled=unlabelled, seconds=clock.budget, **columns)
     found = problem.audit
     warnings = list(found.warnings)

@@ -43,20 +43,27 @@ def with_prior(even_NC: np.ndarray, shares_C: np.ndarray) -> np.ndarray:
     return joint / joint.sum(-1, keepdims=True)
 
 
-def calibration(probability_NC: np.ndarray, y_N: np.ndarray, bins: int = 10) -> dict:
-    """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins."""
+def calibration(
+    probability_NC: np.ndarray, y_N: np.ndarray, weight_N: np.ndarray | None = None, bins: int = 10
+) -> dict:
+    """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins.
+
+    weight_N: what each row counts; None: all the same.
+    """
+    weight_N = np.ones(len(y_N)) if weight_N is None else weight_N
     confidence = probability_NC.max(1)
     correct = probability_NC.argmax(1) == y_N
     one_hot = np.eye(probability_NC.shape[1])[y_N]
+    own = probability_NC[np.arange(len(y_N)), y_N]
     points = []
     error = 0.0
     for part in np.array_split(np.argsort(confidence, kind="stable"), max(1, min(bins, len(y_N) // 15))):
-        said, was = float(confidence[part].mean()), float(correct[part].mean())
+        said, was = (float(np.average(each[part], weights=weight_N[part])) for each in (confidence, correct))
         points.append({"said": said, "was": was, "rows": len(part)})
-        error += abs(said - was) * len(part) / len(y_N)
+        error += float(abs(said - was) * weight_N[part].sum() / weight_N.sum())
     return {
-        "log_loss": float(-np.log(np.maximum(probability_NC[np.arange(len(y_N)), y_N], 1e-12)).mean()),
-        "brier": float(((probability_NC - one_hot) ** 2).sum(1).mean()),
+        "log_loss": float(np.average(-np.log(np.maximum(own, 1e-12)), weights=weight_N)),
+        "brier": float(np.average(((probability_NC - one_hot) ** 2).sum(1), weights=weight_N)),
         "ece": error if len(y_N) >= 50 else None,  # below, the error of the error is as large
         "points": points,
     }

@@ -57,17 +57,26 @@ class Board:
         unit: rows of one unit are drawn together.
         decision: what multiplies the probabilities before the largest wins, [C]: the classes' shares where accuracy
             counts, ones where every class counts the same.
-        value: what a row counts in the score, [n], sums to 1.
+        value: what a row counts in the score by which learners are chosen, [n], sums to 1.
+        stands_for: what it counts in what is said of rows to come, [n]; None: the same. Labels that were not drawn at
+            random stand for more or fewer rows than others.
     """
 
     def __init__(
-        self, trials: Sequence[Trial], y: np.ndarray, unit: np.ndarray, decision: np.ndarray, value: np.ndarray
+        self,
+        trials: Sequence[Trial],
+        y: np.ndarray,
+        unit: np.ndarray,
+        decision: np.ndarray,
+        value: np.ndarray,
+        stands_for: np.ndarray | None = None,
     ):
         self.trials = list(trials)
         self.y = y
         self.unit = np.unique(unit, return_inverse=True)[1]
         self.decision = decision
         self.value = value
+        self.stands_for = value if stands_for is None else stands_for
         self.evaluated = ~np.isnan(np.stack([t.probability[..., 0] for t in trials])).all((0, 1))
         self.temperatures = [self._temperature(trial.probability) for trial in trials]
         self.probability = np.stack(
@@ -171,9 +180,16 @@ class Board:
 
     def score(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
         """Weighted mean of correctness over the evaluated rows, each counted as often as `times` says."""
-        weight = self.value * (1 if times is None else times) * ~np.isnan(correct)
-        total = weight.sum()
-        return float((weight * np.nan_to_num(correct)).sum() / total) if total else float("nan")
+        return _mean(correct, self.value if times is None else self.value * times)
+
+    def estimate(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
+        """The score to expect on rows to come, which may be of other shares of the classes than the labels."""
+        return _mean(correct, self.stands_for if times is None else self.stands_for * times)
+
+    def weight(self, correct: np.ndarray) -> np.ndarray:
+        """What each row counts in an estimate [n], sums to 1; nothing where nobody judged it."""
+        weight = self.stands_for * ~np.isnan(correct)
+        return weight / max(weight.sum(), 1e-12)
 
     def gain(self, of: np.ndarray, over: np.ndarray, times: np.ndarray | None = None) -> tuple[float, float]:
         """Mean paired gain and its standard error. Half a row of +1 and half a row of -1 are added, so that a few rows
@@ -199,7 +215,7 @@ class Board:
 
     def interval(self, score: float, correct: np.ndarray) -> Estimate:
         """The score of learners that are right as `correct` says, with what it may be on other rows."""
-        return interval(score, self.value, worth=self.worth(correct), growth=self.growth)
+        return interval(score, self.weight(correct), worth=self.worth(correct), growth=self.growth)
 
     def _probability(self, errors: float) -> float:
         """That a gain of so many standard errors is one: Student's t, for there may be few units."""
@@ -208,8 +224,7 @@ class Board:
     def worth(self, correct: np.ndarray) -> float:
         """What a row counts in an interval: WORTH, or less where the rows of a unit (a speaker) are right or wrong
         together, so that there are hardly more pieces of evidence than units."""
-        weight = self.value * ~np.isnan(correct)
-        weight = weight / max(weight.sum(), 1e-12)
+        weight = self.weight(correct)
         mean = float((weight * np.nan_to_num(correct)).sum())
         parts = np.bincount(self.unit, weight * (np.nan_to_num(correct) - mean))
         units = len(np.unique(self.unit[weight > 0]))
@@ -340,21 +355,27 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
     scores = []
     for _ in range(draws):
         times = np.bincount(rng.integers(units, size=units), minlength=units)[board.unit]
-        if len(np.unique(board.y[times > 0])) < len(np.unique(board.y)) or not (times == 0).any():
+        if not (board.evaluated & (times > 0)).any() or not (board.evaluated & (times == 0)).any():
             continue
         choice = board.choose(times, unlabelled)
         out = (times == 0).astype(float)
-        scores.append([board.score(board.right(m), out) for m in (choice.members, choice.supervised)])
+        scores.append([board.estimate(board.right(m), out) for m in (choice.members, choice.supervised)])
     if not scores:
         return float("nan"), float("nan")
     chosen, supervised = np.nanmean(scores, 0)
     return float(chosen), float(supervised)
 
 
+def _mean(correct: np.ndarray, weight: np.ndarray) -> float:
+    weight = weight * ~np.isnan(correct)
+    total = weight.sum()
+    return float((weight * np.nan_to_num(correct)).sum() / total) if total else float("nan")
+
+
 def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0, growth: float = 1.0) -> Estimate:
     """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together. The
-    upper end is that of an error `growth` times as large."""
-    count = worth / (value**2).sum()
+    upper end is that of an error `growth` times as large. value: what each row counts in the score, sums to 1."""
+    count = worth / max((value**2).sum(), 1e-12)
     low = beta.ppf((1 - level) / 2, score * count + 0.5, (1 - score) * count + 0.5)
     best = 1 - growth * (1 - score)
     high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)

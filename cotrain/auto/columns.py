@@ -41,7 +41,8 @@ class Columns:
     numbers of number columns are that hold texts such as "1,234.50" or "3 kg". parts: the places of the parts of each
     code column that are learnt from, as categories. shapes: of each column of vectors. dropped: why a column is not
     used. hints: sentences about columns or parts of file names that may be groups. longest: characters of a text that
-    are read, where all texts together would be too many.
+    are read, where all texts together would be too many. unlabelled: what cells of the target hold where there is no
+    label, if that was said.
     """
 
     target: str
@@ -62,6 +63,7 @@ class Columns:
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     longest: int | None = None
+    unlabelled: str | None = None
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
     target = model.columns.target
     among = usable.copy()
     if target in source.frame.columns:
-        among &= read_labels(source.frame[target]).codes(model.classes) < 0
+        among &= ~read_labels(source.frame[target], model.columns.unlabelled).known
     rows = np.flatnonzero(usable)
     open_rows = np.flatnonzero(among[usable])
     if not len(open_rows):

@@ -18,10 +18,11 @@ from cotrain.auto.evidence import (
     Evidence,
     Setup,
     after_lessons,
+    apart,
+    check_seed,
     check_words,
     decide,
     gather,
-    make_board,
     may_ask,
     pick,
     weigh,
@@ -98,6 +99,8 @@ def compare(
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
+    for seed in numbers:
+        check_seed(seed)
     time_for_each, jobs = seconds(budget), max(1, jobs)
     tested = None if test is None else read(test)
     problem = load(data, y, target=target, unlabelled=unlabelled, apart=tested, seconds=time_for_each, **columns)
@@ -165,21 +168,17 @@ def _value(
 ) -> float | None:
     """A method's score with one seed, as `fit` would come to it."""
     problem, features, asked = setup.problem, setup.features, setup.asked
-    own = [trial for trial in trials if trial.candidate.name in group.own and trial.estimator is not None]
-    if not own:
-        return None
     auto = group.name == AUTO
     found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
     if auto:
         found = after_lessons(setup, found)
-        board = found.board
-    else:  # all of its learners stand on one side, so that the best of them are taken without a test
-        own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
-        board = make_board(own, problem, found.prior.shares, found.metric)
+    board = found.board if auto else apart(trials, group.own, problem, found.prior.shares, found.metric)
+    if board is None:
+        return None
     choice = decide(board, asked and auto)
     if test is None:
         corrected = bootstrap(board, asked and auto, setup.seed)[0 if choice.used_unlabelled else 1]
-        return corrected if np.isfinite(corrected) else board.score(board.right(choice.members))
+        return corrected if np.isfinite(corrected) else board.estimate(board.right(choice.members))
     everything = features.of(features.labelled, features.unlabelled)
     model = committee(board, choice.members, everything, problem, found.prior.shares, found.metric)
     return score(model.probabilities(test.frame, test.folder), test.y, found.metric)

@@ -64,17 +64,17 @@ def learning_curve(
     gains = []
     for _ in range(draws):
         times = np.bincount(rng.integers(units, size=units), minlength=units)[board.unit]
-        drawn_S = np.array([board.score(correct, times) for correct in correct_Sn])
+        drawn_S = np.array([board.estimate(correct, times) for correct in correct_Sn])
         if np.isfinite(drawn_S).all():
             gains.append(projected_gain(labels_S, drawn_S, len(board.y)))
     if not gains:
         return TOO_FEW
-    scores = [board.score(correct) for correct in correct_Sn]
+    scores = [board.estimate(correct) for correct in correct_Sn]
     low, high = np.quantile(gains, [0.05, 0.95])
     return {
         "points": [
-            {"labels": round(labels), **asdict(interval(score, board.value, worth=worth))}
-            for labels, score in zip(labels_S.tolist(), scores, strict=True)
+            {"labels": round(labels), **asdict(interval(score, board.weight(correct), worth=worth))}
+            for labels, score, correct in zip(labels_S.tolist(), scores, correct_Sn, strict=True)
         ],
         "more": MORE,
         "gain": projected_gain(labels_S, np.array(scores), len(board.y)),

@@ -69,7 +69,7 @@ def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
     """
     problem, features = setup.problem, setup.features
     counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
-    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.grouped, setup.seed)
+    folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.copies, problem.grouped, setup.seed)
     if not folds:
         raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
     warn = partial(warn_first, setup.warnings)
@@ -185,6 +185,12 @@ def _told(board: Board, asked: bool) -> priors.Told | None:
     return priors.told(said[held], board.y[held], board.of_unlabelled(choice.members))
 
 
+def check_seed(seed: int) -> None:
+    """Raises InputError for a seed below 0."""
+    if seed < 0:
+        raise InputError(f"--seed is a whole number, 0 or more; not {seed}.")
+
+
 def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:
     """Raises InputError, before anything is tried, for a prior or a metric that will not do."""
     even = np.ones(len(classes))
@@ -203,13 +209,21 @@ def _metric(asked: str, shares: np.ndarray) -> str:
 
 
 def make_board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str) -> Board:
+    """What trials say, and what that counts for classes of these shares."""
     y = problem.y[problem.labelled]
-    classes = len(shares)
-    value = np.ones(len(y))
-    if metric == "balanced accuracy":
-        value = 1 / np.bincount(y, minlength=classes)[y]
-    decision = shares if metric == "accuracy" else np.full(classes, 1 / classes)
-    return Board(trials, y, problem.unit[problem.labelled], decision, value / value.sum())
+    decision = shares if metric == "accuracy" else np.full(len(shares), 1 / len(shares))
+    stands_for = (decision / np.maximum(np.bincount(y, minlength=len(shares)), 1))[y]
+    value = np.ones(len(y)) if metric == "accuracy" else stands_for
+    unit = problem.unit[problem.labelled]
+    return Board(trials, y, unit, decision, value / value.sum(), stands_for / stands_for.sum())
+
+
+def apart(trials: Sequence[Trial], names: set[str], problem: Problem, shares: np.ndarray, metric: str) -> Board | None:
+    """Of the learners of these names, which all stand on one side, so that the best are taken without a test; None
+    where none of them ran."""
+    own = [trial for trial in trials if trial.candidate.name in names and trial.estimator is not None]
+    own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
+    return make_board(own, problem, shares, metric) if own else None
 
 
 def only(board: Board, choice: Choice, names: set[str]) -> Choice:

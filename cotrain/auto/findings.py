@@ -111,7 +111,8 @@ def _numbers(estimate: Values) -> tuple[str, str]:
 
 def tried(values: Values) -> int:
     """Learners on unlabelled rows that were judged against the labels alone: these have a reason."""
-    return sum(bool(c.get("unlabelled") and c["reason"]) and c["estimate"] is not None for c in values["candidates"])
+    found = [c for c in values["candidates"] if c.get("unlabelled") and c["reason"] and not c.get("silent")]
+    return sum(c["estimate"] is not None for c in found)
 
 
 def verdict(values: Values) -> tuple[str, str]:
@@ -174,11 +175,11 @@ def _unasked(values: Values) -> str:
     rows = values["rows"]
     if any(c.get("unlabelled") and c["estimate"] is not None for c in values["candidates"]):
         return "Learners on the labels alone are nearly always right already"
-    if _setting(values, "method"):
-        return "Only the method that was asked for was tried"
     ended = [c["reason"] for c in values["candidates"] if c.get("unlabelled")]
     if ended:
         return f"No learner that uses the unlabelled rows came to an end ({ended[0]})"
+    if _setting(values, "method") and _setting(values, "asked") is not False:
+        return "Only the method that was asked for was tried"
     many = count(rows["unlabelled"], "unlabelled row")
     return (
         f"{many} beside {rows['labelled']:,} labelled {'is' if rows['unlabelled'] == 1 else 'are'} too few to add much"

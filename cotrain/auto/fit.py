@@ -8,6 +8,7 @@ Legend: N rows, n labelled rows, m unlabelled rows, C classes.
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import (
     Setup,
     after_lessons,
+    apart,
+    check_seed,
     check_words,
     decide,
     gather,
@@ -97,6 +100,7 @@ def fit(
     clock = Clock(seconds(budget))
     if not 0 < coverage < 1:
         raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage:g}.")
+    check_seed(seed)
     if out is not None:
         check_folder(Path(out))
     tested = None if test is None else read(test)
@@ -164,15 +168,24 @@ def _fit(
     truth = problem.y[problem.labelled][held]
     model.threshold = conformal_threshold(said, truth, coverage)
     if model.threshold is None:
-        needed = int(np.ceil(1 / (1 - coverage))) - 1
-        warnings.append(f"Sets with {coverage:.0%} coverage cannot be promised below {needed} labelled rows.")
+        needed = next(n for n in count(1) if np.ceil((n + 1) * coverage) <= n)
+        warnings.append(
+            f"Sets with {coverage:.0%} coverage cannot be promised below {needed:,} labelled rows that are held out."
+        )
+    warnings += unjudged(problem, truth)
 
     uneven = shares.shares if measure == "balanced accuracy" else None
-    student, about_student = teach(setup, views, model, even_N, uneven)
+    unseen_N = even_N.copy()
+    unseen_N[problem.labelled] = together
+    student, about_student = teach(setup, views, model, even_N, unseen_N, uneven)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
-    if not np.isfinite(chosen_score) or method is not None:
-        chosen_score = board.score(board.right(choice.members))
-        supervised_score = board.score(board.right(choice.supervised))
+    own_board = None if method is None else apart(trials, own, problem, shares.shares, measure)
+    if own_board is not None:
+        chosen_score = bootstrap(own_board, False, seed)[1]
+    if not np.isfinite(chosen_score):
+        chosen_score = board.estimate(board.right(choice.members))
+    if not np.isfinite(supervised_score):
+        supervised_score = board.estimate(board.right(choice.supervised))
     if not choice.used_unlabelled:
         chosen_score = supervised_score
     values: dict[str, Any] = {
@@ -203,15 +216,21 @@ def _fit(
             "asked": setup.prior,
         },
         "candidates": table(trials, board, choice),
-        "student": about_student | {"estimate": float(max(0.0, chosen_score - about_student.pop("loss")))},
+        "student": about_student | {"estimate": left_of(chosen_score, about_student.pop("loss"))},
         "audit": problem.audit.to_dict(),
         "columns": problem.columns.to_dict(),
-        "calibration": calibration(said, truth),
+        "calibration": calibration(said, truth, board.stands_for[held]),
         "confusion": confusion(said, truth, len(classes)),
         "coverage": {"asked": coverage, "threshold": model.threshold},
         "slices": slices(problem, board, choice),
         "suspicious": suspicious(problem, said, held, classes),
-        "settings": {"budget": setup.clock.budget, "jobs": setup.jobs, "folds": len(seen.folds), "method": method},
+        "settings": {
+            "budget": setup.clock.budget,
+            "jobs": setup.jobs,
+            "folds": len(seen.folds),
+            "method": method,
+            "asked": asked,
+        },
         "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
         "test": None,
@@ -226,6 +245,22 @@ def _fit(
     values |= look_further(setup, everything, seen, choice)
     values["seconds"] = round(setup.clock.spent, 2)
     return Result(model, student, Report(values))
+
+
+def left_of(score: float, loss: float | None) -> float | None:
+    """The student's score, from the result's; None where the student could not be checked."""
+    return None if loss is None else max(0.0, score - loss)
+
+
+def unjudged(problem: Problem, held: np.ndarray) -> list[str]:
+    """Warnings of classes with several labels of which none could be held out. held: the classes of rows that were."""
+    counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
+    names = [problem.audit.classes[code] for code in np.flatnonzero(counts > 1) if code not in held]
+    return [
+        f"The labelled rows of class {name!r} are all of one group or copies of each other, so none can be held out: "
+        "the estimates say nothing of this class."
+        for name in names
+    ]
 
 
 def committee(

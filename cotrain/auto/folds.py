@@ -29,13 +29,16 @@ def repeats(labelled: int) -> tuple[int, int]:
     return (5, 1) if labelled <= 2_000 else (1, 1)
 
 
-def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool, seed: int) -> list[Fold]:
+def make_folds(
+    y: np.ndarray, every: np.ndarray, unit: np.ndarray, copies: np.ndarray, grouped: bool, seed: int
+) -> list[Fold]:
     """Folds over the rows with y >= 0.
 
     Args:
         y: class codes, -1 is unlabelled.
         every: the unlabelled rows that may be learnt from.
         unit: rows of one unit (duplicates, a speaker) are never on both sides.
+        copies: rows of one number hold the same. Where units are groups, a row leaves training with its held copies.
         grouped: units are the user's groups, so the unlabelled rows of a held unit leave with it.
         seed: of the draw.
 
@@ -51,18 +54,32 @@ def make_folds(y: np.ndarray, every: np.ndarray, unit: np.ndarray, grouped: bool
         part = deal(y[labelled], unit[labelled], max(folds, 5), np.random.default_rng([seed, repeat]))
         for number in range(folds):
             held = labelled[part == number]
+            train, held = _without_copies(labelled[part != number], held, y, copies)
             if len(held):
                 out = np.isin(unit[every], unit[held]) if grouped else np.zeros(len(every), bool)
-                made.append(Fold(labelled[part != number], held, every[~out], repeat))
+                made.append(Fold(train, held, every[~out], repeat))
     return made
 
 
+def _without_copies(
+    train: np.ndarray, held: np.ndarray, y: np.ndarray, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """No copies of held rows in training; of a class that would be gone from it, none of copied rows among the held."""
+    kept = train[~np.isin(copies[train], copies[held])]
+    gone = train[~np.isin(y[train], y[kept])]
+    if len(gone):
+        held = held[~np.isin(copies[held], copies[gone])]
+        kept = train[~np.isin(copies[train], copies[held])]
+    return kept, held
+
+
 def deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each row, -1 for always in training: units are dealt out by class, to the shortest fold first."""
+    """The fold of each row, -1 for always in training: units are dealt out by class, to the shortest fold first; one of
+    several classes by that which fewest units hold, so that not all of these are in one fold."""
     units, place = np.unique(unit, return_inverse=True)
-    kind = np.array([np.bincount(y[place == number]).argmax() for number in range(len(units))])
     homes = {label: len(np.unique(place[y == label])) for label in np.unique(y)}  # units that hold rows of a class
     needed = np.array([min(homes[label] for label in y[place == number]) == 1 for number in range(len(units))])
+    kind = np.array([_rarest(y[place == number], homes) for number in range(len(units))])
     size = np.bincount(place)
     fold_of = np.full(len(units), -1)
     total = np.zeros(folds)
@@ -76,3 +93,9 @@ def deal(y: np.ndarray, unit: np.ndarray, folds: int, rng: np.random.Generator) 
             here[choice] += size[member]
             total[choice] += size[member]
     return fold_of[place]
+
+
+def _rarest(labels: np.ndarray, homes: dict[int, int]) -> int:
+    """The class that fewest units hold; of several the one that most of these rows have."""
+    counts = np.bincount(labels)
+    return min(np.flatnonzero(counts).tolist(), key=lambda label: (homes[label], -counts[label]))

@@ -154,7 +154,13 @@ def _alike(*counts: np.ndarray) -> bool:
 
 def _parse(said: str, classes: Sequence[str]) -> np.ndarray:
     shares = {}
-    for part in said.split(","):
+    parts = [""]
+    for piece in said.split(","):
+        if ":" in parts[-1]:
+            parts.append(piece)
+        else:  # a comma in a name
+            parts[-1] += f",{piece}" if parts[-1] else piece
+    for part in parts:
         name, colon, share = part.rpartition(":")
         try:
             shares[name.strip()] = float(share)

@@ -34,6 +34,7 @@ class Problem:
     frame: pd.DataFrame
     y: np.ndarray
     unit: np.ndarray
+    copies: np.ndarray  # rows of one number hold the same
     spare: int  # rows without a label beyond those that are learnt from
     grouped: bool  # the units are groups (speakers, patients) that the user named or that the files' names show
 
@@ -77,7 +78,8 @@ def load(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
     source = with_unlisted(source, columns, apart)
-    columns = replace(columns, longest=longest_read(source.frame, columns, seconds))
+    longest = longest_read(source.frame, columns, seconds)
+    columns = replace(columns, longest=longest, unlabelled=None if unlabelled is None else str(unlabelled))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
     _refuse_broken_rows(source, looked)
     frame = align(source.frame, columns)
@@ -98,7 +100,8 @@ def load(
     if shown is not None:
         unit = shown
     frame, y = frame.iloc[rows].reset_index(drop=True), looked.y[rows]
-    return Problem(source, columns, looked, rows, frame, y, unit[rows], spare, bool(columns.group) or shown is not None)
+    grouped = bool(columns.group) or shown is not None
+    return Problem(source, columns, looked, rows, frame, y, unit[rows], looked.cluster[rows], spare, grouped)
 
 
 def _refuse_broken_rows(source: Source, looked: Audit) -> None:
@@ -113,8 +116,8 @@ def _refuse_broken_rows(source: Source, looked: Audit) -> None:
     where = listing((source.row_label(row) for row in strange[:SHOWN]), len(strange))
     raise InputError(
         f"{source.name}: {len(strange):,} rows have fewer cells than the header and labels that no other row has, such "
-        f"as {looked.classes[looked.y[strange[0]]][:40]!r} ({where}). A cell that runs over several lines must stand in "
-        "double quotes."
+        f"as {looked.classes[looked.y[strange[0]]][:40]!r} ({where}). A cell that runs over several lines must stand "
+        "in double quotes."
     )
 
 

@@ -40,7 +40,15 @@ SHAPE: dict[str, Any] = {
     "used_unlabelled": bool,
     "prior": {"shares?": {}, "source?": str},
     "candidates": [
-        {"name": str, **_estimate, "seconds": _number, "accepted": bool, "reason": str, "unlabelled?": bool}
+        {
+            "name": str,
+            **_estimate,
+            "seconds": _number,
+            "accepted": bool,
+            "reason": str,
+            "unlabelled?": bool,
+            "silent?": bool,
+        }
     ],
     "student": {
         "kind": str,

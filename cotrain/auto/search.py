@@ -37,7 +37,7 @@ def seconds(text: str | float) -> float:
         except ValueError:
             value = -1.0
         unit = unit or 1
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise InputError(f"--budget takes a time such as 90s, 3m or 1h; not {text!r}.")
     return value * unit
 

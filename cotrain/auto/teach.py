@@ -25,10 +25,18 @@ LONG = 500  # rows a second below which a few of them tell the pace
 
 
 def teach(
-    setup: Setup, views: Views, model: Model, even_NC: np.ndarray, shares_C: np.ndarray | None = None
+    setup: Setup,
+    views: Views,
+    model: Model,
+    even_NC: np.ndarray,
+    unseen_NC: np.ndarray,
+    shares_C: np.ndarray | None = None,
 ) -> tuple[Student, dict[str, Any]]:
-    """A student of the committee, and how well it does what the committee does on rows it was not taught.
+    """A student of the committee, and how well it does what the committee does on rows it was not taught; None where no
+    row could be kept from it.
 
+    `even_NC`: what the committee says of the rows, for equal shares; `unseen_NC`: and of labelled rows that it had not
+    seen either, NaN where there is no such answer.
     `shares_C`: where all classes shall count the same, their shares among the rows. Rows of rare classes then count as
     often as those of common ones, as if as many rows of each class had been drawn.
     """
@@ -49,9 +57,10 @@ def teach(
     raw = extract_each(fresh, problem.frame, setup.features.extracted)
     matrices = {name: view.fit(raw[name]).transform(raw[name]) for name, view in fresh.items()}
     time_for_it = max(2.0, min(20.0, setup.clock.left() / 3))
-    read, how, agreement, loss, before = list(fresh), False, 1.0, 0.0, None
+    read, how, agreement, loss, before = list(fresh), False, None, None, None
+    checked = checked[~np.isnan(unseen_NC[checked, 0])]
     if len(checked):
-        wanted = target[checked]
+        wanted = with_prior(unseen_NC[checked], model.shares)
         found: list[tuple[float, list[str], bool, float, Student]] = []
         ways = _ways(matrices)
         pace = Pace(len(ways) + 1, setup.clock.left)  # and the student of all rows

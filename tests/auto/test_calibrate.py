@@ -88,3 +88,13 @@ def test_sets_cover_what_they_promise(coverage):
         threshold = conformal_threshold(p[:40], y[:40], coverage)
         covered.append((p[40:][np.arange(40), y[40:]] >= threshold).mean())
     assert np.mean(covered) == pytest.approx(coverage + 0.5 / 41, abs=0.02)
+
+
+def test_rows_that_count_twice_are_as_two():
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet([1, 1], 60)
+    y = (rng.random(60) > p[:, 0]).astype(int)
+    weight = np.repeat([1.0, 2.0], 30)
+    weighted, plain = calibration(p, y, weight, bins=1), calibration(np.r_[p, p[30:]], np.r_[y, y[30:]], bins=1)
+    for name in ("log_loss", "brier", "ece"):
+        assert weighted[name] == pytest.approx(plain[name])

@@ -41,7 +41,7 @@ def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap():
     plain = []
     for _ in range(300):
         times = np.bincount(rng.integers(40, size=40), minlength=40)
-        if len(np.unique(Y[times > 0])) == 2 and (times == 0).any():
+        if (times == 0).any():
             plain.append(right[times == 0].mean())
     chosen, supervised = bootstrap(one, unlabelled=True, seed=7)
     assert chosen == pytest.approx(np.mean(plain), abs=1e-12)
@@ -235,6 +235,42 @@ def test_rows_that_count_more_make_the_interval_wider():
     assert other.high - other.low > one.high - one.low
 
 
+def test_rows_that_nobody_judged_count_nothing_in_an_interval():
+    right = mixed(40, 0.8, 0)
+    right[10:] = np.nan
+    found = board([trial(right, Y)], Y)
+    alone = board([trial(right[:10], Y[:10])], Y[:10])
+    one, other = (each.interval(0.8, each.correct[0]) for each in (found, alone))
+    assert (one.low, one.high) == (pytest.approx(other.low), pytest.approx(other.high, abs=0.02))
+
+
+def test_estimates_are_for_the_shares_of_the_rows_to_come_and_choices_for_those_of_the_labels():
+    """All of one class right, half of the other, as many labels of both, but nine rows in ten are of the first."""
+    right = np.where(Y == 0, 1.0, np.arange(40) % 4 == 1)
+    stands_for = np.where(Y == 0, 0.9, 0.1) / 20
+    found = Board([trial(right, Y)], Y, np.arange(40), EVEN, np.full(40, 1 / 40), stands_for)
+    assert found.score(found.correct[0]) == pytest.approx(0.75)
+    assert found.estimate(found.correct[0]) == pytest.approx(0.95)
+    assert bootstrap(found, True, 0)[0] == pytest.approx(0.95, abs=0.01)
+    even = board([trial(right, Y)], Y)
+    assert found.interval(0.9, right).low < even.interval(0.9, right).low  # twenty rows say nearly all
+
+
+def test_luck_is_subtracted_where_draws_lack_classes():
+    """Thirty classes of two labels: no draw holds all of them."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(30), 2)
+    probability = np.full((10, 1, 60, 30), 0.5 / 29)
+    said = np.where(rng.random((10, 60)) < 0.5, y, (y + 1) % 30)
+    for m in range(10):
+        probability[m, 0, np.arange(60), said[m]] = 0.5
+    trials = [Trial(Candidate(str(m), ("view",), False, lambda _: None), probability[m]) for m in range(10)]
+    found = Board(trials, y, np.arange(60), np.full(30, 1 / 30), np.full(60, 1 / 60))
+    naive = found.score(found.right(found.choose().supervised))
+    corrected = bootstrap(found, False, 0, draws=60)[1]
+    assert 0 < corrected < naive
+
+
 def test_shares_decide_before_the_largest_wins():
     y = np.array([0, 0, 0, 1])
     probability = np.full((1, 4, 2), [0.4, 0.6])
@@ -259,10 +295,10 @@ def test_rows_that_are_right_and_wrong_together_are_worth_less():
 
 def test_rows_that_are_all_right_are_worth_as_much_as_ever():
     right = np.ones(30)
-    right[7] = np.nan  # never held out: the weights of the others add up to 1 but for rounding
+    right[7] = np.nan  # never held out, and counts nothing
     made = board([trial(right, Y[:30])], Y[:30])
     assert made.worth(made.correct[0]) == WORTH
-    assert made.interval(1.0, made.correct[0]).low == pytest.approx(beta.ppf(0.05, WORTH * 30 + 0.5, 0.5))
+    assert made.interval(1.0, made.correct[0]).low == pytest.approx(beta.ppf(0.05, WORTH * 29 + 0.5, 0.5))
 
 
 def test_routes_that_meet_speak_for_each_other_and_form_the_committee():

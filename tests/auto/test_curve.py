@@ -38,7 +38,7 @@ def problem(labels=60, distance=1.0, seed=0, learners=(LogisticRegression,), cla
     codes = np.r_[y, np.full(100, -1)]
     features = Features({"table": ScaledView(("a", "b"))}, pd.DataFrame(x, columns=["a", "b"]), codes)
     unit = np.arange(len(codes))
-    folds = make_folds(codes, features.unlabelled, unit, False, seed)
+    folds = make_folds(codes, features.unlabelled, unit, np.arange(len(codes)), False, seed)
     prior = np.bincount(y) / labels
     shape = (1 + max(fold.repeat for fold in folds), labels, classes)
     trials = [

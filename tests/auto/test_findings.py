@@ -73,12 +73,17 @@ def test_the_first_line_where_they_were_not_asked():
     assert verdict(few)[1].startswith("1 unlabelled row beside 60 labelled is too few to add much, so the result is")
     perfect = supervised_only(candidates=[UNASKED, ALONE])
     assert "are nearly always right already" in verdict(perfect)[1]
+    mute = supervised_only(candidates=[ASKED | {"silent": True, "reason": "what it hears tells too little"}, ALONE])
+    assert "are nearly always right already" in verdict(mute)[1]
     late = supervised_only(candidates=[UNASKED | {"estimate": None, "reason": "the time budget had ended"}, ALONE])
     assert verdict(late)[1].startswith(
         "No learner that uses the unlabelled rows came to an end (the time budget had ended), so the result is"
     )
     method = supervised_only(candidates=[ALONE], settings={"method": "supervised"})
     assert verdict(method)[1].startswith("Only the method that was asked for was tried")
+    many = {"labelled": 30, "unlabelled": 50, "test": 0}
+    not_asked = supervised_only(candidates=[ALONE], settings={"method": "graph", "asked": False}, rows=many)
+    assert verdict(not_asked)[1].startswith("50 unlabelled rows beside 30 labelled are too few to add much")
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,45 @@ def test_a_prior_that_is_given_is_used_and_printed(reviews):
     assert (odds[0] > odds[1]).all()
 
 
+@pytest.mark.slow
+def test_the_score_to_expect_is_for_the_shares_of_the_rows_to_come():
+    """As many labels of each class, but nine of ten rows are of one."""
+    rng = np.random.default_rng(0)
+
+    def rows(count, share):
+        kind = rng.random(count) < share
+        return pd.DataFrame(
+            {"a": rng.normal(kind * 1.0), "b": rng.normal(size=count), "kind": np.where(kind, "x", "y")}
+        )
+
+    labels = pd.concat([rows(60, 1.0), rows(60, 0.0)])
+    table, test = pd.concat([labels, rows(600, 0.9).assign(kind=None)]), rows(5_000, 0.9)
+    given = fit(table, target="kind", prior="x:0.9,y:0.1", metric="accuracy", test=test, budget="20s", **FAST).report
+    assert given["test"]["chosen"] > 0.85
+    for name in ("supervised", "chosen"):
+        assert given[name]["estimate"] == pytest.approx(given["test"][name], abs=0.05)
+        assert given[name]["low"] < given["test"][name] < given[name]["high"]
+    assert given["calibration"]["ece"] < 0.1
+
+
+@pytest.mark.slow
+def test_the_student_of_labels_alone_is_held_against_the_result_and_not_against_the_labels():
+    """A quarter of the labels is wrong: what both have learnt agrees far more often than the labels with either."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    kind = np.where((x[:, 0] > 0) ^ (rng.random(200) < 0.25), "a", "b")
+    table = pd.DataFrame(x, columns=list("pqrs")).assign(kind=kind)
+    report = fit(table, target="kind", budget="20s", **FAST).report
+    assert report["student"]["agreement"] > 0.8
+    assert report["student"]["estimate"] > report["chosen"]["estimate"] - 0.1
+
+
+def test_a_student_that_cannot_be_checked_has_no_estimate(measures):
+    table = measures(rows=4, labelled=4)
+    report = fit(table, target="kind", method="logistic", **FAST).report
+    assert (report["student"]["agreement"], report["student"]["estimate"]) == (None, None)
+
+
 def test_a_rare_class_makes_every_class_count_the_same(reviews):
     table = reviews(rows=200, labelled=60)
     bad = np.flatnonzero(table["label"] == "bad")
@@ -435,6 +474,7 @@ def test_a_method_is_taken_as_asked(reviews):
         ({"metric": "f1"}, "--metric is auto, accuracy or balanced accuracy; not 'f1'"),
         ({"budget": "soon"}, "--budget takes a time such as 90s, 3m or 1h; not 'soon'"),
         ({"budget": "-3m"}, "--budget takes a time"),
+        ({"seed": -1}, "--seed is a whole number, 0 or more; not -1"),
         ({"coverage": 1.0}, "--coverage is a share between 0 and 1"),
         ({"coverage": 0}, "--coverage is a share between 0 and 1"),
         ({"target": "lable"}, "There is no column 'lable'. Did you mean 'label'"),
@@ -457,7 +497,7 @@ def test_times_are_read(text, expected):
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "m", "0", "nan", "3 minutes", "3d", "-1", 0, -2.0])
+@pytest.mark.parametrize("text", ["", "m", "0", "nan", "3 minutes", "3d", "-1", 0, -2.0, "inf", "1e400"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(InputError, match="--budget"):
         seconds(text)
@@ -480,7 +520,8 @@ def test_too_few_unlabelled_rows_are_not_learnt_from(reviews):
 
 def test_coverage_that_cannot_be_promised_is_said(reviews):
     result = fit(reviews(), target="label", method="naive-bayes", coverage=0.99, **FAST)
-    assert "Sets with 99% coverage cannot be promised below 99 labelled rows." in result.report["warnings"]
+    said = "Sets with 99% coverage cannot be promised below 99 labelled rows that are held out."
+    assert said in result.report["warnings"]
     assert result.report["coverage"]["threshold"] is None
 
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from cotrain.auto.folds import make_folds, repeats
 
 
-def folds_of(y, unit=None, grouped=False, seed=0):
+def folds_of(y, unit=None, grouped=False, seed=0, copies=None):
     y = np.asarray(y)
     unit = np.arange(len(y)) if unit is None else np.asarray(unit)
-    return make_folds(y, np.flatnonzero(y < 0), unit, grouped, seed)
+    return make_folds(y, np.flatnonzero(y < 0), unit, np.arange(len(y)) if copies is None else copies, grouped, seed)
 
 
 @pytest.mark.parametrize(("labelled", "expected"), [(4, (5, 4)), (30, (5, 4)), (31, (5, 2)), (200, (5, 2))])
@@ -82,3 +82,34 @@ def test_a_group_is_held_out_where_the_others_have_its_classes():
     speaker = np.repeat([0, 1, 2, 3], [4, 4, 4, 3])
     folds = folds_of(y, speaker, grouped=True)
     assert sorted(fold.held.tolist() for fold in folds) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14]]
+
+
+def test_units_of_a_rare_class_are_spread_over_folds():
+    """Two patients have all rows of a class, beside more of the other."""
+    y = np.tile([0, 0, 0, 0, 0, 0], 12)
+    patient = np.repeat(np.arange(12), 6)
+    y[[0, 1, 6, 7]] = 1
+    for seed in range(20):
+        folds = folds_of(y, patient, grouped=True, seed=seed)
+        assert all(set(y[fold.train]) == {0, 1} for fold in folds)
+        assert sum(1 in y[fold.held] for fold in folds if fold.repeat == 0) == 2
+
+
+def test_copies_of_held_rows_leave_training_although_they_are_of_other_groups():
+    rng = np.random.default_rng(0)
+    copies = np.repeat(np.arange(20), 3)
+    group = np.concatenate([rng.permutation(12)[:3] for _ in range(20)])
+    y = (np.arange(20) % 2)[copies]
+    folds = folds_of(y, group, grouped=True, copies=copies)
+    for fold in folds:
+        assert len(fold.held)
+        assert not set(copies[fold.train]) & set(copies[fold.held])
+        assert set(y[fold.train]) == {0, 1}
+
+
+def test_a_class_that_is_one_row_in_many_groups_is_not_judged():
+    y = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    copies = np.where(y == 1, 100, np.arange(10))
+    folds = folds_of(y, np.arange(10) // 2, grouped=True, copies=copies)
+    assert {label for fold in folds for label in y[fold.held]} == {0}
+    assert all(1 in y[fold.train] for fold in folds)

@@ -41,7 +41,7 @@ def problem(labels=40, unlabelled=400, modalities=("sharp", "wide"), make=Logist
     codes = np.where(np.arange(len(y)) < labels, y, -1)
     views = {"sharp": ScaledView(("sharp",)), "wide": ScaledView(tuple(f"w{n}" for n in range(MANY)))}
     features = Features(views, frame, codes)
-    folds = make_folds(codes, features.unlabelled, np.arange(len(y)), False, seed)
+    folds = make_folds(codes, features.unlabelled, np.arange(len(y)), np.arange(len(y)), False, seed)
     shape = (1 + max(fold.repeat for fold in folds), labels, 2)
     trials = [
         Trial(

@@ -54,6 +54,8 @@ def test_what_the_user_says_is_taken():
     np.testing.assert_allclose(given.shares, [0.1, 0.9])
     assert given.source == "as given"
     np.testing.assert_allclose(estimate("x:y:0.4,z:0.6", ["x:y", "z"], counts, None).shares, [0.4, 0.6])
+    towns = ["Paris, France", "Rome, Italy"]
+    np.testing.assert_allclose(estimate("Rome, Italy:0.6,Paris, France:0.4", towns, counts, None).shares, [0.4, 0.6])
 
 
 @pytest.mark.parametrize(

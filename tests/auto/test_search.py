@@ -65,7 +65,7 @@ def run(candidates, labelled=20, unlabelled=40, budget=60.0, jobs=2, unit=None, 
     frame, y = problem(labelled, unlabelled)
     features = Features({"spy": view(["number"])}, frame, y)
     unit = np.arange(len(y)) if unit is None else unit
-    folds = make_folds(y, features.unlabelled, unit, grouped, 0)
+    folds = make_folds(y, features.unlabelled, unit, np.arange(len(y)), grouped, 0)
     said: list[str] = []
     clock = Clock(budget)
     trials = search(candidates(y), features, y, folds, np.full(2, 0.5), clock, jobs, said.append)
