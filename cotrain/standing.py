@@ -25,6 +25,8 @@ class RunMemory(Memory):
     made where it is asked for, because most methods never do."""
 
     def __init__(self, declared: Mapping[str, Any], seed: int):
+        if taken := sorted({"step", "generator"} & set(declared)):
+            raise InputError(f"The method's memory() declares {', '.join(taken)}, a name that the run itself gives.")
         super().__init__(declared)
         self.declared = frozenset(declared)
         self._address = fold(seed, "method")
