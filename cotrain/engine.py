@@ -55,6 +55,7 @@ def fit(
     save_every: int | None = None,
     keep: int = 2,
     best: str | None = None,
+    start_from: Path | str | None = None,
     partial: Collection[str] | None = None,
     log_every: int = 50,
     title: str | None = None,
@@ -82,7 +83,10 @@ def fit(
             there is an `out`).
         keep: how many of the last checkpoints stay.
         best: a judge's number, higher is better; every judgement is saved, and the checkpoint with the best one stays.
-        partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
+        start_from: folder of another run, which stays as it is. Learners go on from its last checkpoint, everything
+            else starts anew; not read once `out` has a checkpoint of this run.
+        partial: the learners that do; None is all, and then the other run has the same ones. A follower goes with its
+            leader.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
         stack: run learners of one architecture as one (`cotrain.stacking`): True, or "auto", which measures whether it
@@ -90,8 +94,8 @@ def fit(
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
-            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two; no
-            judge gives `best`.
+            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two;
+            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`.
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
@@ -101,6 +105,8 @@ def fit(
             raise InputError(f"{name} is at least 1, not {value}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if partial is not None and start_from is None:
+        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
@@ -117,6 +123,7 @@ def fit(
         "whether there is an out folder": folder is not None,
         "save_every": save_every,
         "best": best,
+        "start_from": str(start_from),
         "partial": None if partial is None else sorted(partial),
         "log_every": log_every,
         "stack": stack,
@@ -149,12 +156,18 @@ def fit(
         own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
-        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
-        start, plan = 0, None
+        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where)
+        start, plan, saved = 0, None, None
         if folder is not None:
             saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
-            if saved is not None:
-                start, plan = standing.load(saved, steps, folder), saved.get("stack")
+        if folder is not None and saved is not None:
+            start, plan = standing.load(saved, steps, folder), saved.get("stack")
+        elif start_from is not None:
+            pattern = standing.pattern(partial) if here.mesh is not None else None
+            other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
+            if other is None:
+                raise InputError(f"There is no checkpoint in {start_from} to start from.")
+            standing.take(other, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
@@ -167,7 +180,8 @@ def fit(
                 if learner.placement != "local":
                     place.copy_from(list(learner.net.buffers()), group=here.along("data"))
             for name, home in homes.items():
-                place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
+                tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
+                place.copy_from(tensors, group=here.along("learners"), rank=home)
 
         def judge(done: int) -> dict[str, float]:
             if not judges:

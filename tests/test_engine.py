@@ -981,17 +981,18 @@ class TestCheckpointOfAnotherRun:
             self.run(folder, steps=2)
 
     def test_what_is_not_taken_over_starts_anew(self, tmp_path):
-        def run(rate, out=None):
+        def run(rate, out=None, **options):
             rates = {"a": 0.1, "b": rate}  # `a` and the stream fit, and are loaded before `b` is found to differ
             learners = {n: Learner(two_layer(seed=s), partial(optim.SGD, lr=rates[n])) for s, n in enumerate("ab")}
-            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, partial=[])
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, **options)
             return parameters(learners)
 
-        run(0.1, tmp_path)
-        assert same(run(0.2, tmp_path), run(0.2))
+        run(0.1, tmp_path / "old")
+        assert same(run(0.2, tmp_path / "new", start_from=tmp_path / "old", partial=[]), run(0.2))
 
-    def test_some_learners_can_be_taken_over(self, folder):
+    def test_some_learners_can_be_taken_over_and_the_other_run_stays_as_it_is(self, folder):
         trained, _, _ = train(3)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         learners, streams = remembering()
         learners["c"] = learners.pop("b")
 
@@ -1003,13 +1004,34 @@ class TestCheckpointOfAnotherRun:
                 return {"c": learners["c"](batch["labelled"]["x"]).square().mean()}
 
         seen = {}
-        fit(Look(), learners, streams, 1, out=folder, partial=["a"], device="cpu")
-        assert all(torch.equal(seen["a"][name], value) for name, value in trained["a"].net.state_dict().items())
+        for steps in (1, 2):  # the second time from the new run's own checkpoint
+            fit(Look(), learners, streams, steps, out=folder / "new", start_from=folder, partial=["a"], device="cpu")
+        # What follows a learner that was taken over starts from it.
+        for name in ("a", "mean"):
+            assert_same(trained["a"].net.state_dict(), seen[name])
+        assert learners["mean"].updates == trained["a"].updates
+        assert checkpoint.load_last(folder / "new" / "checkpoints")["step"] == 2
+        assert before.items() <= {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}.items()
+
+    def test_all_learners_can_be_taken_over(self, folder):
+        trained, _, _ = train(3)
+        learners, streams = remembering()
+        fit(Step(lambda learners, batch, memory: {}), learners, streams, 1, start_from=folder, device="cpu")
+        assert same(parameters(learners), parameters(trained))
+        learners["c"] = learners.pop("b")
+        with pytest.raises(InputError, match=r"(?s)does not fit: The learners differ:.*\n  b  unexpected"):
+            fit(Remembering(), learners, streams, 1, start_from=folder)
+
+    def test_where_there_is_nothing_to_start_from(self, tmp_path):
+        with pytest.raises(InputError, match=r"no checkpoint in .* to start from"):
+            fit(Alone(), weights("a"), {}, 1, start_from=tmp_path)
+        with pytest.raises(InputError, match="say its folder, start_from"):
+            fit(Alone(), weights("a"), {}, 1, out=tmp_path, partial=["a"])
 
     def test_one_that_is_asked_for_and_is_not_there(self, folder):
         learners, streams = remembering()
         with pytest.raises(InputError, match=r"(?s)The learners differ:.*\n  z  neither in the checkpoint nor"):
-            fit(Remembering(weight=2.0), learners, streams, 6, out=folder, partial=["z"])
+            fit(Remembering(weight=2.0), learners, streams, 6, start_from=folder, partial=["z"])
 
     def test_every_refusal_says_what_to_do(self, folder):
         with pytest.raises(InputError, match="Choose another folder, or remove it to start anew"):
