@@ -55,6 +55,7 @@ def fit(
     save_every: int | None = None,
     keep: int = 2,
     best: str | None = None,
+    start_from: Path | str | None = None,
     partial: Collection[str] | None = None,
     log_every: int = 50,
     title: str | None = None,
@@ -81,8 +82,11 @@ def fit(
         save_every: steps between checkpoints, which are written while training goes on; None saves at the end only (if
             there is an `out`).
         keep: how many of the last checkpoints stay.
-        best: a judge's number, higher is better; the checkpoint with the best one stays too.
-        partial: learners to take over from a checkpoint in `out` that is of another run; everything else starts anew.
+        best: a judge's number, higher is better; every judgement is saved, and the checkpoint with the best one stays.
+        start_from: folder of another run, which stays as it is. Learners go on from its last checkpoint, everything
+            else starts anew; not read once `out` has a checkpoint of this run.
+        partial: the learners that do; None is all, and then the other run has the same ones. A follower goes with its
+            leader.
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
         stack: run learners of one architecture as one (`cotrain.stacking`): True, or "auto", which measures whether it
@@ -90,15 +94,19 @@ def fit(
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
-            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two.
-        CotrainError: a loss is not finite; the message names the learner.
+            the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two;
+            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`.
+        CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
-    for name, value in (("steps", steps), ("microbatches", microbatches), ("log_every", log_every)):
-        if value < 1:
+    counts = {"steps": steps, "microbatches": microbatches, "log_every": log_every, "keep": keep}
+    for name, value in (counts | {"judge_every": judge_every, "save_every": save_every}).items():
+        if value is not None and value < 1:
             raise InputError(f"{name} is at least 1, not {value}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if partial is not None and start_from is None:
+        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
@@ -114,6 +122,8 @@ def fit(
         "the number of groups": groups,
         "whether there is an out folder": folder is not None,
         "save_every": save_every,
+        "best": best,
+        "start_from": str(start_from),
         "partial": None if partial is None else sorted(partial),
         "log_every": log_every,
         "stack": stack,
@@ -146,12 +156,18 @@ def fit(
         own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
-        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where, partial)
-        start, plan = 0, None
+        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where)
+        start, plan, saved = 0, None, None
         if folder is not None:
             saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
-            if saved is not None:
-                start, plan = standing.load(saved, steps, folder), saved.get("stack")
+        if folder is not None and saved is not None:
+            start, plan = standing.load(saved, steps, folder), saved.get("stack")
+        elif start_from is not None:
+            pattern = standing.pattern(partial) if here.mesh is not None else None
+            other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
+            if other is None:
+                raise InputError(f"There is no checkpoint in {start_from} to start from.")
+            standing.take(other, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
@@ -164,18 +180,21 @@ def fit(
                 if learner.placement != "local":
                     place.copy_from(list(learner.net.buffers()), group=here.along("data"))
             for name, home in homes.items():
-                place.copy_from(list(learners[name].net.state_dict().values()), group=here.along("learners"), rank=home)
+                tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
+                place.copy_from(tensors, group=here.along("learners"), rank=home)
 
-        def judge(done: int) -> None:
-            if judges:
-                report.add({"step": done, **judged(learners, judges, where)})
+        def judge(done: int) -> dict[str, float]:
+            if not judges:
+                return {}
+            numbers = judged(learners, judges, where)
+            report.add({"step": done, **numbers})
+            return numbers
 
-        def save(done: int, ends: bool) -> None:
+        def save(done: int, score: float | None, ends: bool) -> None:
+            # Weights that went wrong never replace good ones, and are not what a run ends with.
+            _check_finite(_merged(recorder.means()), done, guarded)
+            check_finite(present, done)
             if folder is not None:
-                # Weights that went wrong never replace good ones.
-                _check_finite(_merged(recorder.means()), done, guarded)
-                check_finite(present, done)
-                score = report.last.get(best) if best is not None else None
                 checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
 
         scope.enter_context(_saved_at_the_end())
@@ -196,6 +215,7 @@ def fit(
                 _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, None)
 
         for number in range(start, steps):
+            done = number + 1
             # What this step draws is addressed by (seed, step) and, in a learner, by its role and its calls so far.
             address = at(noise, number)
             seed_torch(address ^ own)
@@ -203,7 +223,8 @@ def fit(
             for name in drawing:
                 present[name].noise = address ^ own_noise[name]
             with lookout.step(number) if lookout is not None else NOTHING:
-                batch = Roles("stream", {name: _next_of(name, stream, where, here) for name, stream in streams.items()})
+                batches = {name: _next_of(name, one, done, where, here) for name, one in streams.items()}
+                batch = Roles("stream", batches)
                 if number == start and stack:
                     if stack == "auto" and plan is None:
                         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
@@ -213,7 +234,8 @@ def fit(
             if compile and number == start:  # after the first step, whose operations may have been counted
                 for learner in present.values():
                     learner.net.compile()
-            done = number + 1
+            if folder is not None and number == start:
+                memory.remembered()  # what cannot be saved is said now, not at the first save
             last = done == steps
             stop = not last and told_to_stop()
             if here.ranks > 1 and (last or number == start or done % log_every == 0):
@@ -224,13 +246,16 @@ def fit(
                 _check_finite(row, done, guarded)
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
-            saving = last or stop or (save_every and done % save_every == 0)
+            saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
             if (judging or saving) and here.mesh is not None:
                 settle()
-            if judging:
-                judge(done)
+            numbers = judge(done) if judging else {}
             if saving:
-                save(done, ends=last or stop)  # a run that is told to stop says that it is saved
+                # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
+                save(done, numbers.get(best) if best is not None else None, ends=last or stop)
+            if judging and best is not None and best not in numbers:  # said after what was learned is saved
+                there = ", ".join(map(repr, numbers)) or "none"
+                raise InputError(f"best is {best!r}, a number that no judge gave at step {done}; they gave: {there}.")
             if stop:
                 raise Stopped(done, folder)
             advance()
@@ -275,8 +300,11 @@ def _own_randomness(learners: Mapping[str, Learner], device: torch.device) -> It
                 learner.noise = None
 
 
-def _next_of(name: str, stream: Stream, device: torch.device, here: place.Ranks) -> Roles:
-    batch = next(stream)
+def _next_of(name: str, stream: Stream, step: int, device: torch.device, here: place.Ranks) -> Roles:
+    try:
+        batch = next(stream)
+    except StopIteration:
+        raise InputError(f"Stream {name!r} ended at step {step}; a stream gives batches without end.") from None
     if not isinstance(batch, Mapping):
         raise InputError(f"Stream {name!r} gave a {type(batch).__name__}; a batch is a dict of tensors.")
     if here.ranks > 1 and not hasattr(stream, "split"):
@@ -315,23 +343,35 @@ def _train(
                 learner.hold(part is not parts[-1])
         with NOTHING if precision == "fp32" else autocast(precision, device):
             losses = method.step(learners, part, memory)
+        if not isinstance(losses, Mapping):
+            kind = type(losses).__name__
+            raise InputError(f"{type(method).__name__}.step returned a {kind}; it returns a dict of losses by learner.")
         if lookout is not None and part is parts[-1]:
             lookout.done("forward")
             lookout.collective()
-        shares = losses if microbatches == 1 else _shares(losses, microbatches)
-        backward(learners, shares, pending, last=part is parts[-1])
-        for owners, value in losses.items():
-            if isinstance(value, Tensor):
-                recorder.keep(label(owners), value.detach())
-            else:
-                for index, loss in enumerate(value):
-                    recorder.keep(f"{label(owners)} {index}", loss.detach())
-        del losses  # and with them the graphs, before the optimizers need memory
+        # No other name may hold a loss here: its graph goes with `losses`, before the optimizers need memory.
+        backward(
+            learners,
+            losses if microbatches == 1 else _shares(losses, microbatches),
+            pending,
+            last=part is parts[-1],
+        )
+        _record(losses, recorder)
+        del losses
     if lookout is not None:
         lookout.done("backward")
     step(learners, pending, guard)
     if lookout is not None:
         lookout.done("update")
+
+
+def _record(losses: Losses, recorder: Recorder) -> None:
+    for owners, value in losses.items():
+        if isinstance(value, Tensor):
+            recorder.keep(label(owners), value.detach())
+        else:
+            for index, loss in enumerate(value):
+                recorder.keep(f"{label(owners)} {index}", loss.detach())
 
 
 def _parts(batch: Roles, parts: int) -> Iterator[Roles]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
@@ -16,12 +17,25 @@ Judgement = tuple[Judge, Iterable[Batch]]  # a judge and the test stream it read
 
 
 def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device: torch.device) -> dict[str, float]:
-    """All numbers of all judges, with the nets in evaluation mode and without gradients."""
+    """All numbers of all judges, with the nets in evaluation mode and without gradients.
+
+    Raises:
+        InputError: what a judge gives is no number, by name.
+    """
     numbers: dict[str, float] = {}
     with evaluating(learners), torch.no_grad():
         for judge, stream in judges:
-            numbers.update(judge(learners, (place.move(batch, device) for batch in stream)))
+            found = judge(learners, (place.move(batch, device) for batch in stream))
+            numbers.update({name: _number(name, value) for name, value in found.items()})
     return numbers
+
+
+def _number(name: str, value: SupportsFloat) -> float:
+    """What a log and a checkpoint can hold: tensors and numpy's numbers become Python's."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of several numbers
+        raise InputError(f"A judge gave {name!r} as {value!r:.60}; it gives numbers by name.") from error
 
 
 @contextmanager

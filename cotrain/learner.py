@@ -2,9 +2,11 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +81,7 @@ class Learner:
         self.updates = 0  # how often the optimizer stepped; drives the schedule
         self.reached: bool | None = None  # whether any loss ever reached its parameters; None before the first
         self.optimizer: torch.optim.Optimizer | None = None
+        self.groups: dict[str, Any] = {}  # the settings of the optimizer's groups of parameters, as it was built
         self.parameters: list[nn.Parameter] = []  # what is trained, set by build()
         self.leaves: list[nn.Parameter] = []  # where autograd ends: the same, but for sharded nets
         self.size = 0.0  # bytes of what is trained; infinite on a GPU, where no graph is too small to be looked at
@@ -105,6 +108,9 @@ class Learner:
 
         A net that comes in evaluation mode, as pretrained ones do, goes into training mode; a frozen one the other way.
         With several ranks the net is first placed as `placement` says, every rank starting from rank 0's weights.
+
+        Raises:
+            InputError: nothing is there to be trained, or the optimizer's step asks for a closure, as LBFGS's does.
         """
         self.spread()
         if self.factory is None:
@@ -119,9 +125,19 @@ class Learner:
         self.size = sum(p.numel() * p.element_size() for p in self.parameters) if on_host else math.inf
         if not self.net.training:
             self.net.train()
-        self.optimizer = fused(self.factory(self.parameters))
-        for group in self.optimizer.param_groups:
+        optimizer = fused(self.factory(self.parameters))
+        closure = signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is Parameter.empty:
+            raise InputError(
+                f"has {type(optimizer).__name__}, whose step asks for a closure that takes the loss again; a learner's "
+                "optimizer steps by the gradients alone."
+            )
+        for group in optimizer.param_groups:
+            # Of numpy's numbers, which no checkpoint holds, Python's.
+            group.update({name: value.item() for name, value in group.items() if isinstance(value, np.generic)})
             group.setdefault("initial_lr", group["lr"])
+        self.optimizer = optimizer
+        self.groups = _groups_of(optimizer)
         return self
 
     def go_on(self) -> None:
@@ -203,18 +219,24 @@ class Learner:
         """The learning rate that the schedule says for the next step."""
         if self.schedule is not None and self.optimizer is not None:
             for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.schedule(self.updates)
+                group["lr"] = group["initial_lr"] * float(self.schedule(self.updates))
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes: weights, buffers, the optimizer's state and the number of updates; and the
         hyperparameters that the optimizer was made with."""
         optimizer = None
         if self.optimizer is not None:
-            optimizer = {"state": self.optimizer.state_dict(), "made_with": self._made_with()}
+            optimizer = {
+                "state": self.optimizer.state_dict(),
+                "made_with": self._made_with(),
+                "groups": self.groups,
+                "scheduled": self.schedule is not None,
+            }
         return {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go to where another learner of the same net and optimizer stood.
+        """Go to where another learner of the same net and optimizer stood. The learning rate that a schedule had left
+        there goes back to what the optimizer was made with if this learner has none; one set by hand stays.
 
         Raises:
             InputError: the net or the optimizer differs from the saved one.
@@ -225,6 +247,8 @@ class Learner:
         if saved is not None:
             # Loading would put the saved learning rate in the place of a changed one without a word.
             was, now = saved["made_with"], self._made_with()
+            if "groups" in saved:  # older checkpoints have none
+                was, now = was | saved["groups"], now | self.groups
             if was != now:
                 changed = [f"{k}={was.get(k)}, now {now.get(k)}" for k in {**was, **now} if was.get(k) != now.get(k)]
                 raise InputError(f"Its optimizer was made with {'; '.join(changed)}.")
@@ -242,6 +266,9 @@ class Learner:
             self.net.load_state_dict(net)
             if self.optimizer is not None:
                 self.optimizer.load_state_dict(moments)
+                if saved.get("scheduled") and self.schedule is None:
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = group["initial_lr"]
         except (RuntimeError, ValueError) as error:  # what torch raises for other names, shapes or groups
             raise InputError(str(error)) from error
         self.updates = state["updates"]
@@ -249,11 +276,21 @@ class Learner:
             self.stack.stale = True
 
     def _made_with(self) -> dict[str, Any]:
-        assert self.optimizer is not None
-        plain = {k: v for k, v in self.optimizer.defaults.items() if isinstance(v, bool | int | float | str | tuple)}
-        for speed in ("foreach", "fused", "capturable", "differentiable"):  # how, not what
-            plain.pop(speed, None)
-        return {"optimizer": type(self.optimizer).__name__, **plain}
+        return {"optimizer": type(self.optimizer).__name__, **_plain(self.optimizer.defaults)}  # type: ignore[union-attr]
+
+
+def _groups_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The settings of each group of parameters; those of the only one are the optimizer's."""
+    groups = [_plain({name: group[name] for name in optimizer.defaults}) for group in optimizer.param_groups]
+    if len(groups) == 1:
+        return groups[0]
+    return {f"{name} of group {number}": value for number, own in enumerate(groups) for name, value in own.items()}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can be written down, and say what an optimizer does rather than how."""
+    how = ("foreach", "fused", "capturable", "differentiable")
+    return {k: v for k, v in settings.items() if k not in how and isinstance(v, bool | int | float | str | tuple)}
 
 
 def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

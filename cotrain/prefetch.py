@@ -21,7 +21,8 @@ PATIENCE = 5.0  # seconds between looks at whether the maker of an awaited batch
 class Prefetched(Stream):
     """The batches of another stream, the same ones in the same order, made while training goes on.
 
-    Its state is that of the batches taken, not of those made: a run resumes as if nothing had been made ahead.
+    Its state is that of the batches taken, not of those made: a run resumes as if nothing had been made ahead. Where a
+    batch could not be made, the error is raised in its place, and who asks again gets that batch.
 
     Args:
         stream: makes the batches. With `workers` its batches are addressed by their position, as those of `Rows` are
@@ -68,7 +69,11 @@ class Prefetched(Stream):
         if self._makers is None:
             self.stream.load(self._state)
             self._makers = _Processes(self.stream, self.ahead, self.workers) if self.workers else _Thread(self)
-        batch, self._state = self._makers.take()
+        try:
+            batch, self._state = self._makers.take()
+        except BaseException:
+            self.close()  # with the batches behind the one that failed; the next call tries this one again
+            raise
         return _pinned(batch) if self.workers and self.pin else batch
 
     def state(self) -> dict[str, Any]:
@@ -123,7 +128,6 @@ class _Thread:
     def take(self) -> tuple[Batch, dict[str, Any]]:
         made = self._made.get()
         if isinstance(made, BaseException):
-            self._put(made)  # whoever asks again hears the same
             raise made
         return made
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,14 @@ class Report:
             self.rows = [row for row in map(_parsed, file.read_text().splitlines()) if row and row["step"] <= upto]
         # Renamed into place, so that a kill here loses no row.
         fresh = file.with_suffix(".tmp")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        fresh.write_text("".join(map(_line, self.rows)))
         os.replace(fresh, file)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
         if self.file is not None:
             with self.file.open("a") as out:
-                out.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
+                out.write(_line(row))
 
     @property
     def last(self) -> Row:
@@ -120,9 +120,10 @@ class Report:
         return [(row["step"], row[name]) for row in self.rows if name in row]
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN; a step that a learner skipped may have one."""
-    return None if isinstance(value, float) and not isfinite(value) else value
+def _line(row: Row) -> str:
+    """JSON has no NaN, which a step that a learner skipped may have; null stands for it."""
+    shown = {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in row.items()}
+    return json.dumps(shown) + "\n"
 
 
 def _parsed(line: str) -> Row | None:
@@ -131,4 +132,6 @@ def _parsed(line: str) -> Row | None:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    if not isinstance(row, dict) or "step" not in row:
+        return None
+    return {name: nan if value is None else value for name, value in row.items()}

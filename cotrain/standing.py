@@ -1,6 +1,5 @@
 """Where a run stands: what a checkpoint holds of it, and what makes it this run and no other."""
 
-import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch.distributed as dist
 
 from cotrain import place
 from cotrain.errors import InputError
-from cotrain.learner import Learner
+from cotrain.learner import Follower, Learner
 from cotrain.method import Memory, Method
 from cotrain.randomness import at, fold
 from cotrain.report import Recorder
@@ -25,6 +24,8 @@ class RunMemory(Memory):
     made where it is asked for, because most methods never do."""
 
     def __init__(self, declared: Mapping[str, Any], seed: int):
+        if taken := sorted({"step", "generator"} & set(declared)):
+            raise InputError(f"The method's memory() declares {', '.join(taken)}, a name that the run itself gives.")
         super().__init__(declared)
         self.declared = frozenset(declared)
         self._address = fold(seed, "method")
@@ -60,7 +61,6 @@ class Standing:
     memory: RunMemory
     recorder: Recorder
     device: torch.device
-    partial: Collection[str] | None = None  # learners that are taken from a checkpoint whatever the others are
 
     def state(self, step: int) -> dict[str, Any]:
         """What each rank gives to a checkpoint."""
@@ -77,10 +77,12 @@ class Standing:
     def _learner(self, learner: Learner) -> Any:
         return PerRank(learner.state()) if learner.placement == "local" and place.ranks() > 1 else learner.state()
 
-    def pattern(self) -> dict[str, Any]:
-        """Where loaded tensors belong: sharded as the learners are; learners of other ranks are not needed."""
-        here = {name: self._pattern(learner) for name, learner in self.learners.items()}
-        return {"learners": here | dict.fromkeys(self.absent, ELSEWHERE)}
+    def pattern(self, names: Collection[str] | None = None) -> dict[str, Any]:
+        """Where loaded tensors belong: sharded as the learners are. Learners of other ranks are not needed, nor are
+        others than those of these names, if some are given."""
+        asked = [name for name in self.learners if names is None or name in names]
+        here = {name: self._pattern(self.learners[name]) for name in asked}
+        return {"learners": dict.fromkeys([*self.learners, *self.absent], ELSEWHERE) | here}
 
     def _pattern(self, learner: Learner) -> dict[str, Any]:
         """An optimizer that has not stepped has no moments yet; they are sharded like the parameters."""
@@ -90,26 +92,27 @@ class Standing:
         return state
 
     def load(self, saved: dict[str, Any], steps: int, folder: Path) -> int:
-        """Go to where the checkpoint stood; returns its step, or 0 where only the `partial` learners are taken from it.
+        """Go to where the checkpoint stood; returns its step.
 
         Raises:
             InputError: it is of another run; the message says in what, as a table where the learners differ.
         """
-        before = copy.deepcopy([one.state() for one in self._parts()]) if self.partial is not None else []
         if wrong := _first_wrong(lambda: self._take(saved, steps)):
-            if self.partial is None:
-                mend = "Choose another folder, or remove it to start anew; `partial` takes over some learners."
-                raise InputError(f"The checkpoint in {folder} is of another run: {wrong} {mend}")
-            if wrong := _first_wrong(lambda: self._take_some(saved, before, self.partial or ())):
-                raise InputError(wrong)
-            return 0
+            mend = "Choose another folder, or remove it to start anew; `start_from` takes over learners of a run."
+            raise InputError(f"The checkpoint in {folder} is of another run: {wrong} {mend}")
         self.memory.update(place.move(saved["memory"], self.device))
         if len(saved["noted"]) == place.processes():
             self.recorder.load(self._own(saved["noted"]))
         return saved["step"]
 
-    def _parts(self) -> list[Any]:
-        return [*self.streams.values(), *self.learners.values()]
+    def take(self, saved: dict[str, Any], names: Collection[str] | None) -> None:
+        """Take over the learners of these names, all if None, from another run; everything else stays as it is.
+
+        Raises:
+            InputError: one is missing or differs; the message has a table of all that differ.
+        """
+        if wrong := _first_wrong(lambda: self._take_some(saved, names)):
+            raise InputError(f"The checkpoint to start from does not fit: {wrong}")
 
     def _take(self, saved: dict[str, Any], steps: int) -> None:
         self._check(saved, steps)
@@ -117,12 +120,13 @@ class Standing:
             self._put(stream, saved["streams"][name], f"its stream {name!r}")
         self._put_learners(saved, list(self.learners))
 
-    def _take_some(self, saved: dict[str, Any], before: list[Any], partial: Collection[str]) -> None:
-        """The `partial` learners; what else was taken before something did not fit goes back."""
-        names = common(self._nets(saved), self._own_nets(), partial)
-        for one, state in zip(self._parts(), before, strict=True):
-            one.load(state)
+    def _take_some(self, saved: dict[str, Any], asked: Collection[str] | None) -> None:
+        names = common(self._nets(saved), self._own_nets(), asked)
         self._put_learners(saved, names)
+        for name, one in self.learners.items():
+            if isinstance(one, Follower) and one.leader in names and name not in names:
+                # It was made as a copy of the leader before that had its weights.
+                one.load({**self.learners[one.leader].state(), "optimizer": None})
 
     def _check(self, saved: Mapping[str, Any], steps: int) -> None:
         if saved["step"] > steps:

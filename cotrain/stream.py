@@ -114,13 +114,12 @@ class Rows(Stream):
         return self.view(batch, Draws(index_B, epoch_B, self.seed, self.name))
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position, "rows": self.rows, "seed": self.seed, "name": self.name}
+        order = {"rows": self.rows, "seed": self.seed, "name": self.name, "shuffle": self.shuffle}
+        return {"position": self.position, **order}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Raises InputError if the rows' number, the seed or the name differ: the order would be another one."""
-        if changed := [part for part in ("rows", "seed", "name") if state[part] != getattr(self, part)]:
-            was = ", ".join(f"{part}={state[part]}, now {getattr(self, part)}" for part in changed)
-            raise InputError(f"The stream was saved with {was}.")
+        """Raises InputError if the rows' number, the seed, the name or `shuffle` differ: the order would be another."""
+        check_saved(state, rows=self.rows, seed=self.seed, name=self.name, shuffle=self.shuffle)
         self.position = state["position"]
 
 
@@ -151,3 +150,14 @@ def count_rows(data: Mapping[str, Tensor]) -> int:
     if count == 0:
         raise InputError(f"A stream needs at least one row; {', '.join(lengths)} have none.")
     return count
+
+
+def check_saved(state: Mapping[str, Any], **now: Any) -> None:
+    """A stream goes on only with what its batches hang on; a state from before a setting was saved has any value.
+
+    Raises:
+        InputError: it was saved with other values; the message says which.
+    """
+    if changed := [part for part, value in now.items() if state.get(part, value) != value]:
+        was = ", ".join(f"{part}={state[part]}, now {now[part]}" for part in changed)
+        raise InputError(f"The stream was saved with {was}.")

@@ -135,14 +135,14 @@ def _shown(path: tuple[Any, ...]) -> str:
 
 
 def common(
-    saved: Mapping[str, Mapping[str, Tensor]],
-    present: Mapping[str, Mapping[str, Tensor] | None],
+    saved: Mapping[str, Mapping[str, Any]],
+    present: Mapping[str, Mapping[str, Any] | None],
     partial: Collection[str] | None = None,
 ) -> list[str]:
     """Which learners of a checkpoint this run takes over: all, or the `partial` ones whatever the others are.
 
     Args:
-        saved: the tensors of the nets by learner.
+        saved: the nets' states by learner; of what is no tensor, a module's extra state, nothing is compared.
         present: those of this run; None for a learner that lives on other ranks, of which only the name is compared.
         partial: names of learners; None asks for all and allows no others.
 
@@ -151,8 +151,7 @@ def common(
     """
     rows: dict[str, str] = {}
     for name in {**saved, **present}:
-        was = {key: tuple(value.shape) for key, value in saved.get(name, {}).items()}
-        now = {key: tuple(value.shape) for key, value in (present.get(name) or {}).items()}
+        was, now = _shapes(saved.get(name)), _shapes(present.get(name))
         if name not in saved:
             rows[name] = f"missing in the checkpoint: {_listed(now)}"
         elif name not in present:
@@ -168,6 +167,10 @@ def common(
         width = max(map(len, rows))
         raise InputError("\n  ".join(["The learners differ:", *(f"{name:<{width}}  {rows[name]}" for name in rows)]))
     return asked
+
+
+def _shapes(net: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in (net or {}).items() if isinstance(value, Tensor)}
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]], most: int = 6) -> str:

@@ -6,7 +6,9 @@ import signal
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakSet
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -517,7 +519,13 @@ class TestCost:
             return {role: F.cross_entropy(learners[role](x), y) for role in "ab"}
 
         fit(Step(take), learners, {"labelled": labelled_rows()}, 20, log_every=10, device="cpu")
-        assert waits == ["tolist", "tolist"]
+        assert waits == [
+            "tolist",
+            "tolist",
+            "__bool__",
+            "__bool__",
+            "tolist",
+        ]  # two rows; two nets in the end
 
 
 @dataclass(frozen=True)
@@ -663,6 +671,35 @@ class TestResume:
         kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
         assert kept == ["step-000000004", "step-000000008", "step-000000010"]
 
+    def test_a_score_is_that_of_the_weights_that_were_judged(self, tmp_path):
+        scores = iter([0.9, 0.1, 0.2, 0.3])
+
+        def judge(learners, stream):
+            return {"score": next(scores)}
+
+        options = {"judges": [(judge, [])], "judge_every": 10, "save_every": 2, "best": "score"}
+        take = Step(lambda learners, batch, memory: {"a": learners["a"]().sum()})
+        fit(take, weights("a"), {}, 40, out=tmp_path, **options)
+        assert checkpoint.load_best(tmp_path / "checkpoints")["step"] == 10
+
+    def test_every_judgement_is_saved_where_the_best_is_asked_for(self, tmp_path):
+        scores = iter([0.1, 0.9, 0.2])
+
+        def judge(learners, stream):
+            return {"score": next(scores)}
+
+        options = {"judges": [(judge, [])], "judge_every": 2, "best": "score"}
+        take = Step(lambda learners, batch, memory: {"a": learners["a"]().sum()})
+        fit(take, weights("a"), {}, 5, out=tmp_path, **options)
+        assert checkpoint.load_best(tmp_path / "checkpoints")["step"] == 4
+
+    def test_a_best_number_that_no_judge_gives(self, tmp_path):
+        options = {"judges": [(lambda learners, stream: {"score": 1.0}, [])], "judge_every": 3, "best": "scrore"}
+        take = Step(lambda learners, batch, memory: {"a": learners["a"]().sum()})
+        with pytest.raises(InputError, match="best is 'scrore', a number that no judge gave at step 3"):
+            fit(take, weights("a"), {}, 9, out=tmp_path, **options)
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
+
     def test_running_on_after_the_end_goes_on(self, tmp_path):
         straight = train(9)
         train(5, tmp_path)
@@ -708,6 +745,37 @@ def test_backward_passes_are_as_few_and_graphs_as_short_lived_as_they_may_be(mon
     assert kept == passes * 2
 
 
+@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("listed", [False, True])
+def test_no_graph_outlives_the_losses(microbatches, listed):
+    """What was saved for backward is gone before the next forward pass and before the optimizers step."""
+    saved = WeakSet()
+    alive = []
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor.detach()  # an output itself would hold its graph
+            saved.add(self)
+
+    class Watched(optim.SGD):
+        def step(self, closure=None):
+            alive.append(len(saved))
+            super().step(closure)
+
+    def take(learners, batch, memory):
+        alive.append(len(saved))
+        x = batch["labelled"]["x"]
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda kept: kept.tensor):
+            product = learners["a"](x).tanh() * learners["b"](x).tanh()  # each net is in the other's graph
+            losses = {"a": product.square().mean(), "b": product.mean()}
+        assert saved
+        return {owner: [loss] for owner, loss in losses.items()} if listed else losses
+
+    learners = {name: Learner(two_layer(seed=seed), partial(Watched, lr=0.1)) for seed, name in enumerate("ab")}
+    fit(Step(take), learners, {"labelled": labelled_rows()}, 2, microbatches=microbatches, device="cpu")
+    assert alive == [0] * 2 * (microbatches + 2)
+
+
 def test_large_graphs_are_taken_for_joined():
     x = torch.ones((), requires_grad=True)
     long = sum((x * n for n in range(60)), x)
@@ -741,6 +809,14 @@ class TestNotFinite:
         assert resumed.updates == saved.updates == 5
         assert_same(resumed.net.state_dict(), saved.net.state_dict())
 
+    def test_a_gradient_that_goes_wrong_in_the_last_step_ends_the_run_too(self):
+        def take(learners, batch, memory):
+            w = learners["a"]()
+            return {"a": (w * (memory["step"] != 3)).square().sum().sqrt() + w.sum()}  # at 0 its gradient is NaN
+
+        with pytest.raises(CotrainError, match="weights of 'a' are not finite at or shortly before step 4"):
+            fit(Step(take), weights("a"), {}, 4)
+
     def test_stop_is_the_rule(self):
         def take(learners, batch, memory):
             return {"a": learners["a"]().sum() * math.nan}
@@ -773,6 +849,54 @@ class TestNotFinite:
         with pytest.raises(CotrainError, match="weights of 'a' are not finite at or shortly before step 4"):
             fit(Step(take), weights("a"), {}, 8, out=tmp_path, save_every=2)
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000002"]
+
+
+class ExtraState(nn.Linear):
+    """Counts its calls in what `state_dict` has besides tensors."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]
+
+
+def test_extra_state_and_numbers_of_numpy_are_saved_and_resumed(tmp_path):
+    def run(steps, out=None):
+        rate = partial(optim.SGD, lr=np.float32(0.1), weight_decay=np.float32(0.5))
+        learners = {"a": Learner(ExtraState(), rate, schedule=lambda updates: np.float32(0.9) ** updates)}
+        learners["a"].net.load_state_dict(start)
+        judges = [(lambda learners, stream: {"loss": np.float32(0.5)}, []), (lambda *_: {"one": torch.ones(1)}, [])]
+        report = fit(Alone(), learners, {"labelled": labelled_rows()}, steps, out=out, judges=judges)
+        assert (report.last["loss"], report.last["one"]) == (0.5, 1.0)
+        return learners["a"].net
+
+    start = ExtraState().state_dict()
+    run(2, tmp_path)
+    resumed, straight = run(5, tmp_path), run(5)
+    assert resumed.calls == straight.calls == 5
+    assert torch.equal(resumed.weight, straight.weight)
+
+
+@pytest.mark.parametrize(("rule", "nonfinite"), [(Clip(0.1), "stop"), (None, "skip"), (None, "rollback")])
+def test_embeddings_with_sparse_gradients_train_as_dense_ones_do(rule, nonfinite):
+    def run(sparse):
+        net = nn.Embedding(6, 2, sparse=sparse)
+        nn.init.ones_(net.weight)
+        learners = {"a": Learner(net, SGD, rule=rule, nonfinite=nonfinite)}
+        take = Step(lambda learners, batch, memory: {"a": learners["a"](torch.tensor([1, 1, 4])).square().sum()})
+        fit(take, learners, {}, 3, device="cpu")
+        return net.weight
+
+    torch.testing.assert_close(run(True), run(False))
 
 
 class TestStopped:
@@ -857,17 +981,18 @@ class TestCheckpointOfAnotherRun:
             self.run(folder, steps=2)
 
     def test_what_is_not_taken_over_starts_anew(self, tmp_path):
-        def run(rate, out=None):
+        def run(rate, out=None, **options):
             rates = {"a": 0.1, "b": rate}  # `a` and the stream fit, and are loaded before `b` is found to differ
             learners = {n: Learner(two_layer(seed=s), partial(optim.SGD, lr=rates[n])) for s, n in enumerate("ab")}
-            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, partial=[])
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 4, out=out, **options)
             return parameters(learners)
 
-        run(0.1, tmp_path)
-        assert same(run(0.2, tmp_path), run(0.2))
+        run(0.1, tmp_path / "old")
+        assert same(run(0.2, tmp_path / "new", start_from=tmp_path / "old", partial=[]), run(0.2))
 
-    def test_some_learners_can_be_taken_over(self, folder):
+    def test_some_learners_can_be_taken_over_and_the_other_run_stays_as_it_is(self, folder):
         trained, _, _ = train(3)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         learners, streams = remembering()
         learners["c"] = learners.pop("b")
 
@@ -879,13 +1004,34 @@ class TestCheckpointOfAnotherRun:
                 return {"c": learners["c"](batch["labelled"]["x"]).square().mean()}
 
         seen = {}
-        fit(Look(), learners, streams, 1, out=folder, partial=["a"], device="cpu")
-        assert all(torch.equal(seen["a"][name], value) for name, value in trained["a"].net.state_dict().items())
+        for steps in (1, 2):  # the second time from the new run's own checkpoint
+            fit(Look(), learners, streams, steps, out=folder / "new", start_from=folder, partial=["a"], device="cpu")
+        # What follows a learner that was taken over starts from it.
+        for name in ("a", "mean"):
+            assert_same(trained["a"].net.state_dict(), seen[name])
+        assert learners["mean"].updates == trained["a"].updates
+        assert checkpoint.load_last(folder / "new" / "checkpoints")["step"] == 2
+        assert before.items() <= {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}.items()
+
+    def test_all_learners_can_be_taken_over(self, folder):
+        trained, _, _ = train(3)
+        learners, streams = remembering()
+        fit(Step(lambda learners, batch, memory: {}), learners, streams, 1, start_from=folder, device="cpu")
+        assert same(parameters(learners), parameters(trained))
+        learners["c"] = learners.pop("b")
+        with pytest.raises(InputError, match=r"(?s)does not fit: The learners differ:.*\n  b  unexpected"):
+            fit(Remembering(), learners, streams, 1, start_from=folder)
+
+    def test_where_there_is_nothing_to_start_from(self, tmp_path):
+        with pytest.raises(InputError, match=r"no checkpoint in .* to start from"):
+            fit(Alone(), weights("a"), {}, 1, start_from=tmp_path)
+        with pytest.raises(InputError, match="say its folder, start_from"):
+            fit(Alone(), weights("a"), {}, 1, out=tmp_path, partial=["a"])
 
     def test_one_that_is_asked_for_and_is_not_there(self, folder):
         learners, streams = remembering()
         with pytest.raises(InputError, match=r"(?s)The learners differ:.*\n  z  neither in the checkpoint nor"):
-            fit(Remembering(weight=2.0), learners, streams, 6, out=folder, partial=["z"])
+            fit(Remembering(weight=2.0), learners, streams, 6, start_from=folder, partial=["z"])
 
     def test_every_refusal_says_what_to_do(self, folder):
         with pytest.raises(InputError, match="Choose another folder, or remove it to start anew"):
@@ -920,12 +1066,41 @@ class TestErrorsByName:
         with pytest.raises(InputError, match=r"declares no 'queue'; it declares: \[\]"):
             fit(Step(lambda learners, batch, memory: {"a": memory["queue"]}), weights("a"), {}, 1)
 
+        stepped = []
+
         def hoard(learners, batch, memory):
+            stepped.append(memory["step"])
             memory["hoard"] = torch.zeros(1)
             return {}
 
         with pytest.raises(InputError, match=r"remembers hoard, which its memory\(\) does not declare"):
-            fit(Step(hoard), weights("a"), {}, 1, out=tmp_path)
+            fit(Step(hoard), weights("a"), {}, 9, out=tmp_path)
+        assert stepped == [0]  # not only where the first checkpoint is due
+
+    @pytest.mark.parametrize("name", ["step", "generator"])
+    def test_memory_under_a_name_of_the_runs(self, name):
+        @dataclass(frozen=True)
+        class Greedy(Alone):
+            def memory(self, learners):
+                return {name: torch.zeros(())}
+
+        with pytest.raises(InputError, match=rf"memory\(\) declares {name}, a name that the run itself gives"):
+            fit(Greedy(), weights("a"), {}, 1)
+
+    @pytest.mark.parametrize(("losses", "kind"), [(None, "NoneType"), (torch.ones(()), "Tensor")])
+    @pytest.mark.parametrize("microbatches", [1, 2])
+    def test_a_step_that_gives_no_dict(self, losses, kind, microbatches):
+        with pytest.raises(InputError, match=f"Step.step returned a {kind}; it returns a dict of losses by learner"):
+            fit(Step(lambda *_: losses), weights("a"), {}, 1, microbatches=microbatches)
+
+    def test_a_stream_that_ends(self):
+        streams = {"labelled": iter([next(labelled_rows())] * 2)}
+        with pytest.raises(InputError, match="'labelled' ended at step 3; a stream gives batches without end"):
+            fit(Alone(), {"a": Learner(two_layer(), SGD)}, streams, 5)
+
+    def test_an_optimizer_that_asks_for_a_closure(self):
+        with pytest.raises(InputError, match="Learner 'a' has LBFGS, whose step asks for a closure"):
+            prepare({"a": Learner(two_layer(), optim.LBFGS)})
 
     def test_a_shared_parameter(self):
         net = nn.Linear(4, 3)
@@ -978,7 +1153,7 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="'labelled' gave a tuple; a batch is a dict"):
             fit(Alone(), {}, {"labelled": iter([(1, 2)])}, 1)
 
-    @pytest.mark.parametrize("name", ["steps", "microbatches", "log_every"])
+    @pytest.mark.parametrize("name", ["steps", "microbatches", "log_every", "judge_every", "save_every", "keep"])
     def test_counts_below_one(self, name):
         with pytest.raises(InputError, match=f"{name} is at least 1, not 0"):
             fit(Alone(), {}, {}, **{"steps": 1, name: 0})

@@ -1,5 +1,6 @@
 """Judges look and change nothing."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,6 +47,19 @@ def test_modes_are_put_back_after_an_error():
     with pytest.raises(RuntimeError), evaluating({"model": Learner(net)}):
         raise RuntimeError
     assert net.training
+
+
+@pytest.mark.parametrize("value", [torch.tensor([0.5]), np.float32(0.5), np.float64(0.5), 0.5])
+def test_numbers_of_any_kind_become_pythons(value):
+    (number,) = judged({}, [(lambda learners, stream: {"half": value}, [])], CPU).values()
+    assert type(number) is float
+    assert number == 0.5
+
+
+@pytest.mark.parametrize("value", [None, torch.ones(2), np.ones(2), "good"])
+def test_what_is_no_number_is_named(value):
+    with pytest.raises(InputError, match=r"A judge gave 'half' as .*; it gives numbers by name"):
+        judged({}, [(lambda learners, stream: {"half": value}, [])], CPU)
 
 
 def test_a_stream_that_is_used_up_is_named():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
@@ -37,6 +38,11 @@ def test_a_built_optimizer_is_refused_with_the_line_to_write():
     net = nn.Linear(2, 2)
     with pytest.raises(InputError, match=r"optimizer=partial\(Adam, lr=...\)"):
         Learner(net, optim.Adam(net.parameters()))
+
+
+def test_an_optimizer_whose_step_asks_for_a_closure_is_refused():
+    with pytest.raises(InputError, match="has LBFGS, whose step asks for a closure"):
+        Learner(nn.Linear(2, 2), optim.LBFGS).build()
 
 
 class OwnAdam(optim.Adam):
@@ -148,6 +154,55 @@ def test_state_and_load_restore_everything():
     assert one.updates == two.updates == 4
     for name, value in one.net.state_dict().items():
         assert torch.equal(value, two.net.state_dict()[name]), name
+
+
+class TestSettings:
+    """Of an optimizer: what is compared when a learner goes on from another's state, and what is taken over."""
+
+    def learner(self, rate, schedule=None, momentum=0.0):
+        net = nn.Linear(2, 2)
+        groups = [{"params": [net.weight], "lr": rate}, {"params": [net.bias], "momentum": momentum}]
+        return Learner(net, lambda parameters: optim.SGD(groups, lr=0.1), schedule=schedule).build()
+
+    def rates(self, learner):
+        return [group["lr"] for group in learner.optimizer.param_groups]
+
+    def test_a_groups_own(self):
+        saved = self.learner(0.1).state()
+        self.learner(0.1).load(saved)
+        with pytest.raises(InputError, match=r"with lr of group 0=0.1, now 0.3; momentum of group 1=0.0, now 0.9\."):
+            self.learner(0.3, momentum=0.9).load(saved)
+        del saved["optimizer"]["groups"]  # from before they were saved
+        self.learner(0.3).load(saved)
+
+    def test_of_one_group(self):
+        def learner(rate):
+            net = nn.Linear(2, 2)
+            return Learner(net, lambda parameters: optim.SGD([{"params": parameters, "lr": rate}], lr=0.1)).build()
+
+        with pytest.raises(InputError, match=r"made with lr=0.2, now 0.3\."):
+            learner(0.3).load(learner(0.2).state())
+
+    def test_the_rate_of_a_schedule_does_not_stay_without_one(self):
+        scheduled = self.learner(0.3, schedule=lambda updates: 0.0)
+        scheduled.set_rate()
+        assert self.rates(scheduled) == [0.0, 0.0]
+        plain = self.learner(0.3)
+        plain.load(scheduled.state())
+        assert self.rates(plain) == [0.3, 0.1]
+
+    def test_a_rate_that_was_set_by_hand_stays(self):
+        one, other = self.learner(0.3), self.learner(0.3)
+        one.optimizer.param_groups[0]["lr"] = 0.05
+        other.load(one.state())
+        other.set_rate()
+        assert self.rates(other) == [0.05, 0.1]
+
+    def test_numbers_of_numpy_become_pythons(self):
+        learner = self.learner(np.float32(0.5), schedule=lambda updates: np.float32(0.5))
+        learner.set_rate()
+        assert self.rates(learner) == [0.25, 0.05]
+        assert all(type(rate) is float for rate in self.rates(learner))
 
 
 class TestLoadRefuses:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -30,6 +31,14 @@ def take(stream, count):
 def broken_view(batch, draws):
     if (batch["x"] == 0).any():
         raise ValueError("row 0 is broken")
+    return batch
+
+
+def moody_view(batch, draws, told):
+    """Breaks once, on row 16."""
+    if (batch["x"] == 16).any() and not told.exists():
+        told.touch()
+        raise OSError("the disk was asleep")
     return batch
 
 
@@ -86,6 +95,19 @@ def test_a_mistake_in_the_view_is_raised_where_the_batch_is_taken(workers):
     made = Prefetched(rows(broken_view), 2, workers)
     with pytest.raises((ValueError, CotrainError), match="row 0 is broken"):
         take(made, 6)
+    made.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_could_not_be_made_is_tried_again(workers, tmp_path):
+    view = partial(moody_view, told=tmp_path / "told")
+    made = Prefetched(Rows({"x": torch.arange(64)}, batch=8, shuffle=False, view=view), 6, workers)
+    first = take(made, 2)
+    with pytest.raises((OSError, CotrainError), match="the disk was asleep"):
+        next(made)
+    assert made.state()["position"] == 16
+    assert torch.equal(torch.cat([batch["x"] for batch in first + take(made, 6)]), torch.arange(64))
+    assert made.state()["position"] == 64
     made.close()
 
 

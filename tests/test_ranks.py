@@ -659,14 +659,18 @@ def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
         assert_equal(first, other, tolerance=0)
 
 
-def resumed_with(folder, rate, some=None):
+def resumed_with(folder, rate, **options):
     learners = {f"n{seed}": Learner(two_layer(seed=seed), partial(optim.SGD, lr=0.1)) for seed in range(2)}
     learners["n1"].factory = partial(optim.SGD, lr=rate)
     try:
-        fit(Ring(), learners, {"labelled": labelled_rows()}, 4, device="cpu", groups=2, out=folder, partial=some)
+        fit(Ring(), learners, {"labelled": labelled_rows()}, 4, device="cpu", groups=2, out=folder, **options)
     except InputError as error:
         return str(error)
     return [learner.updates for learner in learners.values()]
+
+
+def started_from(folder):
+    return resumed_with(folder / "new", 0.2, start_from=folder, partial=["n0"])
 
 
 def test_what_one_rank_cannot_load_no_rank_goes_on_from(two, tmp_path):
@@ -674,7 +678,7 @@ def test_what_one_rank_cannot_load_no_rank_goes_on_from(two, tmp_path):
     for said in two.run(resumed_with, tmp_path, 0.2):
         assert "of another run" in said
         assert "'n1'. Its optimizer was made with lr=0.1, now 0.2" in said
-    assert two.run(resumed_with, tmp_path, 0.2, ["n0"]) == [
+    assert two.run(started_from, tmp_path) == [
         [8, 0],
         [0, 4],
     ]  # n0 went on, n1 began anew, both for 4 steps

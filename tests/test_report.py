@@ -79,6 +79,15 @@ class TestReport:
         assert Report(file, upto=2).rows == [{"step": 1, "a": 1.0}]
         assert file.read_text() == '{"step": 1, "a": 1.0}\n'
 
+    def test_what_is_not_finite_is_null_in_the_file_and_nan_again_when_it_is_read(self, tmp_path):
+        file = tmp_path / "log.jsonl"
+        Report(file).add({"step": 1, "a": math.nan, "b": 0.5})
+        for _ in range(2):  # the file is written anew each time
+            (row,) = Report(file, upto=1).rows
+            assert math.isnan(row["a"])
+            assert row["b"] == 0.5
+            assert json.loads(file.read_text()) == {"step": 1, "a": None, "b": 0.5}
+
     def test_last_and_column(self):
         report = Report()
         for row in ({"step": 1, "a": 1.0, "b": 1.0}, {"step": 2, "a": 2.0}, {"step": 2, "accuracy": 0.5}):

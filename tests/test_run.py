@@ -51,6 +51,17 @@ class TestRun:
         assert max(p.name for p in (tmp_path / "checkpoints").iterdir()) == "step-000000010"
         assert mutual().measure(tmp_path) == straight
 
+    def test_what_is_not_a_number_is_nan_when_it_is_read_again_too(self, tmp_path):
+        def measured():
+            run = mutual(steps=3)
+            judges = [(lambda learners, stream: {"reward": float("nan")}, [])]
+            return Run(run.method, run.learners, run.streams, run.steps, judges=judges).measure(tmp_path)
+
+        table = Table()
+        for seed in range(2):  # the second reads what the first wrote
+            table.add("row", seed, measured())
+        assert np.isnan(table.mean("row", "reward"))
+
 
 def cut_after(calls, function):
     left = iter(range(calls))

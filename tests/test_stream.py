@@ -110,3 +110,11 @@ def test_another_streams_state_is_refused():
     stream = rows(count=10, seed=1)
     with pytest.raises(InputError, match="rows=9, now 10, seed=0, now 1"):
         stream.load(rows(count=9).state())
+    with pytest.raises(InputError, match="shuffle=True, now False"):
+        rows(shuffle=False).load(rows().state())
+
+
+def test_a_state_from_before_shuffle_was_saved_is_taken():
+    stream = rows(count=10, batch=4, shuffle=False)
+    stream.load({"position": 8, "rows": 10, "seed": 0, "name": "rows"})
+    assert next(stream)["x"].tolist() == [8, 9, 0, 1]

@@ -74,6 +74,10 @@ class TestCommon:
     def test_all_fit(self):
         assert common(SAVED, {**SAVED, "two": None}) == ["one", "two", "old"]
 
+    def test_of_extra_state_nothing_is_compared(self):
+        saved = {"one": {"weight": torch.zeros(2), "_extra_state": {"calls": 3}}}
+        assert common(saved, {"one": {"weight": torch.ones(2), "_extra_state": None}}) == ["one"]
+
     def test_the_table(self):
         present = {
             "one": SAVED["one"],

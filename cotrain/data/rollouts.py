@@ -15,7 +15,7 @@ from cotrain.errors import InputError
 from cotrain.learner import Learner
 from cotrain.losses.returns import discounted_returns
 from cotrain.randomness import Draws, fold
-from cotrain.stream import Batch, Stream
+from cotrain.stream import Batch, Stream, check_saved
 
 
 class Rollouts(Stream):
@@ -73,7 +73,7 @@ class Rollouts(Stream):
         Raises:
             InputError: the ranks do not divide the environments.
         """
-        count = len(self._episode) if self._all is None else self._all
+        count = self._count()
         if self._all is not None and self.numbers == list(range(rank * count // ranks, (rank + 1) * count // ranks)):
             return  # a further round of training
         if count % ranks:
@@ -84,6 +84,10 @@ class Rollouts(Stream):
         self.numbers = list(range(rank * count // ranks, (rank + 1) * count // ranks))
         self.environments = [self.make() for _ in self.numbers]
         self._forget()
+
+    def _count(self) -> int:
+        """Environments of all ranks."""
+        return len(self.numbers) if self._all is None else self._all
 
     def _forget(self) -> None:
         """No environment has played yet."""
@@ -166,11 +170,15 @@ class Rollouts(Stream):
         told = [own] if self._all is None else place.along_data(own)
         return {
             "batches": self.batches,
+            "seed": self.seed,
             "started": self._observation is not None,
             **{name: [value for one in told for value in one[name]] for name in own},
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        """Raises InputError if the number of environments or the seed differ: other episodes would be played."""
+        played = {**state, "environments": len(state["episode"])}
+        check_saved(played, environments=self._count(), seed=self.seed)
         self.batches = state["batches"]
         self._finished = [(number, reward) for number, reward in state["finished"] if number in self.numbers]
         self._forget()

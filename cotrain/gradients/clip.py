@@ -23,8 +23,9 @@ class Clip(GradientRule):
             raise InputError(f"Clip(norm) is a positive number, not {self.norm}.")
 
     def __call__(self, sets: list[GradientSet]) -> list[GradientSet]:
-        gradients = total(sets)
-        present = [g for g in gradients if g is not None]
+        # A sparse one (of an embedding) is its entries, those of the same row summed.
+        gradients = [g.coalesce() if g is not None and g.is_sparse else g for g in total(sets)]
+        present = [g.values() if g.is_sparse else g for g in gradients if g is not None]
         if not present:
             return [gradients]
         size = torch.nn.utils.get_total_norm(present)  # of a sharded learner's gradient too, over all ranks

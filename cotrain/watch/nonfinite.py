@@ -48,6 +48,8 @@ def finite(tensors: Iterable[Tensor | None]) -> Tensor:
         if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        if local.is_sparse:
+            local = local.coalesce().values()
         if local.numel():
             kinds.setdefault((local.device, local.dtype), []).append(local.detach())
     found = [_below_infinity(same) for same in kinds.values()]

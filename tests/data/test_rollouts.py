@@ -9,6 +9,7 @@ from torch import nn, optim
 
 from cotrain.data.rollouts import Rollouts, mean_episode_reward
 from cotrain.engine import fit
+from cotrain.errors import InputError
 from cotrain.learner import Learner
 from cotrain.methods.reinforce.actor_critic import ActorCritic
 
@@ -133,6 +134,19 @@ def test_a_loaded_stream_goes_on_where_it_stood(batches):
         assert all(torch.equal(one[field], two[field]) for field in one)
     assert straight.finished == resumed.finished
     assert straight.state() == resumed.state()
+
+
+@pytest.mark.parametrize("batches", [0, 2])
+def test_another_streams_state_is_refused(batches):
+    played = stream()
+    for _ in range(batches):
+        next(played)
+    with pytest.raises(InputError, match="environments=3, now 4, seed=4, now 5"):
+        stream(environments=4, seed=5).load(played.state())
+    older = {name: value for name, value in played.state().items() if name != "seed"}
+    stream(seed=5).load(older)  # from before the seed was saved
+    with pytest.raises(InputError, match="environments=3, now 2"):
+        stream(environments=2).load(older)
 
 
 def test_seeds_play_different_games():

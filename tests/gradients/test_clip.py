@@ -38,6 +38,18 @@ def test_a_small_gradient_is_left_alone():
         assert torch.equal(one, two)
 
 
+def test_a_sparse_gradient_is_clipped_as_the_dense_one():
+    def gradient(sparse):
+        table = nn.Embedding(5, 2, sparse=sparse)
+        table(torch.tensor([1, 1, 3])).sum().backward()  # row 1 comes twice
+        return table.weight.grad
+
+    ((sparse, own),) = Clip(0.5)([[gradient(True), torch.ones(2)]])
+    ((dense, its),) = Clip(0.5)([[gradient(False), torch.ones(2)]])
+    torch.testing.assert_close(sparse.to_dense(), dense)
+    torch.testing.assert_close(own, its)
+
+
 def test_sets_are_summed_before_they_are_measured():
     (clipped,) = Clip(1.0)([[torch.tensor([2.0])], [torch.tensor([-2.0])]])
     assert clipped[0].item() == 0.0

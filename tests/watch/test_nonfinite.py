@@ -37,6 +37,14 @@ class TestFinite:
         assert finite([])
         assert finite([]).shape == finite([torch.ones(2)]).shape == ()
 
+    def test_sparse_ones_are_looked_at(self):
+        entries = torch.tensor([1.0, NAN])
+        assert not finite([torch.sparse_coo_tensor(torch.tensor([[0, 3]]), entries, (5,))])
+        # What is summed up where it comes twice is what the optimizer sees.
+        twice = torch.sparse_coo_tensor(torch.tensor([[0, 0]]), torch.tensor([3e38, 3e38]), (5,))
+        assert not finite([twice])
+        assert finite([torch.ones(2), torch.sparse_coo_tensor(torch.tensor([[0]]), torch.ones(1), (5,))])
+
     def test_the_device_is_not_waited_for(self):
         """A meta tensor has no value that could be waited for."""
         found = finite([torch.ones(3, device="meta"), torch.ones(2, device="meta", dtype=torch.float64)])
