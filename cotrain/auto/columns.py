@@ -23,14 +23,15 @@ from cotrain.auto.written import Writing, read_written, recognise
 from cotrain.data.files import find_file, is_file
 from cotrain.errors import InputError
 
-IMAGES = tuple(
-    ".png .apng .jpg .jpeg .jpe .jfif .jp2 .j2k .jpf .jpx .avif .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm "
-    ".tga .pcx .ico .qoi .dds".split()
-)
-SOUNDS = tuple(".wav .wave .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .sph".split())
-UNREADABLE = tuple(  # images, sounds and films that neither Pillow nor libsndfile reads
-    ".heic .heif .svg .dcm .dng .cr2 .cr3 .nef .arw .raw .m4a .aac .wma .amr .mp4 .m4v .mov .avi .mkv .webm".split()
-)
+IMAGES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGES += (".apng", ".jpe", ".jfif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".dib", ".pbm", ".pnm", ".pfm", ".tga")
+IMAGES += (".pcx", ".ico", ".qoi", ".dds")
+SOUNDS: tuple[str, ...] = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+SOUNDS += (".wave", ".oga", ".aifc", ".snd", ".caf", ".w64", ".rf64", ".sph")
+# Images, sounds and films that neither Pillow nor libsndfile reads.
+UNREADABLE: tuple[str, ...] = (".heic", ".heif", ".svg", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw")
+UNREADABLE += (".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+CONVERT = "convert them to PNG or WAV"
 Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "vector", "dropped"]
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
@@ -322,7 +323,7 @@ def _media_kind(sample: list[str], folder: Path | None) -> Found | None:
         return Found("dropped", f"it names {kind} files, but none such as {readable[0].strip()[:60]!r} is in {where}")
     unreadable = Counter(suffix for text in sample if (suffix := Path(text.strip().lower()).suffix) in UNREADABLE)
     if unreadable.total() >= 0.9 * len(sample):
-        return Found("dropped", f"its files {listing(unreadable)} cannot be read; convert them to PNG or WAV")
+        return Found("dropped", f"its files {listing(unreadable)} cannot be read; {CONVERT}")
     return None
 
 

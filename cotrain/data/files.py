@@ -24,3 +24,8 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def cell_place(cell: object, row: int, column: str) -> str:
+    """Where a cell is, for errors that name its file: not by the row's number, for rows are often some of a table's."""
+    return f"Column {column!r}" if isinstance(cell, (str, os.PathLike)) else f"Row {row}, column {column!r}"
