@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.fft import dct
 
 from cotrain.data.audio import read_wave
+from cotrain.data.files import cell_place, find_file
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.threads import workers
@@ -158,7 +159,7 @@ class AudioView(View):
         """Structured array [N]: `statistics` float32 [D], `log_mel` float16 [M, 64] and `levels` float32 [6] of each.
 
         Raises:
-            InputError: a sound cannot be read; the message names row, column and file.
+            InputError: a sound cannot be read; the message names column and file, or the row of an array.
         """
         column, folder = self.columns[0], self.settings["folder"]
         cells = frame[column].tolist()
@@ -175,7 +176,7 @@ class AudioView(View):
         )
 
         def fill(row: int) -> None:
-            raw[row] = features(_wave(cells[row], folder, rate, f"Row {row}, column {column!r}"), rate)
+            raw[row] = features(_wave(cells[row], folder, rate, cell_place(cells[row], row, column)), rate)
             step()
 
         with (
@@ -262,11 +263,11 @@ def sampling_rates(cells: Sequence[Any], folder: str | None, column: str = "audi
     for row, cell in enumerate(cells):
         if isinstance(cell, np.ndarray):
             raise InputError(f"Column {column!r} holds sounds as arrays: give their sampling rate.")
-        path = _path(cell, folder, f"Row {row}, column {column!r}")
+        path = _path(cell, folder, where := cell_place(cell, row, column))
         try:
             rates[soundfile.info(path).samplerate] += 1
         except (soundfile.SoundFileError, OSError) as error:
-            raise InputError(f"Row {row}, column {column!r}: {path} cannot be read as sound: {error}") from error
+            raise InputError(f"{where}: {path} cannot be read as sound: {error}") from error
     if not rates:
         raise InputError(f"Column {column!r} holds no sound.")
     return rates
@@ -287,7 +288,7 @@ def _wave(cell: Any, folder: str | None, rate: int, where: str) -> np.ndarray:
 def _path(cell: Any, folder: str | None, where: str) -> Path:
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of a sound nor an array.")
-    return Path(folder, cell) if folder is not None else Path(cell)
+    return find_file(cell, folder)
 
 
 def shared_prefix_groups(paths: Sequence[str], labels: Sequence[Any] | None = None) -> list[str] | None:

@@ -187,7 +187,7 @@ class TestViews:
         soundfile.write(tmp_path / "good.wav", tone(440), RATE)
         (tmp_path / "bad.wav").write_bytes(b"RIFF no sound")
         for settings in ({}, {"rate": RATE}):
-            with pytest.raises(InputError, match=r"Row 1, column 'clip'.*bad\.wav"):
+            with pytest.raises(InputError, match=r"Column 'clip'.*bad\.wav"):
                 view_class(("clip",), folder=str(tmp_path), **settings).extract(cells(["good.wav", "bad.wav"]))
 
     @pytest.mark.parametrize("cell", [None, float("nan"), np.zeros((2, 3)), np.array([1, 2]), np.array([np.nan])])
