@@ -8,13 +8,13 @@ import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from cotrain.data.files import cell_place, find_file
 from cotrain.errors import InputError
 from cotrain.progress import progress
 
@@ -22,6 +22,15 @@ LARGEST = 64  # pixels on the longer side: enough for the views, and small enoug
 MEMORY = 400_000_000  # bytes of all pixels together; more images than fit at LARGEST get a smaller size
 _LOOKED_AT = 200  # images from which size and channels are chosen
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_TURNS = {  # what makes an image upright, by the orientation that its EXIF data say
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _decoded: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
 
@@ -36,7 +45,7 @@ def decode(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int]
         column: its name, for errors.
 
     Raises:
-        InputError: an image cannot be read; the message names row, column and file.
+        InputError: an image cannot be read; the message names column and file, or the row of an array.
     """
     key = _key(cells, folder, shape)
     if (found := _decoded.get(key)) is not None:
@@ -44,7 +53,7 @@ def decode(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int]
     pixels = np.empty((len(cells), *shape), np.uint8)
 
     def fill(row: int) -> None:
-        pixels[row] = _read(cells[row], folder, shape, f"Row {row}, column {column!r}")
+        pixels[row] = _read(cells[row], folder, shape, cell_place(cells[row], row, column))
         step()
 
     with (
@@ -68,7 +77,7 @@ def common_shape(cells: Sequence[Any], folder: str | None, column: str = "image"
     if not len(cells):
         raise InputError(f"Column {column!r} holds no image.")
     rows = sorted(range(len(cells)), key=lambda row: _cell_key(cells[row]))[:_LOOKED_AT]
-    looks = [_look(cells[row], folder, f"Row {row}, column {column!r}") for row in rows]
+    looks = [_look(cells[row], folder, cell_place(cells[row], row, column)) for row in rows]
     height, width = (float(np.median([look[side] for look in looks])) for side in (0, 1))
     channels = 1 if all(look[2] for look in looks) else 3
     height, width = np.clip(height, width / 3, width * 3), np.clip(width, height / 3, height * 3)
@@ -82,10 +91,10 @@ def _look(cell: Any, folder: str | None, where: str) -> tuple[int, int, bool]:
     image = _open(cell, folder, where)
     try:
         with image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientation: a quarter turn
+            turned = _orientation(image) in (5, 6, 7, 8)  # by a quarter
             width, height = image.size[::-1] if turned else image.size
             image.draft("RGB", (32, 32))
-            small = np.asarray(_upright(image, 3).resize((16, 16), Image.Resampling.BOX), np.int16)
+            small = np.asarray(upright(image, 3).resize((16, 16), Image.Resampling.BOX), np.int16)
     except _UNREADABLE as error:
         raise _unreadable(cell, folder, where, error) from error
     return height, width, bool(np.ptp(small, axis=2).max() <= 8)
@@ -101,7 +110,7 @@ def read_image(cell: Any, folder: str | None, where: str, channels: int, least: 
     try:
         with image:
             image.draft("L" if channels == 1 else "RGB", (least, least))
-            return _upright(image, channels)
+            return upright(image, channels)
     except _UNREADABLE as error:
         raise _unreadable(cell, folder, where, error) from error
 
@@ -127,28 +136,36 @@ def _open(cell: Any, folder: str | None, where: str) -> Image.Image:
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of an image nor an array.")
     try:
-        return Image.open(_path(cell, folder))
+        return Image.open(find_file(cell, folder))
     except _UNREADABLE as error:
         raise _unreadable(cell, folder, where, error) from error
 
 
-def _upright(image: Image.Image, channels: int) -> Image.Image:
+def upright(image: Image.Image, channels: int) -> Image.Image:
     """Turned as its EXIF data say, on white where it is transparent, 8 bits a channel."""
-    image = ImageOps.exif_transpose(image)
+    image.load()  # TIFF files are turned here
+    if (turn := _TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I"):  # Pillow's modes for 16 bits
         image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "LAB":  # of which Pillow makes no grey
+        image = image.convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _path(cell: Any, folder: str | None) -> Path:
-    return Path(folder, cell) if folder is not None else Path(cell)
+def _orientation(image: Image.Image) -> int:
+    """By its EXIF data; 1, upright, where they are damaged."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damage can fail anywhere inside the parser; it says nothing about the pixels
+        return 1
 
 
 def _unreadable(cell: Any, folder: str | None, where: str, error: Exception) -> InputError:
-    name = "an array" if isinstance(cell, np.ndarray) else _path(cell, folder)
+    name = "an array" if isinstance(cell, np.ndarray) else find_file(cell, folder)
     return InputError(f"{where}: {name} cannot be read as an image: {error}")
 
 
@@ -165,7 +182,7 @@ def _key(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int]) 
             digest.update(repr((cell.shape, cell.dtype.str)).encode() + np.ascontiguousarray(cell).data)
             continue
         digest.update(f"\0{cell}".encode("utf-8", "surrogatepass"))
-        if isinstance(cell, (str, os.PathLike)) and (path := _path(cell, folder)).is_file():
+        if isinstance(cell, (str, os.PathLike)) and (path := find_file(cell, folder)).is_file():
             status = path.stat()
             digest.update(f"\0{status.st_mtime_ns}\0{status.st_size}".encode())
     return digest.hexdigest()

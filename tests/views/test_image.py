@@ -71,7 +71,7 @@ class TestDecode:
         (tmp_path / "good.png").parent.mkdir(exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / "good.png")
         (tmp_path / "bad.png").write_bytes(content)
-        with pytest.raises(InputError, match=r"Row 1, column 'picture'.*bad\.png"):
+        with pytest.raises(InputError, match=r"Column 'picture'.*bad\.png"):
             decode(["good.png", "bad.png"], str(tmp_path), (8, 8, 1), "picture")
         with pytest.raises(InputError, match=r"bad\.png"):
             common_shape(["good.png", "bad.png"], str(tmp_path))
