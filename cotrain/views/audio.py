@@ -112,7 +112,7 @@ def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
 
 def loudness(wave: np.ndarray, rate: int) -> np.ndarray:
     """float32 [T] -> `LEVELS` float32 [6], in dB of full scale; "90 of 100 frames", of 25 ms, are no louder."""
-    length = min(round(0.025 * rate), len(wave))
+    length = min(max(1, round(0.025 * rate)), len(wave))
     square = np.square(wave, dtype=np.float64)
     frames = square[: len(square) // length * length].reshape(-1, length).mean(1)
     power = [square.mean(), frames.max(), *np.quantile(frames, (0.9, 0.5, 0.1)), square.max()]
@@ -129,9 +129,11 @@ def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.nd
 @lru_cache(maxsize=8)
 def _front_end(rate: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Window [samples of 25 ms], bands [frequencies, M], hop in samples."""
-    length = round(0.025 * rate)
+    length = max(4, round(0.025 * rate))
     size = 1 << (2 * length - 1).bit_length()  # at least twice the window: fine enough for the lowest bands
-    bands = mel_bands(rate, size, BANDS, f_min=20.0, scale="htk", equal_area=False)
+    if size < 64:  # but not for those of slow recordings, such as of hearts
+        size = 128
+    bands = mel_bands(rate, size, BANDS, f_min=min(20.0, rate / 25), scale="htk", equal_area=False)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     return window.astype(np.float32), bands.astype(np.float32), max(1, round(0.010 * rate))
 

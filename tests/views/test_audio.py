@@ -12,6 +12,7 @@ from cotrain.views.audio import (
     MfccView,
     common_rate,
     delta,
+    features,
     log_mel,
     loudness,
     mfcc,
@@ -65,6 +66,12 @@ class TestFrontEnd:
         found = mfcc(log_mel(wave, rate))
         assert found.shape == expected.shape
         assert found == pytest.approx(expected, abs=2e-3)
+
+    @pytest.mark.parametrize("rate", [10, 100, 125, 250, 360, 500, 640, 660])
+    def test_slow_recordings(self, rate):
+        wave = np.random.default_rng(0).normal(0, 0.1, 5 * rate).astype(np.float32)
+        assert all(np.isfinite(found).all() for found in features(wave, rate))
+        assert np.ptp(log_mel(wave, rate), axis=0).min() > 0  # each band holds something
 
     def test_a_tone_is_loudest_in_its_band(self):
         bands = log_mel(tone(1_000), RATE).mean(0)
