@@ -180,3 +180,9 @@ def test_links_to_folders_are_followed_once(photos, tmp_path):
     (photos / "all of dark").symlink_to(photos / "dark")  # beside it
     (photos / "dark" / "up").symlink_to(photos)
     assert read(photos).frame["label"].value_counts().to_dict() == {"": 40, "dark": 6, "light": 6}
+
+
+def test_a_stray_table_is_named(photos):
+    text(photos / "class_indices.json", '{"dark": 0, "light": 1}')
+    with pytest.raises(InputError, match=r"Name the column.* The table is photos/class_indices\.json; move it away if"):
+        load(photos)
