@@ -12,7 +12,7 @@ import pandas as pd
 from cotrain.auto.cells import text_series, tidy
 from cotrain.auto.delimited import Table, unique_names
 from cotrain.auto.encoding import find_encoding, open_lines
-from cotrain.auto.packed import START, are_packed, unpack
+from cotrain.auto.packed import START, are_packed, holds_bytes, unpack
 from cotrain.errors import InputError
 
 STREAM = b"\xff\xff\xff\xff"  # how a stream of Arrow starts
@@ -181,6 +181,9 @@ def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:
             files, where = unpack(name, cells)
             warnings.append(f"Column {name!r}: {where}.")
             tidied[name] = text_series(files)
+            continue
+        if cells.dtype == object and any(not isinstance(cell, bytes) and holds_bytes(cell) for cell in cells):
+            warnings.append(f"Column {name!r} holds bytes and is left out.")
             continue
         tidied[name], said = tidy(cells)
         if said:

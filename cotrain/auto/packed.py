@@ -43,6 +43,7 @@ _STARTS = (  # how files begin, and what they are called
     (rb"....ftyp", ".mp4"),
     (rb"\xff[\xf1\xf9]", ".aac"),
 )
+_ANY = re.compile(b"|".join(start for start, _ in _STARTS), re.DOTALL)
 START = 12  # bytes that these tell it by
 _KNOWN = IMAGES + SOUNDS + UNREADABLE
 _SHARE = 0.1  # of the cells that must begin as files do; other bytes begin so by chance
@@ -51,11 +52,20 @@ _SHARE = 0.1  # of the cells that must begin as files do; other bytes begin so b
 def are_packed(cells: pd.Series) -> bool:
     """Whether cells hold images or sounds: some of them do, or most have the form that Hugging Face gives to files."""
     filled = cells[cells.notna()].tolist()
-    if not filled:
+    if set(map(type, filled)) <= {str, int, float, bool}:
         return False
     pairs = sum(isinstance(cell, dict) and cell.keys() == {"bytes", "path"} for cell in filled)
-    files = sum(_is_image(cell) or bool(_suffix(_bytes(cell) or b"")) for cell in filled)
+    files = sum(_is_image(cell) or bool(_ANY.match((_bytes(cell) or b"")[:START])) for cell in filled)
     return pairs > len(filled) / 2 or files > _SHARE * len(filled) or _differ_in_size(filled)
+
+
+def holds_bytes(cell: Any) -> bool:
+    """Whether there are bytes somewhere inside a dictionary or at the start of a list."""
+    if isinstance(cell, dict):
+        return any(map(holds_bytes, cell.values()))
+    if isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.ndim):
+        return len(cell) > 0 and holds_bytes(cell[0])
+    return isinstance(cell, bytes | bytearray | memoryview)
 
 
 def unpack(name: str, cells: pd.Series) -> tuple[list[str | None], str]:
@@ -88,7 +98,7 @@ def unpack(name: str, cells: pd.Series) -> tuple[list[str | None], str]:
         f"the files in its cells were written to {folder}" if any(names) else "the files that its cells name are read"
     )
     if lost := sum(path is None for path, held in zip(found, cells.notna()) if held):
-        said += f"; {lost:,} cells hold no image or sound that is known"
+        said += f"; cells that hold no image or sound that is known: {lost:,}"
     return found, said
 
 

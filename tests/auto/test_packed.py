@@ -115,13 +115,23 @@ def test_pictures_of_rarer_sorts_and_a_first_row_without_one(tmp_path, kind, fir
     problem = load(tmp_path / "t.parquet", target="label")
     assert problem.columns.features == problem.columns.image == ("image",)
     assert (len(problem.frame), len(problem.labelled)) == (29, 9)
-    assert any("; 1 cells hold no image or sound" in warning for warning in problem.audit.warnings)
+    assert any("no image or sound that is known: 1." in warning for warning in problem.audit.warnings)
 
 
 def test_bytes_of_which_nothing_is_known_are_no_texts():
     cells = [{"bytes": bytes([row] * 9), "path": f"{LABELS[row % 2]}.{row}"} for row in range(30)]
     frame = pd.DataFrame({"image": cells, "n": np.arange(30) % 7, "label": LABELS})
     assert load(frame, target="label").columns.features == ("n",)
+
+
+@pytest.mark.parametrize(
+    "pack", [lambda file: {"data": file, "name": "x"}, lambda file: [{"bytes": file}], lambda file: [file]]
+)
+def test_bytes_deeper_in_cells_are_no_texts(pack):
+    frame = pd.DataFrame({"x": [pack(picture(row)) for row in range(6)], "n": range(6)})
+    source = read(frame)
+    assert source.frame.columns.tolist() == ["n"]
+    assert source.warnings == ["Column 'x' holds bytes and is left out."]
 
 
 def test_arrays_of_pictures_that_differ_in_size():
