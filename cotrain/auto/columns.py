@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,12 +18,21 @@ from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
 from cotrain.auto.vectors import vector_columns, vector_shape
+from cotrain.auto.wording import listing
 from cotrain.auto.written import Writing, read_written, recognise
+from cotrain.data.files import find_file, is_file
 from cotrain.errors import InputError
 from cotrain.views.text import UNSPACED
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+IMAGES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGES += (".apng", ".jpe", ".jfif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".dib", ".pbm", ".pnm", ".pfm", ".tga")
+IMAGES += (".pcx", ".ico", ".qoi", ".dds")
+SOUNDS: tuple[str, ...] = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+SOUNDS += (".wave", ".oga", ".aifc", ".snd", ".caf", ".w64", ".rf64", ".sph")
+# Images, sounds and films that neither Pillow nor libsndfile reads.
+UNREADABLE: tuple[str, ...] = (".heic", ".heif", ".svg", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw")
+UNREADABLE += (".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+CONVERT = "convert them to PNG or WAV"
 Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "vector", "dropped"]
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
@@ -317,22 +327,20 @@ def _drawn_like_codes(values: np.ndarray) -> bool:
 def _media_kind(sample: list[str], folder: Path | None) -> Found | None:
     sorts: tuple[tuple[Kind, tuple[str, ...]], ...] = (("image", IMAGES), ("audio", SOUNDS))
     for kind, suffixes in sorts:
-        named = [text.strip() for text in sample if text.strip().lower().endswith(suffixes)]
+        named = [text for text in sample if text.strip().lower().endswith(suffixes + UNREADABLE)]
         if len(named) < 0.9 * len(sample) or any(len(text) > 1_000 for text in named):
             continue
-        base = folder or Path()
-        if any(_is_file(base / text) for text in named[:50]):
+        readable = [text for text in named if text.strip().lower().endswith(suffixes)]
+        if not readable:
+            continue
+        if any(is_file(find_file(text, folder)) for text in named):
             return Found(kind)
-        where = base.resolve().name or base
-        return Found("dropped", f"it names {kind} files, but none such as {named[0][:60]!r} is in {where}")
+        where = (folder or Path()).resolve().name or folder
+        return Found("dropped", f"it names {kind} files, but none such as {readable[0].strip()[:60]!r} is in {where}")
+    unreadable = Counter(suffix for text in sample if (suffix := Path(text.strip().lower()).suffix) in UNREADABLE)
+    if unreadable.total() >= 0.9 * len(sample):
+        return Found("dropped", f"its files {listing(unreadable)} cannot be read; {CONVERT}")
     return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _identifier(sample: list[str], share_distinct: float) -> str:

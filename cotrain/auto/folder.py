@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.cells import text_series
-from cotrain.auto.columns import IMAGES, SOUNDS
+from cotrain.auto.columns import CONVERT, IMAGES, SOUNDS, UNREADABLE
 from cotrain.auto.delimited import Table
 from cotrain.auto.encoding import find_encoding
 from cotrain.auto.labels import UNLABELLED
@@ -27,10 +27,14 @@ def files_as_table(folder: Path) -> tuple[Table, list[str]] | None:
     in the folder itself or in one called `unlabelled`; and the files' names, relative to the folder. None where there
     are no such files.
 
-    Raises InputError: files of several sorts; subfolders that are parts of a dataset, each a table of its own.
+    Raises InputError: files of several sorts; none but such as cannot be read; subfolders that are parts of a dataset,
+    each a table of its own.
     """
-    by_sort = _files(folder)
+    by_sort, others = _files(folder)
+    unreadable = listing(f"{suffix} {count:,}" for suffix, count in others.most_common() if suffix in UNREADABLE)
     if not by_sort:
+        if unreadable:
+            raise InputError(f"{folder} holds no table, and its files ({unreadable}) cannot be read; {CONVERT}.")
         return None
     if len(by_sort) > 1:
         found = " and ".join(f"{len(files):,} {sort} files" for sort, files in by_sort.items())
@@ -45,6 +49,11 @@ def files_as_table(folder: Path) -> tuple[Table, list[str]] | None:
             f"{folder / parts[0]}, and another as --test; files without a label go into a folder 'unlabelled' in it."
         )
     warnings: list[str] = []
+    if others:
+        listed = listing(f"{suffix or 'without a suffix'} {count:,}" for suffix, count in others.most_common())
+        warnings.append(f"Files of other sorts, left alone: {others.total():,} ({listed}).")
+    if unreadable:
+        warnings.append(f"Files that cannot be read ({unreadable}): {CONVERT}.")
     column = TEXT if sort == "text" else FILE
     cells = _contents(folder, files, warnings) if sort == "text" else files
     frame = pd.DataFrame({column: text_series(cells), LABEL: text_series(labels)})
@@ -58,20 +67,32 @@ def files_as_table(folder: Path) -> tuple[Table, list[str]] | None:
     return Table(frame, np.empty(0, np.int64), [said, *warnings]), files
 
 
-def _files(folder: Path) -> dict[str, list[str]]:
-    """By sort, relative to the folder, in order; text files only where there are no others."""
+def _files(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:
+    """By sort, relative to the folder, in order; text files only where there are no others. And how many files there
+    are of no such sort, by their suffix."""
     found: dict[str, list[str]] = {sort: [] for sort in SORTS}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+    others: Counter[str] = Counter()
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # links may lead in circles
+            folders.clear()
+            continue
+        seen.add(real)
+        shown = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = sorted(shown, key=lambda name: (os.path.islink(os.path.join(place, name)), name))
         for name in sorted(names):
             stem, suffix = os.path.splitext(name.lower())
-            if name.startswith(".") or (suffix in TEXTS and stem in ASIDE):
+            if name.startswith(".") or (stem in ASIDE and suffix in (*TEXTS, ".md", "")):
                 continue
-            for sort, suffixes in SORTS.items():
-                if suffix in suffixes:
-                    found[sort].append(Path(os.path.relpath(os.path.join(place, name), folder)).as_posix())
+            sort = next((sort for sort, suffixes in SORTS.items() if suffix in suffixes), None)
+            if sort is None:
+                others[suffix] += 1
+            else:
+                found[sort].append(Path(os.path.relpath(os.path.join(place, name), folder)).as_posix())
     found = {sort: files for sort, files in found.items() if files}
-    return {sort: files for sort, files in found.items() if sort != "text"} or found
+    if len(found) > 1:
+        others.update(Path(file).suffix for file in found.pop("text", ()))
+    return found, others
 
 
 def _label(file: str) -> str:

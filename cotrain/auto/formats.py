@@ -12,7 +12,7 @@ import pandas as pd
 from cotrain.auto.cells import text_series, tidy
 from cotrain.auto.delimited import Table, unique_names
 from cotrain.auto.encoding import find_encoding, open_lines
-from cotrain.auto.packed import are_packed, unpack
+from cotrain.auto.packed import START, are_packed, holds_bytes, unpack
 from cotrain.errors import InputError
 
 STREAM = b"\xff\xff\xff\xff"  # how a stream of Arrow starts
@@ -55,6 +55,7 @@ def read_arrow(paths: Sequence[Path]) -> Table:
     become files; other columns of bytes are left out with a warning. Numbers of classes whose names the file holds, as
     those of Hugging Face datasets do, become names; -1 is none."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     tables = [_arrow_table(path) for path in paths]
     try:
@@ -67,7 +68,7 @@ def read_arrow(paths: Sequence[Path]) -> Table:
     classes = _class_names(table.schema.metadata or {})
     for given, name, column in zip(table.column_names, names, table.columns):
         packed = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-        if packed and not are_packed(column.drop_null()[:1].to_pandas()):
+        if packed and not are_packed(pc.binary_slice(column, 0, START).to_pandas()):
             warnings.append(f"Column {name!r} holds bytes and is left out.")
             continue
         try:
@@ -180,6 +181,9 @@ def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:
             files, where = unpack(name, cells)
             warnings.append(f"Column {name!r}: {where}.")
             tidied[name] = text_series(files)
+            continue
+        if cells.dtype == object and any(not isinstance(cell, bytes) and holds_bytes(cell) for cell in cells):
+            warnings.append(f"Column {name!r} holds bytes and is left out.")
             continue
         tidied[name], said = tidy(cells)
         if said:

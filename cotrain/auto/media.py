@@ -1,5 +1,6 @@
 """Checks the image and sound files that a column names, before anything is learnt from them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -9,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from cotrain.auto.wording import SHOWN
+from cotrain.auto.columns import CONVERT, UNREADABLE
+from cotrain.auto.wording import SHOWN, listing
+from cotrain.data.files import find_file
 from cotrain.errors import InputError
 from cotrain.progress import progress
 
@@ -20,12 +23,14 @@ _MANY = 200  # files from which a progress bar is shown
 class Media:
     """usable: bool [N]. content: uint64 [N], a hash of each file's bytes, 0 where unusable.
 
-    problems: what is wrong with each unusable row's file, by row number.
+    problems: what is wrong with each unusable row's file, by row number. unreadable: rows whose files are of sorts that
+    are not read, by the file's suffix.
     """
 
     usable: np.ndarray
     content: np.ndarray
     problems: dict[int, str]
+    unreadable: Counter[str]
 
 
 def check_media(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -> Media:
@@ -33,6 +38,7 @@ def check_media(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -
     usable = np.ones(len(paths), bool)
     content = np.zeros(len(paths), np.uint64)
     problems: dict[int, str] = {}
+    unreadable: Counter[str] = Counter()
     known: dict[Path, tuple[int, str]] = {}
     with progress(f"checking {kind} files" if len(paths) >= _MANY else None, len(paths)) as advance:
         for row, path in enumerate(paths):
@@ -43,16 +49,18 @@ def check_media(paths: Sequence[Path | None], kind: Literal["image", "audio"]) -
                     known[path] = check_file(path, kind)
                 digest, problem = known[path]
             if problem:
+                if path is not None and (suffix := path.suffix.lower()) in UNREADABLE and path.is_file():
+                    unreadable[suffix] += 1
                 usable[row] = False
                 problems[row] = problem
             content[row] = digest
             advance()
-    return Media(usable, content, problems)
+    return Media(usable, content, problems, unreadable)
 
 
 def media_paths(cells: Sequence[str], folder: Path) -> list[Path | None]:
     """The files that the cells of an aligned column name, relative to a folder."""
-    return [folder / cell.strip() if cell.strip() else None for cell in cells]
+    return [find_file(cell, folder) if cell.strip() else None for cell in cells]
 
 
 def refuse_or_warn(media: Media, name: str, row_label) -> list[str]:
@@ -62,6 +70,9 @@ def refuse_or_warn(media: Media, name: str, row_label) -> list[str]:
     listed = "; ".join(f"{row_label(row)}: {what}" for row, what in list(media.problems.items())[:SHOWN])
     more = f"; and {len(media.problems) - SHOWN:,} more" if len(media.problems) > SHOWN else ""
     total = f"{len(media.problems):,} of {len(media.usable):,} files of column {name!r} cannot be used"
+    if media.unreadable:
+        counts = listing(f"{suffix} {count:,}" for suffix, count in media.unreadable.most_common())
+        more += f". Files that cannot be read ({counts}): {CONVERT}"
     if media.usable.mean() < 0.5:
         raise InputError(f"{total}, more than half: {listed}{more}.")
     return [f"{total}; their rows are left out: {listed}{more}."]
@@ -86,10 +97,13 @@ def check_file(path: Path, kind: Literal["image", "audio"]) -> tuple[int, str]:
 def _broken_image(data: bytes) -> str:
     from PIL import Image
 
+    from cotrain.views.pixels import upright
+
     try:
         with Image.open(BytesIO(data)) as image:
             image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size: enough to see that it is whole
             image.load()
+            upright(image, 3)
     except Exception as error:  # a broken file can fail anywhere inside the decoder of its format
         return str(error).split("\n")[0].split(" <")[0] or type(error).__name__
     return ""
@@ -105,6 +119,11 @@ def _broken_sound(data: bytes) -> str:
             sound.seek(sound.frames - 1)
             if not len(sound.read(1)):
                 return "it ends too early"
+            sound.seek(0)
+            if sound.subtype in ("FLOAT", "DOUBLE"):  # others hold finite numbers alone
+                for block in sound.blocks(1 << 18, dtype="float32"):
+                    if not np.isfinite(block).all():
+                        return "it holds samples that are not finite"
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         return str(error).split(": ")[-1].rstrip(".")
     return ""

@@ -12,6 +12,7 @@ from cotrain.auto.cells import tidy
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.read import Source, read
 from cotrain.auto.wording import listing
+from cotrain.data.files import find_file, is_file
 from cotrain.errors import InputError
 
 
@@ -76,8 +77,8 @@ def _cells(name: str, source: Source, folder: Path) -> pd.Series:
     cells = source.frame[name]
     if cells.dtype.kind in "iufbM" or source.folder.resolve() == folder.resolve():
         return cells
-    known = next((cell.strip() for cell in cells.dropna() if cell.strip()), "")
-    if not known or not (source.folder / known).is_file():
+    known = next((cell for cell in cells.dropna() if cell.strip()), "")
+    if not known or not is_file(find_file(known, source.folder)):
         return cells
     beside = source.folder.resolve()
-    return cells.map(lambda cell: str(beside / cell.strip()) if isinstance(cell, str) and cell.strip() else cell)
+    return cells.map(lambda cell: str(find_file(cell, beside)) if isinstance(cell, str) and cell.strip() else cell)

@@ -71,7 +71,9 @@ def load(
     the budget, which may be too short for all files."""
     source = read(data if y is None else (data, y))
     if target is None and y is None and not source.of_files:
-        raise InputError("Name the column of the labels: --target COL (or target=, or y with arrays).")
+        taken = f" The table is {source.name}; move it away if the folders beside it are the classes."
+        asked = "Name the column of the labels: --target COL (or target=, or y with arrays)."
+        raise InputError(asked + taken * source.is_folder)
     target = (LABEL if source.of_files else "target") if target is None else str(target)
     source = with_more(source, more, target)
     columns = infer(

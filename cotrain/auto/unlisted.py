@@ -11,6 +11,7 @@ from cotrain.auto.cells import text_series
 from cotrain.auto.columns import Columns
 from cotrain.auto.folder import LABEL, SORTS, TEXT
 from cotrain.auto.read import Source
+from cotrain.data.files import find_file
 
 
 def with_unlisted(source: Source, columns: Columns, apart: Source | None = None) -> Source:
@@ -60,7 +61,7 @@ def _beside(source: Source, column: str, suffixes: tuple[str, ...], apart: Sourc
 
 
 def _paths(cells: pd.Series, folder: Path) -> Iterable[str]:
-    return (os.path.abspath(folder / cell.strip()) for cell in cells.dropna().astype(str) if cell.strip())
+    return (os.path.abspath(find_file(cell, folder)) for cell in cells.dropna().astype(str) if cell.strip())
 
 
 def named_as(source: Source, columns: Columns) -> Source:

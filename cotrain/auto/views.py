@@ -163,13 +163,14 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
 
 def _image_views(frame: pd.DataFrame, name: str, folder: Path) -> dict[str, View]:
     from cotrain.views.image import HogView, PatchView, PixelView
-    from cotrain.views.pixels import common_shape
+    from cotrain.views.pixels import common_levels, common_shape
 
-    shape = common_shape(frame[name].tolist(), str(folder), name)
+    cells = frame[name].tolist()
+    shape, levels = common_shape(cells, str(folder), name), common_levels(cells, str(folder), name)
     return {
-        "patches": PatchView((name,), folder=str(folder), shape=shape),
-        "edges": HogView((name,), folder=str(folder), shape=shape),
-        "pixels": PixelView((name,), folder=str(folder), shape=shape),
+        "patches": PatchView((name,), folder=str(folder), shape=shape, levels=levels),
+        "edges": HogView((name,), folder=str(folder), shape=shape, levels=levels),
+        "pixels": PixelView((name,), folder=str(folder), shape=shape, levels=levels),
     }
 
 

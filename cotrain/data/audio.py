@@ -10,6 +10,8 @@ from scipy.signal import resample_poly
 
 from cotrain.errors import InputError
 
+_AT_ONCE = 1 << 18  # samples of each channel
+
 
 def read_wave(path: Path | str, rate: int, quiet: bool = False) -> np.ndarray:
     """A sound file as float32 [T] in about -1..1, one channel, at `rate` samples per second.
@@ -23,10 +25,9 @@ def read_wave(path: Path | str, rate: int, quiet: bool = False) -> np.ndarray:
     import soundfile
 
     try:
-        samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, own = _one_channel(path)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise InputError(f"{path} cannot be read as sound: {error}") from error
-    wave = samples.mean(axis=1)
     if not wave.size:
         raise InputError(f"{path} holds no sound: its length is 0 samples.")
     if not np.isfinite(wave).all():
@@ -37,6 +38,22 @@ def read_wave(path: Path | str, rate: int, quiet: bool = False) -> np.ndarray:
         common = math.gcd(own, rate)
         wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
     return wave
+
+
+def _one_channel(path: Path | str) -> tuple[np.ndarray, int]:
+    """The mean of all channels, float32 [T], and their rate. Long recordings are read in parts, which spares memory,
+    but for compressed ones, whose decoders give other samples so."""
+    import soundfile
+
+    with soundfile.SoundFile(path) as sound:
+        if sound.channels > 1 and sound.subtype.startswith(("PCM", "FLOAT", "DOUBLE")):
+            wave, filled = np.empty(sound.frames, np.float32), 0
+            for part in sound.blocks(_AT_ONCE, dtype="float32", always_2d=True):
+                part.mean(axis=1, out=wave[filled : filled + len(part)])
+                filled += len(part)
+            return wave[:filled], sound.samplerate
+    samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+    return samples.mean(axis=1), own
 
 
 def stack_waves(waves: Sequence[np.ndarray], samples: int) -> np.ndarray:

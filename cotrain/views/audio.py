@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.fft import dct
 
 from cotrain.data.audio import read_wave
+from cotrain.data.files import cell_place, find_file
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.threads import workers
@@ -111,7 +112,7 @@ def picture(log_mel_FM: np.ndarray, columns: int = PICTURE) -> np.ndarray:
 
 def loudness(wave: np.ndarray, rate: int) -> np.ndarray:
     """float32 [T] -> `LEVELS` float32 [6], in dB of full scale; "90 of 100 frames", of 25 ms, are no louder."""
-    length = min(round(0.025 * rate), len(wave))
+    length = min(max(1, round(0.025 * rate)), len(wave))
     square = np.square(wave, dtype=np.float64)
     frames = square[: len(square) // length * length].reshape(-1, length).mean(1)
     power = [square.mean(), frames.max(), *np.quantile(frames, (0.9, 0.5, 0.1)), square.max()]
@@ -128,9 +129,11 @@ def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.nd
 @lru_cache(maxsize=8)
 def _front_end(rate: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Window [samples of 25 ms], bands [frequencies, M], hop in samples."""
-    length = round(0.025 * rate)
+    length = max(4, round(0.025 * rate))
     size = 1 << (2 * length - 1).bit_length()  # at least twice the window: fine enough for the lowest bands
-    bands = mel_bands(rate, size, BANDS, f_min=20.0, scale="htk", equal_area=False)
+    if size < 64:  # but not for those of slow recordings, such as of hearts
+        size = 128
+    bands = mel_bands(rate, size, BANDS, f_min=min(20.0, rate / 25), scale="htk", equal_area=False)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     return window.astype(np.float32), bands.astype(np.float32), max(1, round(0.010 * rate))
 
@@ -158,7 +161,7 @@ class AudioView(View):
         """Structured array [N]: `statistics` float32 [D], `log_mel` float16 [M, 64] and `levels` float32 [6] of each.
 
         Raises:
-            InputError: a sound cannot be read; the message names row, column and file.
+            InputError: a sound cannot be read; the message names column and file, or the row of an array.
         """
         column, folder = self.columns[0], self.settings["folder"]
         cells = frame[column].tolist()
@@ -175,7 +178,7 @@ class AudioView(View):
         )
 
         def fill(row: int) -> None:
-            raw[row] = features(_wave(cells[row], folder, rate, f"Row {row}, column {column!r}"), rate)
+            raw[row] = features(_wave(cells[row], folder, rate, cell_place(cells[row], row, column)), rate)
             step()
 
         with (
@@ -262,11 +265,11 @@ def sampling_rates(cells: Sequence[Any], folder: str | None, column: str = "audi
     for row, cell in enumerate(cells):
         if isinstance(cell, np.ndarray):
             raise InputError(f"Column {column!r} holds sounds as arrays: give their sampling rate.")
-        path = _path(cell, folder, f"Row {row}, column {column!r}")
+        path = _path(cell, folder, where := cell_place(cell, row, column))
         try:
             rates[soundfile.info(path).samplerate] += 1
         except (soundfile.SoundFileError, OSError) as error:
-            raise InputError(f"Row {row}, column {column!r}: {path} cannot be read as sound: {error}") from error
+            raise InputError(f"{where}: {path} cannot be read as sound: {error}") from error
     if not rates:
         raise InputError(f"Column {column!r} holds no sound.")
     return rates
@@ -287,7 +290,7 @@ def _wave(cell: Any, folder: str | None, rate: int, where: str) -> np.ndarray:
 def _path(cell: Any, folder: str | None, where: str) -> Path:
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of a sound nor an array.")
-    return Path(folder, cell) if folder is not None else Path(cell)
+    return find_file(cell, folder)
 
 
 def shared_prefix_groups(paths: Sequence[str], labels: Sequence[Any] | None = None) -> list[str] | None:

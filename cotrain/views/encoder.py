@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cotrain.data.files import cell_place
 from cotrain.data.store import cache_folder
 from cotrain.errors import InputError
 from cotrain.progress import progress
@@ -343,7 +344,8 @@ class EncoderView(View):
         kind, folder = self.encoder.kind, self.settings["folder"]
         if kind == "text":
             return cells(frame, self.columns)
-        values = [(f"Row {row}, column {self.columns[0]!r}", cell) for row, cell in enumerate(frame[self.columns[0]])]
+        column = self.columns[0]
+        values = [(cell_place(cell, row, column), cell) for row, cell in enumerate(frame[column])]
         if kind == "audio":
             from cotrain.views.encoder_audio import as_sound
 

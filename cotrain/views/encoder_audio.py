@@ -16,6 +16,7 @@ from scipy.signal import resample_poly
 from torch import Tensor
 
 from cotrain.data.audio import read_wave
+from cotrain.data.files import find_file
 from cotrain.errors import InputError
 from cotrain.views.backbone import Backbone, library, quietly
 
@@ -117,4 +118,4 @@ def as_sound(cell: Any, folder: str | None, rate: int | None, where: str) -> Sou
         return cell, rate
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of a sound nor an array.")
-    return Path(folder, cell) if folder is not None else Path(cell)
+    return find_file(cell, folder)

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from cotrain.data.files import find_file
 from cotrain.errors import InputError
 from cotrain.views.backbone import Backbone, library, read_json
 from cotrain.views.pixels import read_image
@@ -107,4 +108,4 @@ def as_picture(cell: Any, folder: str | None, where: str) -> Picture:
         return cell
     if not isinstance(cell, (str, os.PathLike)):
         raise InputError(f"{where} is {cell!r}, neither the path of an image nor an array.")
-    return Path(folder, cell) if folder is not None else Path(cell)
+    return find_file(cell, folder)

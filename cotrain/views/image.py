@@ -12,7 +12,7 @@ import pandas as pd
 
 from cotrain.errors import InputError
 from cotrain.views.histograms import colour_histograms, gradient_histograms, tents
-from cotrain.views.pixels import common_shape, decode
+from cotrain.views.pixels import common_levels, common_shape, decode
 from cotrain.views.sample import sample_rows
 from cotrain.views.scale import LENGTH, one_scale, own_scales
 from cotrain.views.view import View
@@ -30,6 +30,8 @@ class ImageView(View):
             `settings`: new frames, and views made from the settings, have the same shape.
         pixels: of columns of numbers, what is black, what is white, what is where there is no column, and then the
             places of the columns in the picture, row by row; None for a column of images.
+        levels: what is black and what is white in images of more than 8 bits. None, with `shape`, takes 0 and 65,535
+            (of fractions 255); without it, what suits the first frame, which is kept as the shape is.
     """
 
     def __init__(
@@ -38,17 +40,17 @@ class ImageView(View):
         folder: str | None = None,
         shape: Sequence[int] | None = None,
         pixels: Sequence[float] | None = None,
+        levels: Sequence[float] | None = None,
         **settings: Any,
     ):
-        super().__init__(columns, folder=folder, shape=shape, pixels=pixels, **settings)
+        super().__init__(columns, folder=folder, shape=shape, pixels=pixels, levels=levels, **settings)
         if pixels is None and len(self.columns) != 1:
             raise InputError(f"An image view reads one column, not {len(self.columns)}: {', '.join(self.columns)}.")
 
     @property
     def source(self) -> tuple[Any, ...]:
-        shape = self.settings["shape"]
-        pixels = self.settings["pixels"]
-        return "pixels", self.columns, self.settings["folder"], shape and tuple(shape), pixels and tuple(pixels)
+        chosen = (self.settings[name] for name in ("shape", "pixels", "levels"))
+        return "pixels", self.columns, self.settings["folder"], *(each and tuple(each) for each in chosen)
 
     def extract(self, frame: pd.DataFrame) -> np.ndarray:
         """uint8 [N, H, W, C]. Raises InputError for an image that cannot be read."""
@@ -58,8 +60,9 @@ class ImageView(View):
         cells, folder = frame[column].tolist(), self.settings["folder"]
         if self.settings["shape"] is None:
             self.settings["shape"] = common_shape(cells, folder, column)
+            self.settings["levels"] = self.settings["levels"] or common_levels(cells, folder, column)
         height, width, channels = self.settings["shape"]
-        return decode(cells, folder, (height, width, channels), column)
+        return decode(cells, folder, (height, width, channels), column, self.settings["levels"])
 
     def _pixels(self, frame: pd.DataFrame) -> np.ndarray:
         black, white, other, *places = self.settings["pixels"]
@@ -85,8 +88,9 @@ class PixelView(ImageView):
         pixels: Sequence[float] | None = None,
         most: int = 120,
         ridge: float = 1.0,
+        levels: Sequence[float] | None = None,
     ):
-        super().__init__(columns, folder, shape, pixels, most=most, ridge=ridge)
+        super().__init__(columns, folder, shape, pixels, levels, most=most, ridge=ridge)
 
     def fit(self, raw: np.ndarray) -> "PixelView":
         x_NP = _small(raw[sample_rows(raw, 10_000)])
@@ -94,7 +98,8 @@ class PixelView(ImageView):
         x_NP -= mean_P
         variance, axes = np.linalg.eigh((x_NP.T @ x_NP / len(x_NP)).astype(np.float64))
         kept = np.argsort(-variance)[: min(self.settings["most"], len(x_NP))]
-        kept = kept[variance[kept] > 1e-7 * variance.max(initial=0.0)]
+        varied = int((variance[kept] > 1e-7 * variance.max(initial=0.0)).sum())
+        kept = kept[: max(1, varied)]  # where all pictures are alike, one that says nothing
         scale = (variance[kept] + self.settings["ridge"] * variance.max(initial=1e-12)) ** -0.5
         scale *= LENGTH / max(float((variance[kept] * scale**2).sum()), 1e-12) ** 0.5
         self.learned = {"mean": mean_P, "axes": (axes[:, kept] * scale).astype(np.float32)}
@@ -123,8 +128,9 @@ class HogView(ImageView):
         pixels: Sequence[float] | None = None,
         cells: int = 7,
         orientations: int = 9,
+        levels: Sequence[float] | None = None,
     ):
-        super().__init__(columns, folder, shape, pixels, cells=cells, orientations=orientations)
+        super().__init__(columns, folder, shape, pixels, levels, cells=cells, orientations=orientations)
 
     def fit(self, raw: np.ndarray) -> "HogView":
         self.learned = one_scale(self._histograms(raw[sample_rows(raw, 2_000)]))
@@ -163,8 +169,9 @@ class PatchView(ImageView):
         pixels: Sequence[float] | None = None,
         centres: int = 200,
         patch: int | None = None,
+        levels: Sequence[float] | None = None,
     ):
-        super().__init__(columns, folder, shape, pixels, centres=centres, patch=patch)
+        super().__init__(columns, folder, shape, pixels, levels, centres=centres, patch=patch)
 
     def fit(self, raw: np.ndarray) -> "PatchView":
         from cotrain.views.patches import learn_patches

@@ -58,7 +58,8 @@ class ReducedView(View):
 
     def _directions(self, features: np.ndarray) -> "ReducedView":
         count = min(self.settings["dimensions"], *features.shape)
-        found = PCA(count, svd_solver="randomized", random_state=0).fit(features)
+        with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to be explained
+            found = PCA(count, svd_solver="randomized", random_state=0).fit(features)
         own = {"centre": found.mean_, "direction": found.components_}
         self.learned = {f"base {name}": array for name, array in self.base.learned.items()}
         self.learned |= {name: array.astype(np.float32) for name, array in own.items()}

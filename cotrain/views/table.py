@@ -26,8 +26,9 @@ class _Cells(View):
         self.category = self.columns[len(self.columns) - categories :]
 
     def extract(self, frame: pd.DataFrame) -> np.ndarray:
-        """Object array [N, K + categories]: float64 (NaN and infinities are missing), then str ("" is missing)."""
-        cells = np.empty((len(frame), len(self.columns)), dtype=object)
+        """[N, K + categories]: numbers (NaN and infinities are missing), then str ("" is missing). Of numbers alone an
+        array of float64, which takes a quarter of an object array's memory."""
+        cells = np.empty((len(frame), len(self.columns)), dtype=object if self.category else np.float64)
         for place, column in enumerate(self.number):
             values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             cells[:, place] = np.where(np.isfinite(values), values.clip(-LARGEST, LARGEST), np.nan)

@@ -18,6 +18,7 @@ from cotrain.auto.leaks import find_leaks
 from cotrain.auto.media import check_media
 from cotrain.auto.read import read
 from cotrain.errors import InputError
+from cotrain.views.pixels import decode, read_image
 
 RANDOM = np.random.default_rng(0)
 TEXTS = [
@@ -327,6 +328,39 @@ def test_a_cut_jpeg_is_broken(tmp_path):
 
 
 # The same rows in training and test
+
+
+def test_sorts_that_are_not_read_are_counted(pictures):
+    for i in range(4):
+        (pictures / f"{i}.heic").write_bytes(b"not read")
+    (pictures / "7.png").rename(pictures / "7.heic")  # by its bytes it is one that is read
+    source = picture_source(pictures, [f"{i}.{'heic' if i < 4 or i == 7 else 'png'}" for i in range(8)], ["a", "b"] * 4)
+    found = audit(source, infer(source.frame, target="label", image="file"))
+    assert found.usable.sum() == 4
+    assert said(found, "4 of 8 files", "Files that cannot be read (.heic 4): convert them to PNG or WAV.")
+
+
+def test_what_passes_is_read_by_the_views(tmp_path):
+    """Damage, or a sort of colours, that only the views' way of reading met."""
+    grey = Image.new("L", (8, 4), 200)
+    turned = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x0e\0\x05\0\0\0\x01\0\0\0\x26\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    grey.save(tmp_path / "rational.jpg", exif=turned + b"\0\0\0\0\0\0\0\x01\0\0\0\x02")  # where a text belongs
+    grey.save(tmp_path / "damaged.webp", exif=b"Exif\0\0no such thing", lossless=True)
+    grey.convert("RGB").convert("LAB").save(tmp_path / "lab.tif")
+    names = ["rational.jpg", "damaged.webp", "lab.tif"]
+    assert check_media([tmp_path / name for name in names], "image").problems == {}
+    assert read_image("rational.jpg", str(tmp_path), "", 1, 8).size == (4, 8)
+    assert decode(names, str(tmp_path), (4, 4, 1)) == pytest.approx(200, abs=3)
+
+
+def test_sounds_with_samples_that_are_no_numbers(tmp_path):
+    wave = np.zeros(400)
+    for name, sample, subtype in (("good", 0.5, "FLOAT"), ("nan", np.nan, "FLOAT"), ("large", 1e300, "DOUBLE")):
+        wave[7] = sample
+        soundfile.write(tmp_path / f"{name}.wav", wave, 8_000, subtype)
+    found = check_media([tmp_path / f"{name}.wav" for name in ("good", "nan", "large")], "audio")
+    assert found.usable.tolist() == [True, False, False]
+    assert found.problems[1].endswith("(it holds samples that are not finite)")
 
 
 def test_overlap_of_training_and_test(pictures):

@@ -188,6 +188,22 @@ def test_files_are_told_by_their_suffix_and_must_exist(tmp_path):
     assert "audio files, but none such as 'gone/0.wav'" in found.why
 
 
+def test_files_of_many_suffixes_are_one_column(tmp_path):
+    suffixes = ["jpg", "jfif", "AVIF", "heic"]
+    names = [f"{['cat', 'dog'][i % 2]}.{i}.{suffixes[i // 2 % 4]}" for i in range(ROWS)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert kind(names, folder=tmp_path) == Found("image")
+    assert kind([f"{i}.{['oga', 'm4a'][i % 2]}" for i in range(ROWS)], folder=tmp_path).kind == "dropped"
+    found = kind([f"dog_{i}.{['m4a', 'mp4'][i % 2]}" for i in range(ROWS)], folder=tmp_path)
+    assert found == Found("dropped", "its files .m4a, .mp4 cannot be read; convert them to PNG or WAV")
+
+
+def test_the_first_files_may_be_missing(tmp_path):
+    (tmp_path / "59.png").write_bytes(b"")
+    assert kind([f"{i}.png" for i in range(ROWS)], folder=tmp_path) == Found("image")
+
+
 # The whole table
 
 

@@ -54,7 +54,8 @@ def test_the_folder_of_a_file_is_its_label(photos):
     assert source.row_label(1) == "dark/0.png"
     assert source.warnings == [
         "photos holds no table: its 53 image files are rows of the columns 'file' and 'label'; "
-        "the folder of each is its label (dark 6, light 6; 41 without)."
+        "the folder of each is its label (dark 6, light 6; 41 without).",
+        "Files of other sorts, left alone: 1 (.txt 1).",
     ]
     problem = load(photos)  # the column of the labels need not be named
     assert (problem.columns.target, problem.columns.image) == ("label", ("file",))
@@ -149,3 +150,39 @@ def test_a_model_of_a_table_knows_the_files_of_a_folder_by_its_own_names(photos,
     assert result.report["test"]["chosen"] == 1.0
     for knows in (result.model, result.student):
         assert knows.predict(tmp_path / "held").tolist() == ["dark"] * 4 + ["light"] * 4
+
+
+def test_files_of_rarer_sorts_are_taken_and_the_others_counted(photos):
+    text(photos / "dark" / "notes.docx", "nothing")
+    text(photos / "dark" / "notes", "nothing")
+    text(photos / "README.md", "nothing")
+    for suffix in (".jfif", ".JPE", ".avif", ".heic", ".HEIC", ".mov"):
+        text(photos / "light" / f"6{suffix}", "not looked at here")
+    source = read(photos)
+    assert len(source) == 55
+    assert source.warnings[1:] == [
+        "Files of other sorts, left alone: 5 (.heic 2, without a suffix 1, .docx 1, .mov 1).",
+        "Files that cannot be read (.heic 2, .mov 1): convert them to PNG or WAV.",
+    ]
+
+
+def test_a_folder_of_files_that_cannot_be_read(tmp_path):
+    text(tmp_path / "a" / "1.m4a", "nothing")
+    with pytest.raises(
+        InputError, match=r"holds no table, and its files \(\.m4a 1\) cannot be read; convert them to PNG"
+    ):
+        read(tmp_path)
+
+
+def test_links_to_folders_are_followed_once(photos, tmp_path):
+    (photos / "light").rename(tmp_path / "light")
+    (photos / "light").symlink_to(tmp_path / "light")
+    (photos / "all of dark").symlink_to(photos / "dark")  # beside it
+    (photos / "dark" / "up").symlink_to(photos)
+    assert read(photos).frame["label"].value_counts().to_dict() == {"": 40, "dark": 6, "light": 6}
+
+
+def test_a_stray_table_is_named(photos):
+    text(photos / "class_indices.json", '{"dark": 0, "light": 1}')
+    with pytest.raises(InputError, match=r"Name the column.* The table is photos/class_indices\.json; move it away if"):
+        load(photos)

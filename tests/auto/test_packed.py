@@ -62,20 +62,82 @@ def test_sounds_keep_the_names_they_had(tmp_path):
 
 def test_names():
     def names(cells):
-        return [path and path.rsplit("/", 1)[1] for path in unpack("x", pd.Series(cells, dtype=object))[0]]
+        return [path and Path(path).name for path in unpack("x", pd.Series(cells, dtype=object))[0]]
 
     png, jpeg = picture(1), picture(2, "jpeg")
     assert names([png, None, jpeg]) == ["000000.png", None, "000002.jpg"]
     named = [{"bytes": png, "path": "../a b/.c d.PNG"}, {"bytes": jpeg, "path": "e.jpeg"}, {"bytes": jpeg, "path": "f"}]
     assert names(named) == ["c_d.PNG", "e.jpeg", "f.jpg"]
     assert names([{"bytes": png, "path": "a.png"}, {"bytes": jpeg, "path": "A.png"}]) == ["000000.png", "000001.jpg"]
-    assert names([{"bytes": None, "path": "a.png"}, {"bytes": png, "path": "b.png"}]) == [None, "b.png"]
+    assert names([{"bytes": None, "path": "a.png"}, {"bytes": png, "path": "b.png"}]) == ["a.png", "b.png"]
+    assert names([{"bytes": None, "path": "a"}, {"bytes": png, "path": "b"}, {"bytes": b"no", "path": "c"}]) == [
+        None,
+        "b.png",
+        None,
+    ]
 
 
 def test_opened_pictures_are_taken_too():
     frame = pd.DataFrame({"image": [Image.new("L", (5, 4), row) for row in range(3)]})
     found = read(frame).frame["image"]
     assert [Image.open(path).getpixel((0, 0)) for path in found] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "F", "I", "I;16", "P", "LA", "1"])
+def test_opened_pictures_of_any_mode(mode):
+    grey = Image.new("L", (5, 4), 255)
+    opened = grey.convert(mode) if mode not in ("HSV", "LAB", "YCbCr") else grey.convert("RGB").convert(mode)
+    problem = load(pd.DataFrame({"image": [opened] * 30, "label": LABELS}), target="label")
+    assert problem.columns.image == ("image",)
+    assert len(problem.labelled) == 10
+
+
+def test_files_that_only_their_paths_tell(tmp_path):
+    """As `datasets` gives a folder of images: no bytes, and the class in the path."""
+    paths = [tmp_path / ["dark", "light"][row % 2] / f"{row}.png" for row in range(30)]
+    for row, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(8 * row))
+    cells = [{"bytes": None, "path": str(path)} for path in paths]
+    problem = load(pd.DataFrame({"image": cells, "label": LABELS}), target="label")
+    assert problem.columns.features == problem.columns.image == ("image",)
+    assert any("'image': the files that its cells name are read" in warning for warning in problem.audit.warnings)
+    assert read(pd.DataFrame({"image": cells})).frame["image"].tolist() == list(map(str, paths))
+
+
+@pytest.mark.parametrize("kind", ["avif", "jpeg2000", "ppm"])
+@pytest.mark.parametrize("first", [None, b""])
+def test_pictures_of_rarer_sorts_and_a_first_row_without_one(tmp_path, kind, first):
+    if kind == "avif" and ".avif" not in Image.registered_extensions():
+        pytest.skip("this Pillow reads no AVIF")
+    cells = [{"bytes": first, "path": None}] + [{"bytes": picture(8 * row, kind), "path": None} for row in range(1, 30)]
+    pd.DataFrame({"image": cells, "label": LABELS}).to_parquet(tmp_path / "t.parquet")
+    problem = load(tmp_path / "t.parquet", target="label")
+    assert problem.columns.features == problem.columns.image == ("image",)
+    assert (len(problem.frame), len(problem.labelled)) == (29, 9)
+    assert any("no image or sound that is known: 1." in warning for warning in problem.audit.warnings)
+
+
+def test_bytes_of_which_nothing_is_known_are_no_texts():
+    cells = [{"bytes": bytes([row] * 9), "path": f"{LABELS[row % 2]}.{row}"} for row in range(30)]
+    frame = pd.DataFrame({"image": cells, "n": np.arange(30) % 7, "label": LABELS})
+    assert load(frame, target="label").columns.features == ("n",)
+
+
+@pytest.mark.parametrize(
+    "pack", [lambda file: {"data": file, "name": "x"}, lambda file: [{"bytes": file}], lambda file: [file]]
+)
+def test_bytes_deeper_in_cells_are_no_texts(pack):
+    frame = pd.DataFrame({"x": [pack(picture(row)) for row in range(6)], "n": range(6)})
+    source = read(frame)
+    assert source.frame.columns.tolist() == ["n"]
+    assert source.warnings == ["Column 'x' holds bytes and is left out."]
+
+
+def test_arrays_of_pictures_that_differ_in_size():
+    cells = [np.full((4 + row % 3, 5, *[3] * (row % 2)), 8 * row, np.uint8) for row in range(30)]
+    problem = load(pd.DataFrame({"image": cells, "label": LABELS}), target="label")
+    assert problem.columns.features == problem.columns.image == ("image",)
 
 
 def test_a_cell_that_lost_its_picture_is_a_row_without_one(tmp_path):

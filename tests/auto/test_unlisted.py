@@ -1,5 +1,7 @@
 """Files of a folder that its table does not name."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from cotrain.auto.problem import load
 from cotrain.auto.read import read
 from cotrain.auto.report import lines
 from cotrain.auto.unlisted import with_unlisted
+from cotrain.auto.views import make_views
 
 RNG = np.random.default_rng(0)
 
@@ -93,3 +96,17 @@ def test_they_are_learnt_from_and_offered_for_labelling_by_name(folder):
     assert len(named) == 20
     assert set(named) <= {f"img/{number}.png" for number in range(12, 80)}
     assert any(line.startswith(f"label next   {named[0]}") for line in lines(report.values))
+
+
+def test_names_written_in_other_ways_name_the_files_that_are_there(tmp_path):
+    """As a table from Windows beside a zip from a Mac."""
+    names = [f"é {number:02}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        picture(tmp_path / "img" / normalize("NFD", name), number % 2)
+    labels = ["dark" if number % 2 else "light" for number in range(12)]
+    pd.DataFrame({"file": [f" img\\{name}" for name in names], "label": labels}).to_csv(tmp_path / "labels.csv")
+    problem = load(tmp_path, target="label")
+    assert (problem.source.unlisted, len(problem.labelled)) == ((), 12)
+    assert (
+        make_views(problem.frame, problem.columns, problem.source.folder).views["pixels"].extract(problem.frame).any()
+    )

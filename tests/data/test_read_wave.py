@@ -34,6 +34,16 @@ def test_several_channels_become_their_mean(tmp_path):
     np.testing.assert_allclose(wave, TONE / 2, atol=1e-4)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_in_parts_it_is_the_same(tmp_path, monkeypatch, suffix):
+    """Also where the decoder would give other samples in parts."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (5_000, 2))
+    soundfile.write(tmp_path / f"a.{suffix}", noise, 8_000)
+    monkeypatch.setattr("cotrain.data.audio._AT_ONCE", 700)
+    whole = soundfile.read(tmp_path / f"a.{suffix}", dtype="float32")[0].mean(axis=1)
+    assert (read_wave(tmp_path / f"a.{suffix}", 8_000) == whole).all()
+
+
 @pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 16_000, 44_100])
 def test_another_rate_is_resampled_and_reported(tmp_path, rate):
     path = write(tmp_path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate)

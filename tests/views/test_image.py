@@ -6,7 +6,7 @@ from PIL import Image
 from cotrain.errors import InputError
 from cotrain.views.image import HogView, PatchView, PixelView
 from cotrain.views.patches import learn_patches, patch_features
-from cotrain.views.pixels import MEMORY, common_shape, decode
+from cotrain.views.pixels import MEMORY, common_levels, common_shape, decode
 from cotrain.views.sample import sample_rows
 from cotrain.views.scale import one_scale, own_scales
 
@@ -71,7 +71,7 @@ class TestDecode:
         (tmp_path / "good.png").parent.mkdir(exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / "good.png")
         (tmp_path / "bad.png").write_bytes(content)
-        with pytest.raises(InputError, match=r"Row 1, column 'picture'.*bad\.png"):
+        with pytest.raises(InputError, match=r"Column 'picture'.*bad\.png"):
             decode(["good.png", "bad.png"], str(tmp_path), (8, 8, 1), "picture")
         with pytest.raises(InputError, match=r"bad\.png"):
             common_shape(["good.png", "bad.png"], str(tmp_path))
@@ -122,6 +122,64 @@ class TestCommonShape:
     def test_no_image(self):
         with pytest.raises(InputError, match="no image"):
             common_shape([], None, "picture")
+
+
+class TestCommonLevels:
+    @pytest.mark.parametrize(
+        ("low", "high", "dtype", "levels"),
+        [
+            (0, 65_535, np.uint16, (0, 65_535)),
+            (300, 30_000, np.uint16, (0, 65_535)),
+            (200, 4_000, np.uint16, (0, 4_095)),
+            (0, 1, np.uint16, (0, 1)),
+            (40, 250, np.int32, (0, 255)),
+            (0.2, 0.9, np.float32, (0, 1)),
+            (9, 200, np.float32, (0, 255)),
+            (0.5, 5, np.float32, (0.5, 5)),  # a narrow part of 0..255
+            (30_000, 30_100, np.uint16, (30_000, 30_100)),
+            (-1_024, 3_071, np.int32, (-1_024, 3_071)),
+            (7, 7, np.int32, (7, 8)),
+        ],
+    )
+    def test_the_usual_range_or_their_own(self, tmp_path, low, high, dtype, levels):
+        values = np.full((6, 6), low, dtype)
+        values[3:] = high
+        Image.fromarray(values).save(tmp_path / "deep.tif")
+        Image.new("RGB", (6, 6)).save(tmp_path / "plain.png")
+        found = common_levels(["deep.tif", "plain.png"], str(tmp_path))
+        assert found == pytest.approx(levels)
+        dark, light = decode(["deep.tif"], str(tmp_path), (6, 6, 1), levels=found)[0, [0, 5], 0, 0].tolist()
+        black, white = levels
+        assert [dark, light] == pytest.approx([255 * (each - black) / (white - black) for each in (low, high)], abs=1)
+
+    def test_of_eight_bits_there_are_none(self, tmp_path):
+        Image.new("L", (6, 6)).save(tmp_path / "a.png")
+        assert common_levels(["a.png", np.zeros((4, 4), np.uint8)], str(tmp_path)) is None
+
+    def test_sixteen_bits_are_read_as_ever(self, tmp_path):
+        values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+        Image.fromarray(values).save(tmp_path / "a.png")
+        for levels in (None, (0, 65_535)):
+            pixels = decode(["a.png"], str(tmp_path), (256, 256, 1), levels=levels)
+            assert (pixels[0, :, :, 0] == values // 257).all()
+
+    def test_they_are_kept_for_later_frames(self, tmp_path):
+        for number, white in enumerate((4_095, 300)):
+            Image.fromarray(np.full((6, 6), white, np.uint16)).save(tmp_path / f"{number}.png")
+            Image.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / f"{number} black.png")
+        view = PixelView(("picture",), folder=str(tmp_path))
+        assert view.extract(cells(["0.png", "0 black.png"])).max() == 255
+        assert view.settings["levels"] == (0, 4_095)
+        assert view.fresh().extract(cells(["1.png", "1 black.png"])).max() == 18
+        before = {name: value for name, value in view.settings.items() if name != "levels"}  # a model saved before
+        assert PixelView(("picture",), **before).extract(cells(["0.png"])).max() == 15
+
+    def test_fractions_that_are_none(self, tmp_path):
+        values = np.float32([[0, 1, np.nan], [np.inf, -np.inf, 0.5]])
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        assert common_levels(["a.tif"], str(tmp_path)) == (0, 1)
+        pixels = decode(["a.tif"], str(tmp_path), (2, 3, 1), levels=(0, 1))
+        assert pixels[0, :, :, 0].tolist() == [[0, 255, 0], [255, 0, 127]]
 
 
 class TestPatches:

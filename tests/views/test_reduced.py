@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
+from cotrain.views.image import PixelView
 from cotrain.views.reduced import ReducedView
 from cotrain.views.table import ScaledView
 
@@ -60,3 +61,10 @@ def test_it_knows_its_base():
     assert view.is_of(ScaledView(list(FRAME)))
     assert not view.is_of(ScaledView(list(FRAME)[:2]))
     assert not view.is_of(view)
+
+
+def test_pictures_that_are_all_alike_have_a_direction_too():
+    frame = pd.DataFrame({"picture": pd.Series([np.full((6, 6), 255, np.uint8)] * 9, dtype=object)})
+    view = ReducedView.of(PixelView(("picture",)))
+    raw = view.extract(frame)
+    assert view.fit(raw).transform(raw).tolist() == [[0.0]] * 9

@@ -24,6 +24,11 @@ def test_scaled_by_hand():
     np.testing.assert_array_equal(features[:, 1], [0, 0, 0, 1])
 
 
+def test_numbers_alone_are_kept_as_numbers():
+    assert ScaledView(["height", "income"]).extract(FRAME).dtype == np.float64
+    assert TreeView(["height", "colour"], categories=1).extract(FRAME).dtype == object
+
+
 def test_categories_are_ones_and_zeros_and_unseen_ones_are_zeros():
     view = ScaledView(["colour"], categories=1)
     view.fit(view.extract(FRAME))
