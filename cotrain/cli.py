@@ -16,6 +16,7 @@ app = App(
     name="cotrain",
     help="Train things together: few labels and many unlabelled rows in, a model and an honest report out.",
     version=cotrain.__version__,
+    suppress_keyboard_interrupt=False,  # `main` says that it was stopped
 )
 
 Names = Annotated[

@@ -9,14 +9,16 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Off a terminal nothing is wrapped to a guessed width: the output may be read by a program."""
+    """Texts stand as they are: brackets are no markup and `:x:` is no picture. Off a terminal nothing is wrapped to a
+    guessed width: the output may be read by a program."""
     terminal = sys.stdout.isatty()
-    return Console(highlight=False, width=None if terminal else 200, soft_wrap=not terminal)
+    width = None if terminal else 200
+    return Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=not terminal)
 
 
 def line(text: str) -> None:
-    """A line as it stands; brackets are not markup."""
-    console().print(text, markup=False)
+    """A line as it stands."""
+    console().print(text)
 
 
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:

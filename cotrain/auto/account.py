@@ -19,6 +19,8 @@ from cotrain.auto.problem import Problem, Test
 from cotrain.auto.student import Student
 from cotrain.auto.trial import Trial
 
+SLICE = 20  # labelled rows in a part of which a score is told
+
 
 def name_of(board: Board, choice: Choice) -> str:
     if len(choice.members) == 1:
@@ -45,6 +47,8 @@ def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[st
         }
         if trial.silent:
             row["silent"] = True
+        if trial.folds:
+            row["folds"] = trial.folds
         m = places.get(id(trial))
         if m is None:
             nothing = dict.fromkeys(("estimate", "low", "high"))
@@ -63,7 +67,7 @@ def confusion(said: np.ndarray, truth: np.ndarray, classes: int) -> list[list[in
 
 
 def slices(problem: Problem, board: Board, choice: Choice) -> list[dict[str, Any]]:
-    """Score in parts of the labelled rows with at least 20: short and long texts, groups."""
+    """Score in parts of the labelled rows with at least SLICE: short and long texts, groups."""
     right = board.right(choice.members)
     labelled = problem.labelled
     parts: list[tuple[str, np.ndarray]] = []
@@ -73,11 +77,12 @@ def slices(problem: Problem, board: Board, choice: Choice) -> list[dict[str, Any
         parts += [(f"{name}: up to {middle:.0f} characters", length <= middle), (f"{name}: longer", length > middle)]
     for name in problem.columns.group:
         values = problem.frame[name].to_numpy()[labelled]
-        parts += [(f"{name} = {value}", values == value) for value in np.unique(values)]
+        groups, counts = np.unique(values[~np.isnan(right)], return_counts=True)
+        parts += [(f"{name} = {value}", values == value) for value in groups[counts >= SLICE]]
     found = []
     for name, mask in parts:
         mask = mask & ~np.isnan(right)
-        if mask.sum() >= 20:
+        if mask.sum() >= SLICE:
             found.append({"name": name, "rows": int(mask.sum()), "accuracy": float(right[mask].mean())})
     return found
 
@@ -132,6 +137,7 @@ def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
 
 
 def command() -> str:
-    return (
-        shlex.join(["cotrain", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("cotrain", "cli") else "cotrain.fit(...)"
-    )
+    """What the user typed; `cotrain.fit(...)` where a program called."""
+    program = Path(sys.argv[0])
+    own = program.stem == "cotrain" or (program.stem == "__main__" and program.parent.name == "cotrain")
+    return shlex.join(["cotrain", *sys.argv[1:]]) if own else "cotrain.fit(...)"

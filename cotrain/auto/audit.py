@@ -33,7 +33,8 @@ class Audit:
     y: int64, the place of the label in `classes`, -1 for rows without one. usable: bool, False for rows whose files are
     missing or broken; these have no label here and are to be left out. content: uint64, a hash of what the row holds.
     cluster: int64, rows of one number hold the same and belong on one side of a fold. counts: labelled rows by class.
-    conflicts: groups of rows that hold the same and differ in their label, as {"rows": [...], "labels": [...]}.
+    conflicts: groups of rows that hold the same and differ in their label, as {"rows": [...], "where": [...],
+        "labels": [...]}.
     repeated_unlabelled: labelled rows whose content is also there unlabelled. missing, infinite, empty_texts,
     long_texts, categories: numbers of cells (of values, for categories) by column. leaks: accuracy by column.
     """
@@ -119,7 +120,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     if by_nature:
         cluster = np.arange(len(frame))
     told = usable & ~content.blank
-    conflicts, conflicting = ([], 0) if by_nature else _conflicts(content.near, y, told, labels.values)
+    conflicts, conflicting = ([], 0) if by_nature else _conflicts(content.near, y, told, labels.values, source)
     repeated = 0 if by_nature else int(np.isin(content.near[told & (y >= 0)], content.near[told & (y < 0)]).sum())
     exact, near = _repeats(content.exact[told]), _repeats(content.near[told])
     warnings += _duplicate_warnings(exact, near - exact, conflicts, conflicting, repeated, by_nature, source)
@@ -256,7 +257,7 @@ def _count_warnings(y: np.ndarray, usable: np.ndarray, classes: list[str], count
 
 
 def _conflicts(
-    near: np.ndarray, y: np.ndarray, told: np.ndarray, labels: np.ndarray
+    near: np.ndarray, y: np.ndarray, told: np.ndarray, labels: np.ndarray, source: Source
 ) -> tuple[list[dict[str, list]], int]:
     """The first groups of labelled rows with equal content and different labels, and the number of such rows in all."""
     rows = np.flatnonzero(told & (y >= 0))
@@ -264,7 +265,11 @@ def _conflicts(
     differing = table[table.groupby("content")["y"].transform("nunique") > 1]
     groups = differing.groupby("content", sort=False)["row"].apply(list)
     listed: list[dict[str, list]] = [
-        {"rows": [int(row) for row in group], "labels": [str(labels[row]) for row in group]}
+        {
+            "rows": [int(row) for row in group],
+            "where": [source.row_label(row) for row in group],
+            "labels": [str(labels[row]) for row in group],
+        }
         for group in groups[:_LISTED]
     ]
     return listed, len(differing)
@@ -298,8 +303,7 @@ def _duplicate_warnings(
         )
     if conflicts:
         shown = "; ".join(
-            ", ".join(f"{source.row_label(row)} {label!r}" for row, label in zip(c["rows"][:4], c["labels"]))
-            for c in conflicts[:3]
+            ", ".join(f"{where} {label!r}" for where, label in zip(c["where"][:4], c["labels"])) for c in conflicts[:3]
         )
         warnings.append(
             f"Labelled rows that hold the same as another but differ in the label: {conflicting:,} ({shown})."

@@ -13,6 +13,7 @@ from cotrain.auto.features import Features
 from cotrain.auto.problem import load
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.views import find_views
+from cotrain.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def audit_labels(
     """
     clock, jobs = Clock(seconds(budget)), max(1, jobs)
     check_seed(seed)
+    if most < 1:
+        raise InputError(f"-n is a number of rows, 1 or more; not {most}.")
     problem = load(data, y, target=target, unlabelled=unlabelled, seconds=clock.budget, **columns)
     found = problem.audit
     warnings = list(found.warnings)
@@ -70,11 +73,7 @@ def audit_labels(
     together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], seen.board.decision)
-    row_label = problem.source.row_label
-    conflicts = [
-        {"rows": [row + 1 for row in c["rows"]], "where": [row_label(row) for row in c["rows"]], "labels": c["labels"]}
-        for c in found.conflicts
-    ]
+    conflicts = [conflict | {"rows": [row + 1 for row in conflict["rows"]]} for conflict in found.conflicts]
     return Doubts(
         counts=found.counts,
         unlabelled=problem.without_label,

@@ -102,6 +102,11 @@ def _write(text: str, file: Path) -> None:
 
 
 def _replace(text: str, file: Path) -> None:
+    file = file.resolve()  # a link stays one
+    if file.exists() and not file.is_file():  # a pipe or a device
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+        return
     handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with open(handle, "w", encoding="utf-8", newline="") as stream:
@@ -129,7 +134,7 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
         [
             {
                 "method": line.method,
-                "score": _percent(line.mean, line.sd),
+                "score": _percent(line.mean, line.sd) + _share_of(line.values),
                 "worst": _percent(line.worst),
                 "seconds": round(line.seconds, 1),
                 "learners": line.learners,
@@ -137,6 +142,12 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
             for line in found.lines
         ],
     )
+
+
+def _share_of(values: Sequence[float | None]) -> str:
+    """In how many of the seeds a method came to an end, where it is not all or none."""
+    known = sum(value is not None for value in values)
+    return f" ({known} of {len(values)} seeds)" if 0 < known < len(values) else ""
 
 
 def _percent(share: float | None, sd: float | None = None) -> str:

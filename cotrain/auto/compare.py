@@ -115,20 +115,31 @@ def compare(
     setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
     values: dict[str, list[float | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
+    finished: list[int] = []
     with threadpool_limits(1):
         for seed in numbers:
             setup = replace(setup, seed=seed, clock=Clock(time_for_each))
             seen = gather(setup, tried)
+            if setup.clock.stopped:  # with half of its folds it says nothing beside the others
+                break
             setup = replace(setup, metric=seen.metric)  # of the first seed, for all
             for name, group in groups.items():
                 trials = group.trials(seen)
                 spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
                 values[name].append(_value(group, trials, seen, setup, checked))
-    lines = [_line(name, values[name], spent[name] / len(numbers), len(group.own)) for name, group in groups.items()]
+            finished.append(seed)
+    if not finished:
+        raise KeyboardInterrupt
+    lines = [_line(name, values[name], spent[name], len(group.own)) for name, group in groups.items()]
+    for line in lines:
+        if 0 < (known := sum(value is not None for value in line.values)) < len(finished):
+            warnings.append(
+                f"{line.method} came to an end with {known} of {len(finished)} seeds only; its score is of these."
+            )
     rows = {"labelled": len(problem.labelled), "unlabelled": problem.without_label}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"
-    return Comparison(lines, numbers, setup.metric, scored, rows, list(dict.fromkeys(warnings)))
+    return Comparison(lines, finished, setup.metric, scored, rows, list(dict.fromkeys(warnings)))
 
 
 @dataclass(frozen=True)
@@ -187,6 +198,6 @@ def _value(
 def _line(method: str, values: list[float | None], spent: float, learners: int) -> Line:
     known = [value for value in values if value is not None]
     if not known:
-        return Line(method, None, None, None, round(spent, 2), learners, values)
+        return Line(method, None, None, None, round(spent / len(values), 2), learners, values)
     sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Line(method, float(np.mean(known)), sd, min(known), round(spent, 2), learners, values)
+    return Line(method, float(np.mean(known)), sd, min(known), round(spent / len(known), 2), learners, values)

@@ -13,6 +13,7 @@ from cotrain.auto.cells import arrow_texts
 from cotrain.auto.columns import Columns, count_words
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
+_NO_WORD = r"([^\pL\pN\pM\p{So}]|[\x{FE00}-\x{FE0F}])+"  # the latter choose the look of an emoji
 _WORDS = 5  # texts with fewer words are said twice by chance
 
 
@@ -78,10 +79,11 @@ def repeats_by_nature(frame: pd.DataFrame, columns: Columns, near: np.ndarray) -
 
 
 def plain_texts(texts: pd.Series) -> pd.Series:
-    """Lower-case words and numbers with single blanks between them; a text without any stays as it is."""
+    """Lower-case words, numbers and symbols such as emojis with single blanks between them; a text without any stays as
+    it is."""
     given = arrow_texts(texts)
     folded = pc.utf8_lower(pc.utf8_normalize(given, form="NFKC"))
-    words = pc.utf8_trim(pc.replace_substring_regex(folded, r"[^\pL\pN\pM]+", " "), characters=" ")
+    words = pc.utf8_trim(pc.replace_substring_regex(folded, _NO_WORD, " "), characters=" ")
     return pc.if_else(pc.equal(words, ""), pc.utf8_trim_whitespace(given), words).to_pandas()
 
 

@@ -159,8 +159,10 @@ def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:
     return list({candidate.name: candidate for candidate in found}.values()), own
 
 
-def may_ask(problem: Problem, warnings: list[str]) -> bool:
-    """Whether the unlabelled rows may have a say at all."""
+def may_ask(problem: Problem, warnings: list[str], method: str | None = None) -> bool:
+    """Whether the unlabelled rows may have a say at all: where there are enough of them, or a method was asked for."""
+    if method is not None:
+        return problem.without_label > 0
     labelled, unlabelled = len(problem.labelled), problem.without_label
     if unlabelled < ENOUGH * labelled:
         if unlabelled:

@@ -26,6 +26,17 @@ def percent(share: float | None, decimals: int = 0) -> str:
     return "not measured" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
 
 
+def exactly(part: float, decimals: int = 6) -> str:
+    """A share that somebody asked for, as it was: 90 %, 99.6 %."""
+    return f"{round(100 * part, decimals):g}\u00a0%"
+
+
+def at_least(part: float) -> str:
+    """A threshold in percent, rounded down to two digits, so that whoever keeps to it does not ask for too much."""
+    digits = 1 - math.floor(math.log10(max(100 * part, 1e-9)))
+    return f"{math.floor(100 * part * 10**digits) / 10**digits:g}\u00a0%"
+
+
 def probability(value: float | None) -> str:
     """Two decimals, but never a certainty that nobody has."""
     if value is None:
@@ -250,8 +261,12 @@ def searched(values: Values) -> str:
         sides[bool(candidate.get("unlabelled"))] += candidate["estimate"] is not None
     said = [f"{count(sides[0], 'learner')} on the labels alone"] if sides[0] else []
     said += [f"{count(sides[1], 'learner')} on the unlabelled rows too"] if sides[1] else []
-    folds = _setting(values, "folds")
-    judged = f"; each was judged on labelled rows that it had not seen ({folds} folds)" if folds else ""
+    planned = _setting(values, "folds")
+    run = sorted(c["folds"] for c in values["candidates"] if c.get("folds") and c["estimate"] is not None) or [planned]
+    folds = f"{planned} folds"
+    if run[0] != planned:
+        folds = f"{run[0]} of {folds}" if run[0] == run[-1] else f"{run[0]} to {run[-1]} of {folds}"
+    judged = f"; each was judged on labelled rows that it had not seen ({folds})" if planned else ""
     return f"{' and '.join(said) or 'no learner'}{judged}."
 
 

@@ -126,7 +126,7 @@ def fit(
         views = find_views(encoder, problem, warnings, clock.left(), jobs)
         picked = pick(views, method)
         features = Features(views.views, problem.frame, problem.y, jobs)
-        asked = may_ask(problem, warnings)
+        asked = may_ask(problem, warnings, method)
         setup = Setup(problem, features, prior, metric, seed, jobs, clock, asked, warnings)
         with threadpool_limits(1):  # from now on what runs at the same time is learners and views, see `workers`
             result = _fit(setup, checked, views, picked, coverage, method)
@@ -147,6 +147,10 @@ def _fit(
     classes, (tried, own) = problem.audit.classes, picked
     if not asked:
         tried = [c for c in tried if not c.unlabelled] or tried
+        if method is not None and own.isdisjoint(candidate.name for candidate in tried):
+            warnings.append(
+                f"--method {method} needs unlabelled rows, and there are none; the supervised result stands."
+            )
     seen = gather(setup, tried)
     seen = after_lessons(setup, seen) if method is None else seen
     trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
@@ -170,7 +174,8 @@ def _fit(
     if model.threshold is None:
         needed = next(n for n in count(1) if np.ceil((n + 1) * coverage) <= n)
         warnings.append(
-            f"Sets with {coverage:.0%} coverage cannot be promised below {needed:,} labelled rows that are held out."
+            f"Sets with {100 * coverage:g}% coverage cannot be promised below {needed:,} labelled rows that are held "
+            "out."
         )
     warnings += unjudged(problem, truth)
 

@@ -202,6 +202,8 @@ def _starts_with_brace(path: Path) -> bool:
 def _labels_file(folder: Path) -> Path | None:
     """The table in a folder: `labels.csv` (or another format), else the only CSV or TSV, else the only table."""
     tables = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in TABLES)
+    if (folder / "report.html").exists():  # beside it, report.json is that of a fit
+        tables = [path for path in tables if path.name != "report.json"]
     named = [path for path in tables if path.stem.lower() == "labels"]
     delimited = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
     others = [path for path in tables if path.suffix.lower() != ".txt"]  # a text file is a text beside other texts

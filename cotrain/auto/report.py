@@ -48,6 +48,7 @@ SHAPE: dict[str, Any] = {
             "reason": str,
             "unlabelled?": bool,
             "silent?": bool,
+            "folds?": int,
         }
     ],
     "student": {
@@ -67,7 +68,7 @@ SHAPE: dict[str, Any] = {
         "counts": {},
         "duplicates": int,
         "near_duplicates": int,
-        "conflicts": [{"rows": [int], "labels": [str]}],
+        "conflicts": [{"rows": [int], "where?": [str], "labels": [str]}],
         "missing": {},
         "leaks": {},
         "left_out": int,

@@ -24,9 +24,11 @@ class Result:
         """Write `model/`, `student/`, `report.json` and `report.html`; all of them, or none where one fails.
 
         Raises:
-            OSError, InputError: the folder cannot be written, or the disk is full.
+            OSError, InputError: the folder cannot be written or holds something else in their place, or the disk is
+                full.
         """
         folder = Path(folder)
+        _refuse_others(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".saving-", ignore_cleanup_errors=True) as new:
             self.model.save(Path(new, "model"))
@@ -76,9 +78,21 @@ class Report:
 
 def check_folder(folder: Path) -> None:
     """Before hours of work: can the result be written? Leaves nothing behind."""
+    _refuse_others(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with TemporaryDirectory(dir=there, prefix=".writable-"):
             pass
     except OSError as error:
         raise InputError(f"--out {folder}: nothing can be written there ({error.strerror or error}).") from error
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raises InputError where a result would take the place of folders that no fit has written."""
+    for name in ("model", "student"):
+        place = folder / name
+        if place.is_dir() and not (place / f"{name}.json").is_file():
+            raise InputError(
+                f"--out {folder}: there is a folder {name!r} in it already that is no result of a fit and would be "
+                "replaced; choose another folder."
+            )

@@ -16,6 +16,7 @@ from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
 from cotrain.auto.trial import Trial, run_all, run_folds
+from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.threads import workers
@@ -49,6 +50,7 @@ class Clock:
         self.start = time.perf_counter()
         self.budget = budget
         self.finishing = False  # the trials are over; from now on there will be a result
+        self.stopped = False  # by the user, while learners were tried
 
     @property
     def spent(self) -> float:
@@ -133,6 +135,7 @@ def search(
         except KeyboardInterrupt:
             if not any(trial.folds for trial in trials):
                 raise
+            clock.stopped = True
             warn("Stopped by you while learners were tried; the result is made of what was finished.")
     clock.finishing = True
     with workers(jobs) as pool:
@@ -167,7 +170,8 @@ def _sweep(
         if done:
             each, left = sum(trial.seconds / trial.folds for trial in running) / jobs, clock.left(0.6)
             if each > left:
-                warn(f"The time budget ended after {done} of {len(folds)} folds; estimates are less sure.")
+                names = listing(trial.candidate.name for trial in running)
+                warn(f"The time budget ended after {done} of {len(folds)} folds of {names}; estimates are less sure.")
                 return
             count = max(1, min(math.ceil(2 * jobs / len(running)), int(left / max(each, 1e-9))))
         some = folds[done : done + count]
@@ -190,7 +194,7 @@ def _drop(running: list[Trial], folds: int, left: float) -> None:
     for place, trial in enumerate(sorted(running, key=lambda trial: trial.seconds)):
         spent += trial.seconds * folds
         if spent > left and place:
-            trial.dropped = f"too slow for the time budget ({trial.seconds:.1f} s a fold)"
+            trial.dropped = f"too slow for the time budget ({trial.seconds:.2g} s a fold)"
 
 
 def _accuracy(trial: Trial, y: np.ndarray) -> float:

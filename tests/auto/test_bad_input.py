@@ -2,9 +2,11 @@
 what; what can go on does, with a warning in the report."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -521,6 +523,51 @@ def test_texts_that_run_over_lines_without_quotes(refused, reviews, tmp_path):
     refused(
         path, "table.csv: 4 rows have fewer cells than the header and labels that no other row has", "double quotes"
     )
+
+
+def test_predictions_go_through_links_and_into_pipes(command, model, measures, tmp_path):
+    path = written(measures(), tmp_path)
+    expected = command("predict", model, path).out
+    (tmp_path / "real.csv").write_text("")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    assert command("predict", model, path, "--out", tmp_path / "link.csv").code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == expected
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        assert command("predict", model, path, "--out", tmp_path / "pipe").code == 0
+        assert read.result(timeout=20) == expected
+
+
+def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_path):
+    for name in ("model", "student"):
+        out = tmp_path / f"with {name}"
+        (out / name).mkdir(parents=True)
+        (out / name / "mine.txt").write_text("precious")
+        ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", out)
+        assert ran.code == 2
+        assert f"there is a folder '{name}' in it already" in ran.err
+        assert (out / name / "mine.txt").read_text() == "precious"
+
+
+def test_what_users_write_is_no_markup(command, reviews, tmp_path):
+    table = reviews().replace({"label": {"good": "[/i]good :x:"}})
+    table.loc[40, "review"] = "[urgent] " + table["review"][40]
+    path = written(table, tmp_path)
+    ran = command("fit", path, *TEXT, "--target", "label", "--out", tmp_path / "out")
+    assert "[/i]good :x:" in ran.out
+    shown = command("label-next", tmp_path / "out", path, "-n", "44")
+    assert shown.code == 0
+    assert "[urgent]" in shown.out
+
+
+def test_a_method_that_needs_unlabelled_rows_says_where_there_are_none(goes_on, reviews, tmp_path):
+    options = [*FAST, "--method", "emnb", "--target", "label"]
+    report = goes_on(written(reviews(labelled=60), tmp_path), "--method emnb needs unlabelled rows", options=options)
+    assert not report["used_unlabelled"]
+    few = goes_on(written(reviews(labelled=40), tmp_path), options=options)
+    assert few["used_unlabelled"]  # asked for, though they are fewer than the labelled ones
 
 
 # Options

@@ -3,9 +3,11 @@ from scipy.stats import binomtest
 from test_fit_report import candidate, example, supervised_only
 
 from cotrain.auto.findings import (
+    at_least,
     comfort,
     count,
     duration,
+    exactly,
     expected,
     headline,
     likeness,
@@ -245,3 +247,21 @@ def test_the_student_and_the_metric_in_words():
     assert metric(example()) == "Accuracy: the share of right answers."
     assert "averaged" in metric(example(metric="balanced accuracy"))
     assert metric(example(metric="f1")) == "F1."
+
+
+def test_shares_that_were_asked_for_and_thresholds_that_must_be_kept():
+    assert [exactly(part) for part in (0.9, 0.996)] == ["90\u00a0%", "99.6\u00a0%"]
+    assert [at_least(part) for part in (0.0392, 0.004, 0.2, 1.0)] == [
+        "3.9\u00a0%",
+        "0.4\u00a0%",
+        "20\u00a0%",
+        "100\u00a0%",
+    ]
+
+
+def test_how_many_folds_were_run():
+    tried = [ALONE | {"folds": 9}, ASKED | {"folds": 1}]
+    values = supervised_only(candidates=tried, settings={"folds": 20})
+    assert "(1 to 9 of 20 folds)" in searched(values)
+    assert "(9 of 20 folds)" in searched(supervised_only(candidates=tried[:1], settings={"folds": 20}))
+    assert "(20 folds)" in searched(supervised_only(candidates=[ALONE], settings={"folds": 20}))
