@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from cotrain.auto import compare as comparison
 from cotrain.auto.audit_labels import audit_labels
 from cotrain.auto.compare import compare
 from cotrain.auto.fit import fit
@@ -57,6 +58,36 @@ def test_the_same_seeds_give_the_same_scores(table):
 def test_one_seed_has_no_deviation(table):
     (line,) = compare(table, target="label", methods="naive-bayes", seeds=1, **FAST).lines
     assert line.sd is None
+
+
+@pytest.mark.parametrize("stopped_in", [0, 2])
+def test_an_interrupt_ends_it_with_the_seeds_that_are_finished(monkeypatch, table, stopped_in):
+    gather = comparison.gather
+
+    def interrupted(setup, tried):
+        setup.clock.stopped = setup.seed == stopped_in
+        return gather(setup, tried)
+
+    monkeypatch.setattr(comparison, "gather", interrupted)
+    if not stopped_in:
+        with pytest.raises(KeyboardInterrupt):
+            compare(table, target="label", methods="naive-bayes", seeds=4, **FAST)
+        return
+    found = compare(table, target="label", methods="naive-bayes", seeds=4, **FAST)
+    assert found.seeds == [0, 1]
+    assert len(found.lines[0].values) == 2
+
+
+def test_a_method_that_ended_with_some_seeds_only_says_so(monkeypatch, table):
+    value = comparison._value
+
+    def sometimes(group, trials, seen, setup, test):
+        return None if setup.seed == 1 and group.name == "emnb" else value(group, trials, seen, setup, test)
+
+    monkeypatch.setattr(comparison, "_value", sometimes)
+    found = compare(table, target="label", methods="naive-bayes,emnb", seeds=2, **FAST)
+    assert "emnb came to an end with 1 of 2 seeds only; its score is of these." in found.warnings
+    assert found.lines[1].mean == found.lines[1].values[0]
 
 
 def test_what_found_no_time_has_no_score(table):
