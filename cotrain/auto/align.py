@@ -156,7 +156,7 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     unseen = dict.fromkeys(value for value in values if value not in known)
     if unseen and levels:
         rows = sum(value in unseen for value in values)
-        shown = listing(map(repr, unseen))
+        shown = listing(repr(value[:40]) for value in unseen)
         said.append(f"Column {name!r}: {rows:,} rows have categories that were not in training: {shown}.")
     return text_series(values)
 

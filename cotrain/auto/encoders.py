@@ -50,6 +50,11 @@ def encoder_views(
                     f"it was left out. Give --encoder {encoder.name} or a longer --budget."
                 )
                 continue
+            if needed > SHARE * left:
+                warnings.append(
+                    f"The encoder {encoder.name} takes about {needed:.0f} s of the {left:.0f} s that are left; "
+                    "a longer --budget leaves more time for learners."
+                )
             found.append(view)
         if name != "auto" and not fits:
             kinds = ", ".join(dict.fromkeys(kind for kind, _ in places)) or "none"

@@ -3,12 +3,12 @@
 Legend: N rows, C classes.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
 from cotrain.auto.unlisted import named_as
 from cotrain.errors import InputError
-from cotrain.views.view import Known, View, extract_each
+from cotrain.views.view import Known, View, extract_each, view_class
 
 # What a file of a member may hold beside scikit-learn's own estimators: the candidates' classes, one by one, because
 # "anything of numpy" would let a stranger's file call functions.
@@ -206,6 +206,7 @@ class Model(Table):
                 for m in self.members
             ],
             "blend": self.blend.to_dict(),
+            "files": file_digests(folder),
         }
         (folder / "model.json").write_text(json.dumps(text, indent=1, default=str))
 
@@ -220,6 +221,7 @@ class Model(Table):
             views = load_views(folder, text["views"])
             columns, shares = Columns.from_dict(text["columns"]), np.array(text["shares"], dtype=np.float64)
             blend = Blend.from_dict(text["blend"], len(members))
+            check_files(folder, text)
             return cls(columns, views, members, text["classes"], shares, text["threshold"], blend)
 
 
@@ -244,6 +246,8 @@ def refusing_damage(file: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except ImportError as error:
+        raise InputError(f"{file} needs a library that cannot be loaded: {error}") from error
     except Exception as error:
         raise InputError(f"{file} is damaged or no file of cotrain's: {type(error).__name__}: {error}") from error
 
@@ -265,16 +269,37 @@ def load_views(folder: Path, described: dict[str, Any]) -> dict[str, View]:
     """Raises InputError for a class that is no view of cotrain, or arrays that cannot be read."""
     views = {}
     for number, (name, entry) in enumerate(described.items()):
-        module, _, kind = str(entry["class"]).partition(":")
-        if not module.startswith("cotrain.views."):
-            raise InputError(f"{folder} asks for {entry['class']}, which is no view of cotrain's; it is not loaded.")
-        view_class = getattr(import_module(module), kind, None)
-        if not (isinstance(view_class, type) and issubclass(view_class, View)):
-            raise InputError(f"{folder} asks for the view {entry['class']}, which this version does not have.")
-        view = view_class(entry["columns"], **entry["settings"])
+        if not all(isinstance(column, str) for column in entry["columns"]):
+            raise InputError(f"{folder}: the columns of the view {name!r} are no names; it is not loaded.")
+        try:
+            view = view_class(entry["class"])(entry["columns"], **entry["settings"])
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
         view.learned = load_arrays(folder / f"view{number}.npz")
         views[name] = view
     return views
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the arrays and learners in a folder."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".npz", ".skops"):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def check_files(folder: Path, text: dict[str, Any]) -> None:
+    """Raises InputError where a file is not the one that was saved with the description."""
+    now = file_digests(folder)
+    for name, digest in dict(text.get("files") or {}).items():  # older ones have none
+        if now.get(name) != digest:
+            what = "is damaged, or of another model" if name in now else "is not there"
+            raise InputError(f"{folder / name} {what}.")
+    classes = text["classes"]
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise InputError(f"{folder} names no classes.")
 
 
 def load_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -290,7 +315,7 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
         raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.")
     try:
         text = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
     if not isinstance(text, dict) or text.get("format") != 1:
         raise InputError(f"{file} is of a format that this version ({__version__}) does not read.")

@@ -21,7 +21,9 @@ from cotrain import __version__
 from cotrain.auto.columns import Columns
 from cotrain.auto.model import (
     Table,
+    check_files,
     describe_views,
+    file_digests,
     load_arrays,
     load_views,
     read_description,
@@ -79,6 +81,7 @@ class Student(Table):
             "columns": self.columns.to_dict(),
             "classes": self.classes,
             "views": describe_views(self.views),
+            "files": file_digests(folder),
         }
         (folder / "student.json").write_text(json.dumps(text, indent=1, default=str))
 
@@ -90,6 +93,7 @@ class Student(Table):
         weights = load_arrays(folder / "weights.npz")
         with refusing_damage(folder / "student.json"):
             columns, views = Columns.from_dict(text["columns"]), load_views(folder, text["views"])
+            check_files(folder, text)
             return cls(columns, views, text["classes"], weights, text["kind"])
 
 

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from cotrain.errors import InputError
 
 Kind = Literal["text", "audio", "image"]
+KINDS: tuple[Kind, ...] = ("text", "audio", "image")
+_FAILS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
 _HASHED = (".json", ".safetensors", ".txt", ".model")  # the files that decide what a network computes
 
 
@@ -60,18 +62,38 @@ class Backbone(ABC):
     def embed(self, items: Sequence[Any]) -> Tensor:
         """Vectors float32 [B, D] of a batch."""
         device = next(self.module.parameters()).device
-        with torch.inference_mode():
-            found = self.module(**{name: x.to(device) for name, x in self.inputs(items).items()})
-        return found.float().cpu()
+        try:
+            with torch.inference_mode():
+                found = self.module(**{name: x.to(device) for name, x in self.inputs(items).items()})
+            return found.float().cpu()
+        except _FAILS as error:  # of another make inside
+            raise InputError(f"The encoder in {self.folder} cannot be used for {self.kind}: {error}") from error
 
 
 def folder_digest(folder: Path) -> str:
+    """Raises InputError where a file cannot be read."""
+    try:
+        return _digest(folder)
+    except OSError as error:
+        raise InputError(f"The encoder in {folder} cannot be read: {error}") from error
+
+
+def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of the files that decide what a network computes: changes when they do."""
+    found = [(path, path.stat()) for path in _decisive(folder)]
+    return tuple((str(path.relative_to(folder)), status.st_size, status.st_mtime_ns) for path, status in found)
+
+
+def _decisive(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix in _HASHED and path.is_file()]
+
+
+def _digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _HASHED and path.is_file():
-            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in _decisive(folder):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
@@ -118,7 +140,7 @@ def library(name: str, extra: str) -> Any:
 
 
 def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:
-    """Calls a loader of transformers without its progress bars.
+    """Calls a loader of transformers without its progress bars, on what is on this disk, without code from there.
 
     Raises:
         InputError: what is in the folder cannot be loaded.
@@ -128,8 +150,8 @@ def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return load(*arguments, **settings)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
+        return load(*arguments, local_files_only=True, trust_remote_code=False, **settings)
+    except _FAILS as error:
         raise InputError(f"The encoder in {arguments[0]} cannot be loaded: {error}") from error
     finally:
         if shown:

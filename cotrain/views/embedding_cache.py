@@ -55,7 +55,8 @@ class EmbeddingCache:
             keys = np.ascontiguousarray(rows["key"])
             if keys.shape != (len(rows), 16) or rows["vector"].ndim != 2:
                 return
-            os.utime(path)  # used now: goes last when room is made
+            with suppress(OSError):  # another's cache
+                os.utime(path)  # used now: goes last when room is made
         except (OSError, ValueError, EOFError, IndexError):
             return
         content = keys.tobytes()

@@ -19,7 +19,7 @@ from cotrain.data.store import cache_folder
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.views import encoder_onnx
-from cotrain.views.backbone import Backbone, Kind, has_weights, kind_of
+from cotrain.views.backbone import KINDS, Backbone, Kind, folder_digest, folder_state, has_weights, kind_of
 from cotrain.views.embedding_cache import EmbeddingCache, make_room
 from cotrain.views.encoder_places import fetch, on_disk, resolve
 from cotrain.views.scale import one_scale
@@ -256,7 +256,7 @@ def find(kind: Kind, wanted: str = "auto") -> Encoder | None:
 
 
 def load(place: str, download: bool = False) -> Encoder:
-    """The encoder at a path or by its name; the same object as long as the process lives.
+    """The encoder at a path or by its name; the same object as long as the process lives and its files stay.
 
     Raises:
         InputError: it is not there, or is no encoder that is known here.
@@ -267,11 +267,11 @@ def load(place: str, download: bool = False) -> Encoder:
     if folder is None:
         raise InputError(f"The encoder {place!r} is not on this disk; name its folder, or download it first.")
     named = place if place.startswith("package:") or not Path(place).expanduser().is_dir() else str(folder)
-    return _load(named, folder)
+    return _load(named, folder, folder_state(folder))
 
 
 @lru_cache(maxsize=8)
-def _load(place: str, folder: Path) -> Encoder:
+def _load(place: str, folder: Path, state: tuple) -> Encoder:
     kind = kind_of(folder)
     if kind is None:
         raise InputError(
@@ -314,12 +314,18 @@ class EncoderView(View):
 
     @property
     def encoder(self) -> Encoder:
-        """Raises InputError if it is gone, or is another one."""
-        found = load(self.settings["encoder"])
-        if self.settings["digest"] is None:
-            self.settings["digest"] = found.backbone.digest
-        if self.settings["digest"] != found.backbone.digest:
-            raise InputError(f"The encoder at {found.place} is not the one with which this model was trained.")
+        """Raises InputError if it is gone, or is another one, and the same is nowhere on this disk."""
+        digest = self.settings["digest"]
+        try:
+            found = load(self.settings["encoder"])
+            if digest not in (None, found.backbone.digest):
+                raise InputError(f"The encoder at {found.place} is not the one with which this model was trained.")
+        except InputError as error:
+            places = (place for kind in KINDS for place, folder in on_disk(kind) if folder_digest(folder) == digest)
+            if digest is None or (place := next(places, None)) is None:
+                raise InputError(f"{error} COTRAIN_ENCODER can name the folder where it is now.") from error
+            found = load(place)
+        self.settings["encoder"], self.settings["digest"] = found.place, found.backbone.digest
         if found.kind != "text" and len(self.columns) != 1:
             raise InputError(f"An {found.kind} encoder reads one column, not {len(self.columns)}.")
         return found

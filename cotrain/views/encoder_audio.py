@@ -38,13 +38,11 @@ class AudioBackbone(Backbone):
     def __init__(self, folder: Path):
         super().__init__(folder)
         transformers = library("transformers", "hf")
-        self._extractor = quietly(transformers.AutoFeatureExtractor.from_pretrained, str(folder), local_files_only=True)
+        self._extractor = quietly(transformers.AutoFeatureExtractor.from_pretrained, str(folder))
         model = quietly(
             transformers.AutoModel.from_pretrained,
             str(folder),
-            local_files_only=True,
             use_safetensors=True,
-            trust_remote_code=False,
             dtype=torch.float32,
         )
         if model.config.is_encoder_decoder:

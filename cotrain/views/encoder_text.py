@@ -61,13 +61,11 @@ class TextBackbone(Backbone):
             return
         transformers = library("transformers", "hf")
         inner = folder / next((module["path"] for module in modules if module["type"] == "Transformer"), "")
-        self._tokenizer = quietly(transformers.AutoTokenizer.from_pretrained, str(inner), local_files_only=True)
+        self._tokenizer = quietly(transformers.AutoTokenizer.from_pretrained, str(inner))
         model = quietly(
             transformers.AutoModel.from_pretrained,
             str(inner),
-            local_files_only=True,
             use_safetensors=True,
-            trust_remote_code=False,
             dtype=torch.float32,
         )
         if model.config.is_encoder_decoder:
@@ -101,6 +99,9 @@ class TextBackbone(Backbone):
             return_tensors="pt",
             return_token_type_ids=False,
         )
+        if not found["input_ids"].shape[1]:  # nothing but empty texts, for a tokenizer that adds nothing
+            pad = torch.full((len(texts), 1), self._tokenizer.pad_token_id or 0)
+            return {"input_ids": pad, "attention_mask": torch.ones_like(pad)}
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
     def embed(self, items: Sequence[str]) -> Tensor:
@@ -124,16 +125,22 @@ class TextBackbone(Backbone):
                 f"The encoder in {self.folder} is made of parts that only sentence-transformers knows: "
                 "pip install sentence-transformers."
             ) from error
+        if strange := [name for name in _module_types(self.folder) if not name.startswith("sentence_transformers.")]:
+            raise InputError(f"The encoder in {self.folder} asks for code of its own ({strange[0]}), which is not run.")
         self._sentence_model = quietly(
             sentence_transformers.SentenceTransformer,
             str(self.folder),
-            local_files_only=True,
-            trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
         self.module = self._sentence_model
         self.exports = False  # type: ignore[misc]
         self._longest = int(self._sentence_model.max_seq_length or _LONGEST)
+
+
+def _module_types(folder: Path) -> list[str]:
+    """Where the class of each module is, as sentence-transformers would import it."""
+    found = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    return [str(module["type"]) for module in found]
 
 
 def _modules(folder: Path) -> list[dict[str, str]]:

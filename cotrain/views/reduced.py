@@ -1,14 +1,13 @@
 """A view cut down to the directions in which its rows differ most; for learners that look at many rows at once."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from cotrain.views.view import Raw, View
+from cotrain.views.view import Raw, View, view_class
 
 _SEEN = 5_000  # rows that the directions are found from
 
@@ -25,13 +24,14 @@ class ReducedView(View):
 
     def __init__(self, columns: Sequence[str], base: str, base_settings: dict[str, Any], dimensions: int = 100):
         super().__init__(columns, base=base, base_settings=base_settings, dimensions=dimensions)
-        module, _, name = base.partition(":")
-        self.base: View = getattr(import_module(module), name)(columns, **base_settings)
+        self.base: View = view_class(base)(columns, **base_settings)
         self.settings["base_settings"] = self.base.settings  # what an extraction pins there (a rate, a shape) stays
 
     @classmethod
     def of(cls, view: View, dimensions: int = 100) -> "ReducedView":
-        return cls(view.columns, f"{type(view).__module__}:{type(view).__name__}", dict(view.settings), dimensions)
+        made = cls(view.columns, f"{type(view).__module__}:{type(view).__name__}", view.settings, dimensions)
+        made.base.settings = made.settings["base_settings"] = view.settings  # what is pinned in one is so in both
+        return made
 
     def read_from(self, folder: str) -> None:
         self.base.read_from(folder)

@@ -46,9 +46,15 @@ class _Cells(View):
         median = np.nanmedian(known, axis=0) if len(known) else np.zeros(known.shape[1])
         self.learned = {"median": median, "gaps": missing.any(0)}
         for place in range(len(self.category)):
-            values, counts = np.unique(raw[:, len(self.number) + place].astype(str), return_counts=True)
-            kept = values[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES]
-            self.learned[f"category{place}"] = np.sort(kept)
+            counts = pd.Series(raw[:, len(self.number) + place]).value_counts().sort_index()
+            kept = counts.index[np.argsort(-counts.to_numpy(), kind="stable")][:MOST_CATEGORIES]
+            self.learned[f"category{place}"] = np.sort(kept.to_numpy(dtype=str))
+
+    def _codes(self, raw: np.ndarray, place: int) -> np.ndarray:
+        """The number of each cell's category among the known ones [N], -1 for others. Cells stay Python's texts: in an
+        array of NumPy's each would be as long as the longest."""
+        known = pd.Index(self.learned[f"category{place}"].tolist(), dtype=object)
+        return known.get_indexer(pd.Index(raw[:, len(self.number) + place], dtype=object))
 
     def _filled(self, numbers: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(numbers), self.learned["median"], numbers)
@@ -91,8 +97,8 @@ class ScaledView(_Cells):
         scaled = np.clip((filled - self.learned["centre"]) * self.learned["scale"], -10, 10)
         parts = [scaled, self._gaps(numbers)]
         for place in range(len(self.category)):
-            values = raw[:, len(self.number) + place].astype(str)
-            parts.append(values[:, None] == self.learned[f"category{place}"])
+            codes = self._codes(raw, place)
+            parts.append(codes[:, None] == np.arange(len(self.learned[f"category{place}"])))
         return np.hstack([part.astype(np.float32) for part in parts])
 
 
@@ -107,11 +113,7 @@ class TreeView(_Cells):
         numbers = self._numbers(raw)
         parts = [self._filled(numbers), self._gaps(numbers)]
         for place in range(len(self.category)):
-            known = self.learned[f"category{place}"]
-            values = raw[:, len(self.number) + place].astype(str)
-            index = np.searchsorted(known, values)
-            found = known[np.minimum(index, len(known) - 1)] == values if len(known) else np.zeros(len(values), bool)
-            parts.append(np.where(found, index, -1)[:, None])
+            parts.append(self._codes(raw, place)[:, None])
         return np.hstack([part.astype(np.float32) for part in parts])
 
 

@@ -131,7 +131,8 @@ def _count_characters(texts: Sequence[str], shortest: int, longest: int) -> spar
         start = np.arange(count - length + 1)
         inner = boundaries[start + length - 1] - boundaries[start + 1]
         good = (inner == 0) & (hashed.points[start] != 0) & (hashed.points[start + length - 1] != 0)
-        # Two blanks side by side cannot be, so a window of two blanks is none; longer ones hold a letter inside.
+        if length == 2:
+            good &= ~(boundary[start] & boundary[start + 1])  # an empty text is two blanks, and has no n-gram
         start = start[good]
         rows.append(hashed.row[start])
         values.append(_scatter(hashed.slices(start, start + length) + np.uint64(length)))

@@ -6,13 +6,18 @@ second half, and rows that are held out never reach a `fit`.
 Legend: N rows, D features.
 """
 
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from cotrain.errors import InputError
 
 Raw = Any  # what extract gives: an array or CSR matrix with one row for each row of the table
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
@@ -61,6 +66,21 @@ class View(ABC):
     @abstractmethod
     def transform(self, raw: Raw) -> Matrix:
         """Features float32 [N, D], dense or CSR."""
+
+
+def view_class(place: object) -> type[View]:
+    """The class of a view by its place, "module:name", which a file may have said: only modules of cotrain's views are
+    imported for it, others must be there already.
+
+    Raises:
+        InputError: it is no view.
+    """
+    module, _, name = str(place).partition(":")
+    own = re.fullmatch(r"cotrain\.views\.\w+", module)
+    found = getattr(import_module(module) if own else sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, View) and found.__module__ == module):
+        raise InputError(f"{place} is no view of cotrain's; it is not loaded.")
+    return found
 
 
 Known: TypeAlias = dict[tuple[Any, ...], Raw] | None  # what views of some sources extracted from the rows at hand

@@ -266,6 +266,39 @@ def test_a_view_that_is_none_is_never_imported(folder, kind):
     refused(model, "model")
 
 
+@pytest.mark.parametrize("base", ["subprocess:Popen", "os:system", "cotrain.views.text:np", "nowhere:Thing"])
+def test_a_view_inside_a_view_that_is_none_is_never_called(folder, base):
+    model, marker = folder
+    text = json.loads((model / "model.json").read_text())
+    hostile = {
+        "class": "cotrain.views.reduced:ReducedView",
+        "columns": ["/bin/sh", "-c", f"touch {marker}"],
+        "settings": {"base": base, "base_settings": {}},
+    }
+    text["views"] = dict.fromkeys(text["views"], hostile)
+    (model / "model.json").write_text(json.dumps(text))
+    refused(model, "is no view of cotrain's")
+    assert not marker.exists()
+    for view in text["views"].values():
+        view["columns"] = [["/bin/sh"]]
+    (model / "model.json").write_text(json.dumps(text))
+    refused(model, "are no names")
+
+
+def test_files_of_another_model_are_told_apart(folder):
+    model, _ = folder
+    names = sorted(path.name for path in model.glob("*.npz"))[:2]
+    contents = [(model / name).read_bytes() for name in names]
+    for name, content in zip(names, reversed(contents), strict=True):
+        (model / name).write_bytes(content)
+    refused(model, names[0], "of another model")
+    text = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(text | {"classes": "ab"}))
+    for name, content in zip(names, contents, strict=True):
+        (model / name).write_bytes(content)
+    refused(model, "names no classes")
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"format": 2}', '{"format": 1}', '{"format": 1, "members": 3, "views": []}']
 )

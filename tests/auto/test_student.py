@@ -73,6 +73,7 @@ ODD = [
     "ＡＷＦＵＬ dull—boring; 3.5 stars??",
     "naïve café ﬁlm",
     "多么 好的 电影",
+    "すごく たのしい えいが",
     "",
     "   ",
     "one",
@@ -95,7 +96,7 @@ def test_the_predictor_of_the_guide_agrees_with_the_real_one(texts, tmp_path):
         found = guide["predict"](tmp_path, text)
         assert list(found) == ["bad", "good"]
         np.testing.assert_allclose(list(found.values()), row, atol=1e-5, err_msg=text[:40])
-    text = unicodedata.normalize("NFKC", "good😀😀bad ❤\ufe0fx 👍🏽 我爱 ok東京タワー ไปที่ x กำa")
+    text = unicodedata.normalize("NFKC", "good😀😀bad ❤\ufe0fx 👍🏽 我爱 ok東京タワーへ行く ไปที่ x กำa")
     assert {value >> 42 for value in guide["words"](text)} == set(word_counts([text]).indices.tolist())
 
 
@@ -268,7 +269,7 @@ def test_a_damaged_or_hostile_student_is_refused(texts, tmp_path, name):
 def test_the_description_is_plain_json(texts, tmp_path):
     texts.student.save(tmp_path)
     about = json.loads((tmp_path / "student.json").read_text())
-    assert set(about) == {"format", "version", "kind", "columns", "classes", "views"}
+    assert set(about) == {"format", "version", "kind", "columns", "classes", "views", "files"}
     assert about["format"] == 1
     assert [view["class"] for view in about["views"].values()] == [
         "cotrain.views.text:WordView",

@@ -1,6 +1,8 @@
 import hashlib
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -454,6 +456,63 @@ class TestText:
         assert set(encoder.speeds) == {"torch", "onnx", "int8"}
         assert precision == "int8"
         assert encoder_module._cosine(found, exact).min() > 0.9
+
+    def test_the_same_network_is_found_where_it_is_now_and_a_changed_one_is_read_anew(self, tmp_path, monkeypatch):
+        save_bert(tmp_path / "bert")
+        frame = pd.DataFrame({"text": SENTENCES})
+        view = EncoderView(("text",), str(tmp_path / "bert"))
+        raw = view.extract(frame)
+        (tmp_path / "bert").rename(tmp_path / "moved")
+        again = EncoderView(("text",), **view.settings)
+        with pytest.raises(InputError, match="COTRAIN_ENCODER can name the folder"):
+            again.extract(frame)
+        monkeypatch.setenv("COTRAIN_ENCODER", str(tmp_path / "moved"))
+        np.testing.assert_array_equal(again.extract(frame), raw)
+        model = save_bert(tmp_path / "bert")  # another at the old place, in the same process
+        words = model.embeddings.word_embeddings.weight
+        words.data = words.data.flip(1)
+        model.save_pretrained(tmp_path / "bert")
+        other = EncoderView(("text",), str(tmp_path / "bert"))
+        assert np.abs(other.extract(frame) - raw).max() > 0.01
+        assert other.settings["digest"] != view.settings["digest"]
+
+    def test_empty_texts_of_a_tokenizer_that_adds_nothing(self, tmp_path):
+        save_bert(tmp_path / "bert")
+        backbone = load(str(tmp_path / "bert")).backbone
+        tokenizer = backbone._tokenizer
+
+        def bare(texts, **settings):
+            return tokenizer(texts, add_special_tokens=False, **settings)
+
+        bare.pad_token_id = tokenizer.pad_token_id
+        backbone._tokenizer = bare
+        assert torch.isfinite(backbone.embed(["", ""])).all()
+
+    def test_what_breaks_inside_is_said_of_the_encoder(self, tmp_path, monkeypatch):
+        save_bert(tmp_path / "bert")
+        backbone = load(str(tmp_path / "bert")).backbone
+        monkeypatch.setattr(backbone, "inputs", lambda items: {"pixels": torch.zeros(1)})
+        with pytest.raises(InputError, match="bert cannot be used for text"):
+            backbone.embed(["a"])
+
+    def test_code_in_the_folder_is_not_run(self, tmp_path):
+        save_bert(tmp_path / "bert")
+        (tmp_path / "bert" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+        config = json.loads((tmp_path / "bert" / "tokenizer_config.json").read_text())
+        config |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
+        (tmp_path / "bert" / "tokenizer_config.json").write_text(json.dumps(config))
+        about = json.loads((tmp_path / "bert" / "config.json").read_text())
+        (tmp_path / "bert" / "config.json").write_text(json.dumps(about | {"model_type": "unheard of"}))
+        with pytest.raises(InputError, match="cannot be loaded"):
+            load(str(tmp_path / "bert")).embed(["a"])
+        assert not (tmp_path / "ran").exists()
+
+    def test_modules_of_its_own_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace())
+        save_bert(tmp_path / "bert")
+        (tmp_path / "bert" / "modules.json").write_text(json.dumps([{"path": "", "type": "evil.Transformer"}]))
+        with pytest.raises(InputError, match="code of its own"):
+            load(str(tmp_path / "bert")).embed(["a"])
 
     def test_a_broken_model_is_refused(self, tmp_path):
         save_bert(tmp_path / "bert")

@@ -1,5 +1,7 @@
 """Numbers and categories as features: by hand, and what must not change them."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,3 +131,19 @@ def test_steps_by_hand():
     assert (np.diff(features[:9], axis=0) >= 0).all()
     beyond = view.extract(pd.DataFrame({"x": [-5.0, 99], "same": [0.0, 9]}))
     np.testing.assert_array_equal(view.transform(beyond), np.stack([np.zeros(steps.sum()), np.ones(steps.sum())]))
+
+
+@pytest.mark.parametrize("kind", [ScaledView, TreeView])
+def test_one_very_long_cell_takes_no_more_than_itself(kind):
+    table = pd.DataFrame({"c": ["red", "blue"] * 50})
+    view = kind(["c"], categories=1)
+    view.fit(view.extract(table))
+    later = pd.DataFrame({"c": ["red", "x" * 1_000_000, "blue"] * 1_000})
+    raw = view.extract(later)
+    tracemalloc.start()
+    found = view.transform(raw)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10_000_000  # as text of one width it would be 12 GB
+    expected = {"ScaledView": [[0, 1], [0, 0], [1, 0]], "TreeView": [[1], [-1], [0]]}[kind.__name__]
+    np.testing.assert_array_equal(found, expected * 1_000)
