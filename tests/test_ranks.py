@@ -763,6 +763,7 @@ def patience(groups):
     return [group._get_backend(torch.device("cpu")).options._timeout.total_seconds() for group in axes]
 
 
+@pytest.mark.slow
 def test_every_group_gives_up_in_time(monkeypatch):
     monkeypatch.setenv("COTRAIN_TIMEOUT", "17")
     with Crew(4, joined=False) as crew:

@@ -33,7 +33,8 @@ class _Cells(View):
             values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             cells[:, place] = np.where(np.isfinite(values), values.clip(-LARGEST, LARGEST), np.nan)
         for place, column in enumerate(self.category, start=len(self.number)):
-            cells[:, place] = frame[column].fillna("").astype(str).to_numpy(dtype=object)
+            texts = frame[column].fillna("").astype(str).str.rstrip("\0")  # NumPy drops what is kept here, in `learned`
+            cells[:, place] = texts.to_numpy(dtype=object)
         return cells
 
     def _numbers(self, raw: np.ndarray) -> np.ndarray:

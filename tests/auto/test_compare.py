@@ -32,6 +32,7 @@ def test_methods_stand_side_by_side_over_seeds(table):
     assert json.loads(json.dumps(found.to_dict()))["lines"][0]["method"] == "naive-bayes"
 
 
+@pytest.mark.slow
 def test_it_says_what_fit_says(table):
     """With one seed the score of "auto" is the bias-corrected one of the report."""
     held_out = compare(table, target="label", methods=["auto"], seeds=[4], **FAST)

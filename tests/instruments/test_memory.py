@@ -125,6 +125,7 @@ def three_ranks() -> list:
     return measured("ddp") + measured("fsdp")
 
 
+@pytest.mark.slow
 def test_the_plan_is_what_each_rank_takes():
     for rank in run_ranks(three_ranks, 3, timeout=120):
         for taken, planned in rank:

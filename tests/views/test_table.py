@@ -147,3 +147,13 @@ def test_one_very_long_cell_takes_no_more_than_itself(kind):
     assert most < 10_000_000  # as text of one width it would be 12 GB
     expected = {"ScaledView": [[0, 1], [0, 0], [1, 0]], "TreeView": [[1], [-1], [0]]}[kind.__name__]
     np.testing.assert_array_equal(found, expected * 1_000)
+
+
+@pytest.mark.parametrize("kind", [ScaledView, TreeView])
+def test_categories_that_numpy_would_take_for_the_same_are_one(kind):
+    table = pd.DataFrame({"c": ["a", "a\0", "b", "a\0\0"]})
+    view = kind(["c"], categories=1)
+    raw = view.extract(table)
+    found = view.fit(raw).transform(raw)
+    assert (found[[1, 3]] == found[0]).all()
+    assert (found[2] != found[0]).any()
