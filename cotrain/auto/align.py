@@ -110,12 +110,12 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
         if writing is None:
             read = read_numbers(cells)
             values, strays = read.values.copy(), read.strays.tolist()
-            other = recognise([texts[row] for row in strays if re.search(r"\d", texts[row])]) if strays else None
+            written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
+            other = recognise(written) if written else None
             if other is not None and other.mark != CLOCK and not other.unit:
-                shown = next(texts[row] for row in strays if re.search(r"\d", texts[row]))[:40]
                 said.append(
-                    f"Column {cells.name!r}: numbers are not written as in training, such as {shown!r}; they are read "
-                    f"with {other.mark!r} as the decimal point."
+                    f"Column {cells.name!r}: numbers are not written as in training, such as {written[0][:40]!r}; they "
+                    f"are read with {other.mark!r} as the decimal point."
                 )
                 rest = range(len(texts)) if other.mark == "," else strays
                 values[rest], still = read_written([texts[row] for row in rest], other)

@@ -134,7 +134,7 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
         [
             {
                 "method": line.method,
-                "score": _percent(line.mean, line.sd) + _share_of(line.values),
+                "score": _percent(line.mean, line.sd) + (f" ({line.partly})" if line.partly else ""),
                 "worst": _percent(line.worst),
                 "seconds": round(line.seconds, 1),
                 "learners": line.learners,
@@ -142,12 +142,6 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
             for line in found.lines
         ],
     )
-
-
-def _share_of(values: Sequence[float | None]) -> str:
-    """In how many of the seeds a method came to an end, where it is not all or none."""
-    known = sum(value is not None for value in values)
-    return f" ({known} of {len(values)} seeds)" if 0 < known < len(values) else ""
 
 
 def _percent(share: float | None, sd: float | None = None) -> str:

@@ -51,6 +51,12 @@ class Line:
     learners: int  # configurations that were tried: the more, the more chances to be lucky
     values: list[float | None]
 
+    @property
+    def partly(self) -> str:
+        """`1 of 2 seeds`, where the method came to an end with some of them only."""
+        known = sum(value is not None for value in self.values)
+        return f"{known} of {len(self.values)} seeds" if 0 < known < len(self.values) else ""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -132,10 +138,8 @@ def compare(
         raise KeyboardInterrupt
     lines = [_line(name, values[name], spent[name], len(group.own)) for name, group in groups.items()]
     for line in lines:
-        if 0 < (known := sum(value is not None for value in line.values)) < len(finished):
-            warnings.append(
-                f"{line.method} came to an end with {known} of {len(finished)} seeds only; its score is of these."
-            )
+        if line.partly:
+            warnings.append(f"{line.method} came to an end with {line.partly} only; its score is of these.")
     rows = {"labelled": len(problem.labelled), "unlabelled": problem.without_label}
     rows["test"] = 0 if checked is None else len(checked.y)
     scored = "held-out labelled rows" if checked is None else "the test table"

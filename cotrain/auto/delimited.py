@@ -113,11 +113,10 @@ def _find_layout(path: Path, encoding: str, default: str) -> _Layout:
                 break
     if sample and (named := re.fullmatch(r"sep=(.)\s*", sample[0])) and named.group(1) in DELIMITERS:
         return _Layout(named.group(1), 1)  # a spreadsheet's way to say it
+    text = "".join(sample)
     best, best_score = _Layout(_ONE_COLUMN), (0.0, False, 0)
     for delimiter in DELIMITERS:
-        spaced = any(f'{delimiter} "' in line for line in sample) and not any(
-            f'{delimiter}"' in line for line in sample
-        )
+        spaced = f'{delimiter} "' in text and f'{delimiter}"' not in text
         with _unlimited_cells():
             reader = csv.reader(sample, delimiter=delimiter, skipinitialspace=spaced)
             counts = [len(record) for record in reader if record]

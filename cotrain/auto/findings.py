@@ -26,9 +26,9 @@ def percent(share: float | None, decimals: int = 0) -> str:
     return "not measured" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
 
 
-def exactly(part: float, decimals: int = 6) -> str:
+def exactly(part: float) -> str:
     """A share that somebody asked for, as it was: 90 %, 99.6 %."""
-    return f"{round(100 * part, decimals):g}\u00a0%"
+    return f"{100 * part:g}\u00a0%"
 
 
 def at_least(part: float) -> str:

@@ -111,7 +111,8 @@ def _refuse_broken_rows(source: Source, looked: Audit) -> None:
 
     Raises InputError.
     """
-    short = np.isin(np.arange(len(looked.y)), np.flatnonzero(np.isin(source.lines, source.short)))
+    short = np.zeros(len(looked.y), bool)
+    short[: len(source.lines)] = np.isin(source.lines, source.short)  # rows without a line stand below
     strange = np.flatnonzero(short & (looked.y >= 0) & ~np.isin(looked.y, looked.y[~short]))
     if len(strange) < 3:
         return

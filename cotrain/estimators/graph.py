@@ -59,9 +59,7 @@ class GraphSpreading(SemiSupervisedClassifier):
         order = stable_order(code, X)
         self._sparse = sparse.issparse(X)
         X, label = X[order], code[order]
-        first, node = _distinct(
-            X
-        )  # copies of a row are one node: among themselves they would be each other's neighbours
+        first, node = _distinct(X)  # copies of a row are one node, or they would be each other's only neighbours
         self._reference = self._place(X[first])
         given = label >= 0
         mass_nodes = np.zeros((len(first), len(self.classes_)))

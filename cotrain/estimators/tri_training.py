@@ -150,13 +150,14 @@ class TriTraining(SemiSupervisedClassifier):
             self.history_.append(entry)
             if not lessons:
                 break
-            # With disagreement, who was taught agrees, is then taught nothing, and disagrees again.
-            taken = np.zeros(0) if quota is None else np.minimum(quota * turn, len(order))
-            state = hashlib.blake2b(b"".join(part.tobytes() for part in (*taught, taken))).digest()
-            if not self.check_error and state in states:
-                self.termination_condition_ = "cycle"
-                break
-            states.add(state)
+            if not self.check_error:
+                # With disagreement, who was taught agrees, is then taught nothing, and disagrees again.
+                taken = np.zeros(0) if quota is None else np.minimum(quota * turn, len(order))
+                state = hashlib.blake2b(b"".join(part.tobytes() for part in (*taught, taken))).digest()
+                if state in states:
+                    self.termination_condition_ = "cycle"
+                    break
+                states.add(state)
         else:
             self.termination_condition_ = "max_iter" if n < len(order) else "no_change"
 

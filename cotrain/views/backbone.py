@@ -72,10 +72,15 @@ class Backbone(ABC):
 
 def folder_digest(folder: Path) -> str:
     """Raises InputError where a file cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
     try:
-        return _digest(folder)
+        for path in _decisive(folder):
+            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise InputError(f"The encoder in {folder} cannot be read: {error}") from error
+    return digest.hexdigest()
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -86,15 +91,6 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 def _decisive(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.suffix in _HASHED and path.is_file()]
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in _decisive(folder):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def kind_of(folder: Path) -> Kind | None:

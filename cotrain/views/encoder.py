@@ -325,7 +325,8 @@ class EncoderView(View):
             if digest is None or (place := next(places, None)) is None:
                 raise InputError(f"{error} COTRAIN_ENCODER can name the folder where it is now.") from error
             found = load(place)
-        self.settings["encoder"], self.settings["digest"] = found.place, found.backbone.digest
+            self.settings["encoder"] = place
+        self.settings["digest"] = found.backbone.digest
         if found.kind != "text" and len(self.columns) != 1:
             raise InputError(f"An {found.kind} encoder reads one column, not {len(self.columns)}.")
         return found

@@ -57,7 +57,7 @@ class TextBackbone(Backbone):
         pooling = _pooling(folder, modules)
         self._sentence_model: Any = None
         if pooling is None:
-            self._load_sentence_model()
+            self._load_sentence_model([module["class"] for module in modules])
             return
         transformers = library("transformers", "hf")
         inner = folder / next((module["path"] for module in modules if module["type"] == "Transformer"), "")
@@ -117,7 +117,7 @@ class TextBackbone(Backbone):
             positions -= 2  # their positions are counted from 2 on
         return max(1, min(positions, int(self._tokenizer.model_max_length), _LONGEST))
 
-    def _load_sentence_model(self) -> None:
+    def _load_sentence_model(self, classes: Sequence[str]) -> None:
         try:
             import sentence_transformers
         except ImportError as error:
@@ -125,7 +125,7 @@ class TextBackbone(Backbone):
                 f"The encoder in {self.folder} is made of parts that only sentence-transformers knows: "
                 "pip install sentence-transformers."
             ) from error
-        if strange := [name for name in _module_types(self.folder) if not name.startswith("sentence_transformers.")]:
+        if strange := [name for name in classes if not name.startswith("sentence_transformers.")]:
             raise InputError(f"The encoder in {self.folder} asks for code of its own ({strange[0]}), which is not run.")
         self._sentence_model = quietly(
             sentence_transformers.SentenceTransformer,
@@ -137,20 +137,17 @@ class TextBackbone(Backbone):
         self._longest = int(self._sentence_model.max_seq_length or _LONGEST)
 
 
-def _module_types(folder: Path) -> list[str]:
-    """Where the class of each module is, as sentence-transformers would import it."""
-    found = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-    return [str(module["type"]) for module in found]
-
-
 def _modules(folder: Path) -> list[dict[str, str]]:
-    """Type (the class name) and path of each module of a sentence-transformers folder."""
+    """Type (the class name), class (as it would be imported) and path of each module of a sentence-transformers
+    folder."""
     path = folder / "modules.json"
     if not path.is_file():
         return []
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return [{"type": module["type"].split(".")[-1], "path": module["path"]} for module in found]
+        return [
+            {"type": module["type"].split(".")[-1], "class": module["type"], "path": module["path"]} for module in found
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the list of modules of a sentence-transformers model: {error}") from error
 
