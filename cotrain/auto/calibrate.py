@@ -69,15 +69,19 @@ def calibration(
     }
 
 
-def conformal_threshold(probability_NC: np.ndarray, y_N: np.ndarray, coverage: float) -> float | None:
+def conformal_threshold(
+    probability_NC: np.ndarray, y_N: np.ndarray, coverage: float, shares_C: np.ndarray
+) -> float | None:
     """A row's set is all classes of at least this probability; such sets hold the truth with the stated coverage.
 
-    Split-conformal quantile on out-of-fold probabilities (cross-conformal, Vovk 2015). None where fewer than
-    1 / (1 - coverage) - 1 rows make the promise impossible.
+    Split-conformal quantile on out-of-fold probabilities (cross-conformal, Vovk 2015), each class weighed by its share
+    among the rows to come (label shift, Podkopaev & Ramdas 2021; the row to come itself counts as a mean one). None
+    where fewer than 1 / (1 - coverage) - 1 rows make the promise impossible.
     """
     n = len(y_N)
-    rank = int(np.ceil((n + 1) * coverage))
-    if rank > n:
-        return None
     own = probability_NC[np.arange(n), y_N]
-    return float(np.sort(own)[n - rank])
+    weight = (shares_C / np.maximum(np.bincount(y_N, minlength=len(shares_C)), 1))[y_N]
+    order = np.argsort(-own, kind="stable")
+    held = np.cumsum(weight[order]) * (n / max(weight.sum(), 1e-300))  # rows that hold the truth, down to each
+    place = int(np.searchsorted(held, (n + 1) * coverage - 1e-9))
+    return float(own[order[place]]) if place < n else None

@@ -46,6 +46,7 @@ from cotrain.auto.shift import find_shift
 from cotrain.auto.spare import look_further
 from cotrain.auto.teach import teach
 from cotrain.auto.views import Views, find_views
+from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
 Metric = Literal["auto", "accuracy", "balanced accuracy"]
@@ -170,7 +171,7 @@ def _fit(
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], model.shares)
     truth = problem.y[problem.labelled][held]
-    model.threshold = conformal_threshold(said, truth, coverage)
+    model.threshold = conformal_threshold(said, truth, coverage, shares.shares)
     if model.threshold is None:
         needed = next(n for n in count(1) if np.ceil((n + 1) * coverage) <= n)
         warnings.append(
@@ -258,14 +259,30 @@ def left_of(score: float, loss: float | None) -> float | None:
 
 
 def unjudged(problem: Problem, held: np.ndarray) -> list[str]:
-    """Warnings of classes with several labels of which none could be held out. held: the classes of rows that were."""
-    counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
-    names = [problem.audit.classes[code] for code in np.flatnonzero(counts > 1) if code not in held]
-    return [
-        f"The labelled rows of class {name!r} are all of one group or copies of each other, so none can be held out: "
-        "the estimates say nothing of this class."
-        for name in names
-    ]
+    """Warnings of classes with several labels of which none was held out. held: the classes of rows that were."""
+    y, unit, copies = (each[problem.labelled] for each in (problem.y, problem.unit, problem.copies))
+    alone: list[str] = []
+    others: list[str] = []
+    for code in np.setdiff1d(np.flatnonzero(np.bincount(y) > 1), held):
+        own = y == code
+        one = min(len(np.unique(unit[own])), len(np.unique(copies[own]))) == 1
+        (alone if one else others).append(repr(problem.audit.classes[code]))
+    found = []
+    if alone:
+        found.append(
+            f"The labelled rows of {_classes(alone)} are all of one group or copies of each other, so none can be held "
+            "out: the estimates say nothing of them."
+        )
+    if others:
+        found.append(
+            f"No labelled row of {_classes(others)} was among those that were held out: the estimates say nothing of "
+            "them."
+        )
+    return found
+
+
+def _classes(names: list[str]) -> str:
+    return ("class " if len(names) == 1 else "each of the classes ") + listing(names)
 
 
 def committee(

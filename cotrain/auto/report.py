@@ -218,7 +218,8 @@ def _rows(wanted: list[int | str]) -> str:
 
 def _shares(prior: Values, most: int = 6) -> str:
     shares = sorted((prior.get("shares") or {}).items(), key=lambda item: -item[1])
-    said = ", ".join(f"{name} {findings.percent(share)}" for name, share in shares[:most])
+    digits = next((digits for digits, share in enumerate((0.1, 0.01)) if shares and shares[0][1] >= share), 2)
+    said = ", ".join(f"{name} {findings.percent(share, digits)}" for name, share in shares[:most])
     rest = f" and {len(shares) - most} more" if len(shares) > most else ""
     return f"{said}{rest} ({prior.get('source', 'source unknown')})"
 

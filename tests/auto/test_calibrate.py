@@ -73,9 +73,15 @@ def test_the_conformal_threshold_by_hand():
     own = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     p = np.stack([own, 1 - own], 1)
     y = np.zeros(9, int)
-    assert conformal_threshold(p, y, 0.5) == pytest.approx(0.5)  # ceil(10 * 0.5) = 5 of 9 rows are at least as sure
-    assert conformal_threshold(p, y, 0.9) == pytest.approx(0.1)
-    assert conformal_threshold(p, y, 0.95) is None  # impossible below 19 rows
+    shares = np.array([0.7, 0.3])  # of one class the labels may have no row
+    assert conformal_threshold(p, y, 0.5, shares) == pytest.approx(0.5)  # ceil(10 * 0.5) = 5 of 9 are at least as sure
+    assert conformal_threshold(p, y, 0.9, shares) == pytest.approx(0.1)
+    assert conformal_threshold(p, y, 0.95, shares) is None  # impossible below 19 rows
+    two = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])  # sure of six rows of one class, unsure of three of the other
+    said = np.stack([own, 1 - own], 1)
+    said[two == 1] = said[two == 1, ::-1]
+    # the six count 4.5 together, and 5 are asked for: the next one is of the other class
+    assert conformal_threshold(said, two, 0.5, np.array([0.5, 0.5])) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
@@ -85,9 +91,28 @@ def test_sets_cover_what_they_promise(coverage):
     for _ in range(200):
         p = rng.dirichlet([1.0, 1.0, 1.0], 80)
         y = (rng.random(80)[:, None] > p.cumsum(1)).sum(1)
-        threshold = conformal_threshold(p[:40], y[:40], coverage)
+        threshold = conformal_threshold(p[:40], y[:40], coverage, np.full(3, 1 / 3))
         covered.append((p[40:][np.arange(40), y[40:]] >= threshold).mean())
     assert np.mean(covered) == pytest.approx(coverage + 0.5 / 41, abs=0.02)
+
+
+def test_sets_cover_rows_to_come_where_labels_have_other_shares():
+    rng = np.random.default_rng(2)
+    shares = np.array([0.8, 0.2])
+
+    def draw(of_first):
+        y = (rng.random(400) > of_first).astype(int)
+        x = rng.normal(np.where(y == 0, 0.0, 1.5), np.where(y == 0, 2.0, 0.5))  # the first class is the harder one
+        density = np.stack([np.exp(-(x**2) / 8) / 2, np.exp(-((x - 1.5) ** 2) / 0.5) / 0.5], 1)
+        return with_prior(density / density.sum(1, keepdims=True), shares), y
+
+    covered, plain = [], []
+    for _ in range(50):
+        (p, y), (q, z) = draw(0.2), draw(0.8)
+        for found, told in ((covered, shares), (plain, np.bincount(y) / len(y))):
+            found.append((q[np.arange(len(z)), z] >= conformal_threshold(p, y, 0.7, told)).mean())
+    assert np.mean(covered) == pytest.approx(0.7, abs=0.02)
+    assert abs(np.mean(plain) - 0.7) > 0.05
 
 
 def test_rows_that_count_twice_are_as_two():

@@ -127,10 +127,13 @@ def test_a_kernel_machine_says_what_svc_says_whatever_is_held_at_a_time(classes,
     assert own.predict_proba(new[:0]).shape == (0, classes)
 
 
+@pytest.mark.parametrize("turned", [0, 1_000])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_columns_that_no_row_has_change_nothing_in_a_logistic_regression(classes):
+def test_a_quick_logistic_regression_of_sparse_rows_is_the_usual_one(monkeypatch, classes, turned):
+    monkeypatch.setattr("cotrain.auto.candidates.TURNED", turned)
     x = sparse.random(40, 500, 0.01, random_state=0, format="csr")
-    y = np.arange(40) % classes
+    x = sparse.vstack([x, x[:5], sparse.csr_matrix((1, 500))], format="csr")  # copies, and a row that has no word
+    y = np.arange(46) % classes
     found, usual = (kind(C=10, class_weight="balanced").fit(x, y) for kind in (Logistic, LogisticRegression))
     new = sparse.random(20, 500, 0.1, random_state=1, format="csr")
     np.testing.assert_allclose(found.coef_, usual.coef_, atol=1e-6)

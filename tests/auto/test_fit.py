@@ -364,6 +364,25 @@ def test_groups_stay_on_one_side():
     assert [part["name"] for part in apart.report["slices"]] == []  # no group has 20 labelled rows
 
 
+def test_classes_of_which_nothing_was_held_out_are_named_in_one_sentence_with_the_reason():
+    rng = np.random.default_rng(0)
+    kind = np.repeat(list("abcdefgh"), 8)
+    table = pd.DataFrame(rng.normal(size=(64, 2)) + np.arange(64)[:, None] % 8, columns=["x", "y"])
+    table["kind"], table["site"] = kind, [f"{k}{i % 8 if k < 'c' else 0}" for i, k in enumerate(kind)]
+    problem = load(table, target="kind", group="site")
+    places = {name: code for code, name in enumerate(problem.audit.classes)}
+    (one,) = module.unjudged(problem, np.array([places["a"], places["b"]]))
+    names = "'c', 'd', 'e', 'f', 'g' and 1 more"
+    assert one == (
+        f"The labelled rows of each of the classes {names} are all of one group or copies of each other, so none can "
+        "be held out: the estimates say nothing of them."
+    )
+    _, other = module.unjudged(problem, np.array([places["a"]]))  # the time had ended before the turn of b
+    assert other == (
+        "No labelled row of class 'b' was among those that were held out: the estimates say nothing of them."
+    )
+
+
 def test_a_prior_that_is_given_is_used_and_printed(reviews):
     table = reviews(rows=120)
     skewed = fit(table, target="label", method="naive-bayes", prior="bad:0.9,good:0.1", **FAST)
