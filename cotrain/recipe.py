@@ -250,13 +250,17 @@ def _slug(text: str) -> str:
 class _Cells:
     """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them.
 
-    A cell is known by its row, its arguments, the recipe's text and the code's version: what changed starts anew.
+    A cell is known by its row, its arguments and the text of the recipe, of all others and of the package: what changed
+    starts anew.
     """
 
     def __init__(self, file: Path | None, source: Path):
         self.file = file
-        text = hashlib.sha256(source.read_bytes()).hexdigest() if source.exists() else ""
-        self.code = [text, __version__, commit()]
+        code = hashlib.sha256()
+        for path in [source, *sorted(PACKAGE.rglob("*.py")), *sorted(RECIPES.rglob("*.py"))]:
+            if path.is_file():
+                code.update(path.read_bytes() + b"\0")
+        self.code = code.hexdigest()
         self.done: dict[str, dict[str, float]] = {}
         if file is not None and file.exists():
             for line in file.read_text().splitlines():

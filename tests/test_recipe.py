@@ -215,12 +215,16 @@ class TestRun:
         assert recipe.run(module, out=tmp_path)[0].rows == first.rows
 
     def test_numbers_of_other_code_are_not_taken_for_this(self, tiny, tmp_path, monkeypatch):
-        recipe.run(recipe.load(str(tiny)), out=tmp_path)
-        before = (tmp_path / "cells.jsonl").read_text()
-        monkeypatch.setattr(recipe, "commit", lambda: "another")
-        assert recipe.run(recipe.load(str(tiny)), out=tmp_path)[0].commit == "another"
-        added = (tmp_path / "cells.jsonl").read_text().removeprefix(before)
-        assert len(added.splitlines()) == len(before.splitlines()) == 4
+        package, out = tmp_path / "package", tmp_path / "out"
+        (package / "losses").mkdir(parents=True)
+        (package / "losses" / "ramps.py").write_text("AT_ONCE = 0")
+        monkeypatch.setattr(recipe, "PACKAGE", package)
+        written = []
+        for text in ("AT_ONCE = 0", "AT_ONCE = 1", "AT_ONCE = 1"):
+            (package / "losses" / "ramps.py").write_text(text)
+            recipe.run(recipe.load(str(tiny)), out=out)
+            written.append(len((out / "cells.jsonl").read_text().splitlines()))
+        assert written == [4, 8, 8]
 
     def test_a_changed_recipe_or_other_settings_start_anew(self, tiny, tmp_path):
         recipe.run(recipe.load(str(tiny)), out=tmp_path)

@@ -87,4 +87,4 @@ def _reason(model: Model, probability: np.ndarray, said: np.ndarray) -> str:
 def excerpt(row: pd.Series, columns: Columns) -> str:
     """A few words of a row, for people to know it by."""
     names = (*columns.text, *columns.image, *columns.audio, *columns.number, *columns.categories)
-    return "; ".join(str(row[name])[:120] for name in names[:3])
+    return "; ".join("" if pd.isna(row[name]) else str(row[name])[:120] for name in names[:3])

@@ -118,7 +118,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     by_nature = repeats_by_nature(frame, columns, content.near)
     cluster = np.unique(content.unit, return_inverse=True)[1].astype(np.int64)
     if by_nature:
-        cluster = np.arange(len(frame))
+        cluster = np.argsort(np.lexsort((content.exact, y, content.near)))  # each by itself, in an order of content
     told = usable & ~content.blank
     conflicts, conflicting = ([], 0) if by_nature else _conflicts(content.near, y, told, labels.values, source)
     repeated = 0 if by_nature else int(np.isin(content.near[told & (y >= 0)], content.near[told & (y < 0)]).sum())

@@ -56,8 +56,8 @@ def audit_labels(
     Raises:
         InputError: what was given cannot be used.
     """
-    clock, jobs = Clock(seconds(budget)), max(1, jobs)
-    check_seed(seed)
+    clock = Clock(seconds(budget))
+    check_seed(seed, jobs)
     if most < 1:
         raise InputError(f"-n is a number of rows, 1 or more; not {most}.")
     problem = load(data, y, target=target, unlabelled=unlabelled, seconds=clock.budget, **columns)

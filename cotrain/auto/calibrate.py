@@ -69,10 +69,16 @@ def calibration(
     }
 
 
+def classes_in_sets(probability_NC: np.ndarray, threshold: float) -> np.ndarray:
+    """Which classes cannot be ruled out, bool [N, C]: those of at least this probability, and the likeliest. None where
+    a row's probabilities are NaN."""
+    return probability_NC >= np.minimum(threshold, probability_NC.max(1, keepdims=True))
+
+
 def conformal_threshold(
     probability_NC: np.ndarray, y_N: np.ndarray, coverage: float, shares_C: np.ndarray
 ) -> float | None:
-    """A row's set is all classes of at least this probability; such sets hold the truth with the stated coverage.
+    """For `classes_in_sets`: such sets hold the truth with the stated coverage, or more often.
 
     Split-conformal quantile on out-of-fold probabilities (cross-conformal, Vovk 2015), each class weighed by its share
     among the rows to come (label shift, Podkopaev & Ramdas 2021; the row to come itself counts as a mean one). None

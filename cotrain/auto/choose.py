@@ -77,7 +77,7 @@ class Board:
         self.decision = decision
         self.value = value
         self.stands_for = value if stands_for is None else stands_for
-        self.evaluated = ~np.isnan(np.stack([t.probability[..., 0] for t in trials])).all((0, 1))
+        self.evaluated = judged(trials)
         self.temperatures = [self._temperature(trial.probability) for trial in trials]
         self.probability = np.stack(
             [soften(t.probability, temp) for t, temp in zip(trials, self.temperatures, strict=True)]
@@ -191,10 +191,12 @@ class Board:
         weight = self.stands_for * ~np.isnan(correct)
         return weight / max(weight.sum(), 1e-12)
 
-    def gain(self, of: np.ndarray, over: np.ndarray, times: np.ndarray | None = None) -> tuple[float, float]:
+    def gain(
+        self, of: np.ndarray, over: np.ndarray, times: np.ndarray | None = None, value: np.ndarray | None = None
+    ) -> tuple[float, float]:
         """Mean paired gain and its standard error. Half a row of +1 and half a row of -1 are added, so that a few rows
-        without a difference are not taken for certainty."""
-        weight = self.value * (1 if times is None else times) * ~np.isnan(of - over)
+        without a difference are not taken for certainty. value: what rows count, if not what they count in a choice."""
+        weight = (self.value if value is None else value) * (1 if times is None else times) * ~np.isnan(of - over)
         weight = weight / max(weight.sum(), 1e-12)
         difference = np.nan_to_num(of - over)
         mean = float((weight * difference).sum())
@@ -279,7 +281,7 @@ class Board:
                 accepted[m] = gained >= 0
             members = best if gained >= 0 else members
         used = any(self.trials[m].candidate.unlabelled for m in members)
-        p_helped = self.surely_better(members, without, times) if used else 0.0
+        p_helped = self.surely_better(members, without) if used else 0.0
         return Choice(members, without, used, p_helped, reasons, accepted, proven)
 
     def _choose_in(
@@ -337,10 +339,15 @@ class Board:
         mean, error = self.gain(self.correct[m], right, times)
         return self.gain(self.right([*committee, m]), right, times)[0] if mean >= -REACH * error else None
 
-    def surely_better(self, one: Sequence[int], other: Sequence[int], times: np.ndarray | None = None) -> float:
-        """The probability that one committee is better than the other."""
-        mean, error = self.gain(self.right(one), self.right(other), times)
+    def surely_better(self, one: Sequence[int], other: Sequence[int]) -> float:
+        """The probability that one committee is better than the other on rows to come."""
+        mean, error = self.gain(self.right(one), self.right(other), value=self.stands_for)
         return self._probability(mean / error)
+
+
+def judged(trials: Sequence[Trial]) -> np.ndarray:
+    """Which labelled rows were held out by some trial, bool [n]."""
+    return ~np.isnan(np.stack([t.probability[..., 0] for t in trials])).all((0, 1))
 
 
 def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:

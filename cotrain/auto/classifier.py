@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from cotrain.auto.calibrate import classes_in_sets
 from cotrain.auto.fit import Metric, fit
 from cotrain.auto.labels import check_classes, read_labels
 from cotrain.auto.model import Model
@@ -143,7 +144,7 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
         probability = self.predict_proba(X)
         if self.model_.threshold is None:
             raise InputError("There were too few labels to promise a coverage; label more rows and fit again.")
-        return probability >= self.model_.threshold
+        return classes_in_sets(probability, self.model_.threshold)
 
     def _codes(self, y: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """The classes, and each row's place among them, -1 without a label."""

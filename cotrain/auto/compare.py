@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate, named
-from cotrain.auto.choose import bootstrap
+from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import (
     Evidence,
     Setup,
@@ -106,8 +106,8 @@ def compare(
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
     for seed in numbers:
-        check_seed(seed)
-    time_for_each, jobs = seconds(budget), max(1, jobs)
+        check_seed(seed, jobs)
+    time_for_each = seconds(budget)
     tested = None if test is None else read(test)
     problem = load(data, y, target=target, unlabelled=unlabelled, apart=tested, seconds=time_for_each, **columns)
     check_words(prior, metric, problem.audit.classes)
@@ -187,7 +187,9 @@ def _value(
     found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
     if auto:
         found = after_lessons(setup, found)
-    board = found.board if auto else apart(trials, group.own, problem, found.prior.shares, found.metric)
+    board: Board | None = found.board
+    if not auto:
+        board = apart(trials, group.own, problem, found.prior.shares, found.metric, given=setup.prior != "auto")
     if board is None:
         return None
     choice = decide(board, asked and auto)

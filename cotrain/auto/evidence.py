@@ -11,7 +11,7 @@ import numpy as np
 
 from cotrain.auto import prior as priors
 from cotrain.auto.candidates import STYLE, Candidate, candidates, named
-from cotrain.auto.choose import Board, Choice
+from cotrain.auto.choose import Board, Choice, judged
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold, make_folds
 from cotrain.auto.lessons import lessons
@@ -95,7 +95,8 @@ def weigh(
     found = _told(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
-    return Evidence(trials, make_board(running, problem, shares.shares, measure), shares, measure, folds)
+    board = make_board(running, problem, shares.shares, measure, given=prior != "auto")
+    return Evidence(trials, board, shares, measure, folds)
 
 
 def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
@@ -187,10 +188,12 @@ def _told(board: Board, asked: bool) -> priors.Told | None:
     return priors.told(said[held], board.y[held], board.of_unlabelled(choice.members))
 
 
-def check_seed(seed: int) -> None:
-    """Raises InputError for a seed below 0."""
+def check_seed(seed: int, jobs: int = 1) -> None:
+    """Raises InputError for a seed below 0 or fewer jobs than 1."""
     if seed < 0:
         raise InputError(f"--seed is a whole number, 0 or more; not {seed}.")
+    if jobs < 1:
+        raise InputError(f"--jobs is a number of threads, 1 or more; not {jobs}.")
 
 
 def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:
@@ -210,22 +213,28 @@ def _metric(asked: str, shares: np.ndarray) -> str:
     return "balanced accuracy" if rare else "accuracy"
 
 
-def make_board(trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str) -> Board:
-    """What trials say, and what that counts for classes of these shares."""
+def make_board(
+    trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str, given: bool = False
+) -> Board:
+    """What trials say, and what that counts for classes of these shares. given: by the user, so that learners are
+    chosen for them too; shares that are estimated only add noise there."""
     y = problem.y[problem.labelled]
     decision = shares if metric == "accuracy" else np.full(len(shares), 1 / len(shares))
-    stands_for = (decision / np.maximum(np.bincount(y, minlength=len(shares)), 1))[y]
-    value = np.ones(len(y)) if metric == "accuracy" else stands_for
+    counts = np.bincount(y[judged(trials)], minlength=len(shares))  # they stand for the others of their class, too
+    stands_for = (decision / np.maximum(counts, 1))[y]
+    value = np.ones(len(y)) if metric == "accuracy" and not given else stands_for
     unit = problem.unit[problem.labelled]
     return Board(trials, y, unit, decision, value / value.sum(), stands_for / stands_for.sum())
 
 
-def apart(trials: Sequence[Trial], names: set[str], problem: Problem, shares: np.ndarray, metric: str) -> Board | None:
+def apart(
+    trials: Sequence[Trial], names: set[str], problem: Problem, shares: np.ndarray, metric: str, given: bool
+) -> Board | None:
     """Of the learners of these names, which all stand on one side, so that the best are taken without a test; None
     where none of them ran."""
     own = [trial for trial in trials if trial.candidate.name in names and trial.estimator is not None]
     own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
-    return make_board(own, problem, shares, metric) if own else None
+    return make_board(own, problem, shares, metric, given) if own else None
 
 
 def only(board: Board, choice: Choice, names: set[str]) -> Choice:

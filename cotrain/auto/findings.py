@@ -160,9 +160,12 @@ def _used(values: Values) -> tuple[str, str]:
     if _setting(values, "method"):
         return "The unlabelled rows are used, as asked.", "The method was given, so it stands whatever it scores."
     if sure < LIKELY:
+        labels = "Nothing in the labels speaks against them"
+        if values["chosen"]["estimate"] < values["supervised"]["estimate"] or sure < 0.5:
+            labels = "Row by row the labels speak a little against all of them together"
         return (
             "The unlabelled rows are used; whether they helped cannot be told from so few labels.",
-            "Nothing in the labels speaks against them; what speaks for them stands beside each learner tried.",
+            f"{labels}; what speaks for them stands beside each learner tried.",
         )
     why = "Row by row they did; the estimates are too rough to say by how much."
     if gain:

@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
+from cotrain.auto import prior as priors
 from cotrain.auto.account import command, confusion, name_of, parts, score_test, slices, suspicious, table
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
@@ -101,7 +102,7 @@ def fit(
     clock = Clock(seconds(budget))
     if not 0 < coverage < 1:
         raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage:g}.")
-    check_seed(seed)
+    check_seed(seed, jobs)
     if out is not None:
         check_folder(Path(out))
     tested = None if test is None else read(test)
@@ -121,7 +122,6 @@ def fit(
     )
     checked = None if tested is None else read_test(tested, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
-    jobs = max(1, jobs)
     with clock.interruptible(partial(warn_first, warnings)):
         check_words(prior, metric, problem.audit.classes)
         views = find_views(encoder, problem, warnings, clock.left(), jobs)
@@ -155,6 +155,11 @@ def _fit(
     seen = gather(setup, tried)
     seen = after_lessons(setup, seen) if method is None else seen
     trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
+    if measure == "balanced accuracy" and setup.metric == "auto" and shares.source == priors.GIVEN:
+        warnings.append(
+            "By the shares that were given a class is rare, so every class counts the same and predictions do not lean "
+            "to common classes; --metric accuracy makes them."
+        )
     if method is None:
         choice = decide(board, asked, warnings)
     else:
@@ -185,7 +190,9 @@ def _fit(
     unseen_N[problem.labelled] = together
     student, about_student = teach(setup, views, model, even_N, unseen_N, uneven)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
-    own_board = None if method is None else apart(trials, own, problem, shares.shares, measure)
+    own_board = None
+    if method is not None:
+        own_board = apart(trials, own, problem, shares.shares, measure, given=setup.prior != "auto")
     if own_board is not None:
         chosen_score = bootstrap(own_board, False, seed)[1]
     if not np.isfinite(chosen_score):

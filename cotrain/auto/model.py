@@ -18,7 +18,7 @@ import pandas as pd
 from cotrain import __version__
 from cotrain.auto.align import align
 from cotrain.auto.blend import Blend
-from cotrain.auto.calibrate import soften, with_prior
+from cotrain.auto.calibrate import classes_in_sets, soften, with_prior
 from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
@@ -181,8 +181,8 @@ class Model(Table):
         """
         if self.threshold is None:
             raise InputError("There were too few labels to promise a coverage; label more rows and fit again.")
-        probability = self.predict_proba(data)
-        return [[self.classes[c] for c in np.flatnonzero(row >= self.threshold)] for row in probability]
+        inside = classes_in_sets(self.predict_proba(data), self.threshold)
+        return [[self.classes[c] for c in np.flatnonzero(row)] for row in inside]
 
     def save(self, folder: Path | str) -> None:
         """Write `model.json`, the views' arrays as npz and the members as skops files."""

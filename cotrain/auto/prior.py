@@ -15,6 +15,7 @@ from cotrain.errors import InputError
 PSEUDO = 10  # labelled rows that equal shares are worth: a few labels do not tell shares
 USUAL = 20  # rows of each class, told as rows are on average, that are added where a class's confusions are counted
 LEVEL = 0.05  # of the test whether labelled and unlabelled rows are told alike
+GIVEN = "as given"  # the source of shares that the user named
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Tol
     if said == "uniform":
         return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked")
     if said != "auto":
-        return Prior(_parse(said, classes), "as given")
+        return Prior(_parse(said, classes), GIVEN)
     own, noise = of_labels(counts_C)
     if heard is None:
         return Prior(own, "the labelled rows, drawn to equal shares as far as they allow")
@@ -162,6 +163,8 @@ def _parse(said: str, classes: Sequence[str]) -> np.ndarray:
             parts[-1] += f",{piece}" if parts[-1] else piece
     for part in parts:
         name, colon, share = part.rpartition(":")
+        if name.strip() in shares:
+            raise InputError(f"--prior names {name.strip()} twice.")
         try:
             shares[name.strip()] = float(share)
         except ValueError:

@@ -98,6 +98,9 @@ def load(
     unit = looked.cluster
     if columns.group:
         unit = frame.groupby(list(columns.group), dropna=False).ngroup().to_numpy()
+        if empty := int((frame.iloc[rows][list(columns.group)] == "").all(axis=1).sum()):
+            names = " and ".join(map(repr, columns.group))
+            looked.warnings.append(f"{empty:,} rows say nothing in {names}; they are taken for one group.")
     shown = None if columns.group else _groups_by_name(frame, columns, looked, rows)
     if shown is not None:
         unit = shown

@@ -121,7 +121,8 @@ def loudness(wave: np.ndarray, rate: int) -> np.ndarray:
 
 def features(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the views of sounds read off one: float32 [T] -> `statistics` and `picture`, without silence at its ends,
-    and `loudness`."""
+    and `loudness`. A constant offset, as cheap recorders add, is no sound: it would pass for a deep hum."""
+    wave = wave - wave.mean(dtype=np.float64).astype(np.float32)
     bands_FM = trim(log_mel(wave, rate))
     return statistics(bands_FM), picture(bands_FM), loudness(wave, rate)
 

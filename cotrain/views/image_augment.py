@@ -97,9 +97,10 @@ def equalize(x: Tensor, numbers_BN: Tensor) -> Tensor:
     counts = torch.zeros(*x.shape[:2], 256, dtype=x.dtype, device=x.device)
     counts.scatter_add_(2, levels, torch.ones_like(levels, dtype=x.dtype))
     below = counts.cumsum(2) - counts
-    least = torch.where(counts > 0, counts.cumsum(2), math.inf).amin(2, keepdim=True)  # pixels at the lowest level
-    spread = (below / (levels.shape[2] - least).clamp(min=1)).clamp(0, 1)
-    flat = least == levels.shape[2]
+    highest = torch.where(counts > 0, torch.arange(256, device=x.device), -1).amax(2, keepdim=True)
+    last = counts.gather(2, highest)  # pixels at the highest level, below which all others are
+    spread = below / (levels.shape[2] - last).clamp(min=1)
+    flat = last == levels.shape[2]
     return torch.where(flat, x.flatten(2), spread.gather(2, levels)).view_as(x)
 
 

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cotrain.auto.calibrate import TEMPERATURES, calibration, conformal_threshold, soften, temperature, with_prior
+from cotrain.auto.calibrate import (
+    TEMPERATURES,
+    calibration,
+    classes_in_sets,
+    conformal_threshold,
+    soften,
+    temperature,
+    with_prior,
+)
 
 probabilities = st.lists(
     st.lists(st.floats(1e-6, 1), min_size=3, max_size=3).map(lambda row: [x / sum(row) for x in row]),
@@ -82,6 +90,13 @@ def test_the_conformal_threshold_by_hand():
     said[two == 1] = said[two == 1, ::-1]
     # the six count 4.5 together, and 5 are asked for: the next one is of the other class
     assert conformal_threshold(said, two, 0.5, np.array([0.5, 0.5])) == pytest.approx(0.3)
+
+
+def test_sets_hold_the_likeliest_class_and_all_above_the_threshold():
+    p = np.array([[0.5, 0.4, 0.1], [0.8, 0.1, 0.1], [np.nan] * 3])
+    none = [False] * 3
+    np.testing.assert_array_equal(classes_in_sets(p, 0.6), [[True, False, False], [True, False, False], none])
+    np.testing.assert_array_equal(classes_in_sets(p, 0.3), [[True, True, False], [True, False, False], none])
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])

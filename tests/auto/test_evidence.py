@@ -1,5 +1,6 @@
 """Which learners have a say."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,6 +48,32 @@ def test_style_is_heard_where_it_shows_something_and_as_much_as_words(words, sty
         assert choice.reasons[1:] == ["how the texts are written tells too little"] * 3
         assert set(found.board.heard) == {0}
         assert only(found.board, choice, {trials[2].candidate.name}).members == [0]
+
+
+def told(right, **settings):
+    """A learner that is right on these rows, and nearly sure."""
+    made, own = trial(20, "words", **settings), np.where(right, 0.95, 0.05)
+    probability = np.stack([np.where(c == Y, own, 1 - own) for c in (0, 1)], -1)
+    return replace(made, probability=probability[None], unlabelled=probability.copy())
+
+
+def test_judged_rows_stand_for_the_others_of_their_class():
+    """All rows of one class were held out and told, ten of twenty of the other, and eight of these told."""
+    one = told((Y == 0) | (np.arange(40) < 16))
+    one.probability[0, (Y == 1) & (np.arange(40) >= 20)] = np.nan
+    board = seen(one).board
+    assert board.estimate(board.correct[0]) == pytest.approx(0.9, abs=0.01)
+
+
+def test_learners_are_chosen_for_the_shares_that_were_given():
+    """One tells all rows of a class and 60 % of the other, one 80 % and all."""
+    place = np.arange(40) // 2
+    trials = [told((Y == 0) | (place < 12)), told((Y == 1) | (place < 16), unlabelled=True)]
+    given = weigh(trials, PROBLEM, True, "a:0.7,b:0.3", "accuracy", []).board
+    even = weigh(trials, PROBLEM, True, "uniform", "accuracy", []).board
+    assert given.gain(given.correct[1], given.correct[0])[0] == pytest.approx(0.86 - 0.88)
+    assert even.gain(even.correct[1], even.correct[0])[0] == pytest.approx(0.9 - 0.8)
+    assert given.surely_better([1], [0]) < 0.5 < even.surely_better([1], [0])
 
 
 def test_it_is_compared_with_learners_on_texts_alone():

@@ -102,6 +102,13 @@ def test_no_gain_is_claimed_that_is_not_sure(sure, title):
     assert verdict(example(p_helped=sure))[0] == title
 
 
+def test_labels_that_speak_against_the_learners_together_are_heard():
+    assert "Nothing in the labels speaks against them" in verdict(example(p_helped=0.6))[1]
+    assert "the labels speak a little against all of them together" in verdict(example(p_helped=0.2))[1]
+    worse = example(p_helped=0.6, chosen=estimate(0.2, 0.1, 0.3))
+    assert "the labels speak a little against all of them together" in verdict(worse)[1]
+
+
 def test_the_gain_in_words():
     assert verdict(example())[1] == "The estimated gain is 16 points."
     small = example(chosen=estimate(0.678, 0.6, 0.7), p_helped=0.8)

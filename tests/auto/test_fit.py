@@ -389,8 +389,10 @@ def test_a_prior_that_is_given_is_used_and_printed(reviews):
     even = fit(table, target="label", method="naive-bayes", prior="uniform", metric="accuracy", **FAST)
     assert skewed.report["prior"]["shares"] == {"bad": pytest.approx(0.9), "good": pytest.approx(0.1)}
     assert skewed.report["metric"] == "balanced accuracy"  # a class is rare
+    assert any("--metric accuracy makes them" in warning for warning in skewed.report["warnings"])
     assert even.report["prior"]["source"] == "equal shares, as asked"
     accuracy = fit(table, target="label", method="naive-bayes", prior="bad:0.9,good:0.1", metric="accuracy", **FAST)
+    assert not any("--metric accuracy" in warning for warning in accuracy.report["warnings"])
     fresh = reviews(seed=8)
     odds = [np.log(r.model.predict_proba(fresh)) @ [1, -1] for r in (accuracy, even)]
     if accuracy.model.members[0].temperature == even.model.members[0].temperature:
@@ -494,6 +496,7 @@ def test_a_method_is_taken_as_asked(reviews):
         ({"budget": "soon"}, "--budget takes a time such as 90s, 3m or 1h; not 'soon'"),
         ({"budget": "-3m"}, "--budget takes a time"),
         ({"seed": -1}, "--seed is a whole number, 0 or more; not -1"),
+        ({"jobs": 0}, "--jobs is a number of threads, 1 or more; not 0"),
         ({"coverage": 1.0}, "--coverage is a share between 0 and 1"),
         ({"coverage": 0}, "--coverage is a share between 0 and 1"),
         ({"target": "lable"}, "There is no column 'lable'. Did you mean 'label'"),

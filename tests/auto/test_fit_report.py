@@ -309,7 +309,7 @@ def test_everything_a_reader_may_ask_is_on_the_page():
         "a classifier does not surely tell them apart (0.53; 0.5 is chance",
         "5 of 20 “fair” were taken for “good”",
         "differ by 4 points on average",
-        "every class of at least 21 % probability",
+        "every other one of at least 21 % probability",
         "review: longer",
         "Review number 19",
         "row 1,000",

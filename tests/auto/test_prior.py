@@ -64,6 +64,7 @@ def test_what_the_user_says_is_taken():
         ("a:0.5", "names a; the classes are a, b"),
         ("a:0.5,c:0.5", "the classes are a, b"),
         ("a:0.5,b:0.9", "add up to 1.4"),
+        ("a:0.1,b:0.1,b:0.9", "names b twice"),
         ("a:1,b:0", "positive"),
         ("a:-0.5,b:1.5", "positive"),
         ("half", "takes auto, label, uniform or shares"),

@@ -42,6 +42,23 @@ def test_sounds_of_a_speaker_stay_together(sounds):
     assert "share a part with 4 values (such as ann, bob, cid); taken for speakers" in told[0]
 
 
+def test_rows_that_repeat_by_nature_are_dealt_out_by_content_not_by_their_places():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.integers(0, 2, (200, 3)), columns=list("abc")).astype(str)
+    table["kind"] = np.where(np.arange(200) % 4, None, np.where(table.a == "1", "x", "y"))
+    one, other = (load(each, target="kind") for each in (table, table.sample(frac=1, random_state=1)))
+    assert len(np.unique(one.unit)) == 200  # no copies
+    np.testing.assert_array_equal(one.unit, other.unit)
+    pd.testing.assert_frame_equal(one.frame, other.frame)
+
+
+def test_rows_without_a_group_are_said():
+    kind = ["p", "q", None] * 20
+    table = pd.DataFrame({"x": np.arange(60) / 7, "site": ["a", "b", None, "b"] * 15, "kind": kind})
+    said = load(table, target="kind", group="site").audit.warnings
+    assert "15 rows say nothing in 'site'; they are taken for one group." in said
+
+
 def test_a_group_that_is_named_goes_before_one_that_is_guessed(sounds):
     problem = loaded(sounds, group="room")
     assert problem.grouped

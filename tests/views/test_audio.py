@@ -82,6 +82,11 @@ class TestFrontEnd:
         wave = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)
         assert log_mel(2 * wave, RATE) - log_mel(wave, RATE) == pytest.approx(np.log(4), abs=1e-4)
 
+    def test_a_constant_offset_is_not_heard(self):
+        wave = tone(500, quiet=0.3) + np.random.default_rng(0).normal(0, 1e-4, 8_800).astype(np.float32)
+        for found, expected in zip(features(wave + np.float32(0.1), RATE), features(wave, RATE)):
+            assert found == pytest.approx(expected, abs=1e-2)
+
     @pytest.mark.parametrize("samples", [1, 199, 200, 201])
     def test_short_sounds_have_a_frame(self, samples):
         assert log_mel(np.ones(samples, np.float32), RATE).shape == (1, 40)

@@ -103,11 +103,12 @@ class TestCommonShape:
         grey = np.repeat(np.random.default_rng(0).integers(0, 256, (30, 30, 1), np.uint8), 3, axis=2)
         assert common_shape([grey, grey], None) == (30, 30, 1)
 
-    def test_a_turned_photo_counts_as_turned(self, tmp_path):
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])  # the last says of itself how it is turned
+    def test_a_turned_photo_counts_as_turned(self, tmp_path, suffix):
         exif = Image.Exif()
         exif[0x0112] = 6
-        Image.new("L", (40, 20)).save(tmp_path / "a.png", exif=exif)
-        assert common_shape(["a.png"], str(tmp_path)) == (40, 20, 1)
+        Image.new("L", (40, 20)).save(tmp_path / f"a.{suffix}", exif=exif)
+        assert common_shape([f"a.{suffix}"], str(tmp_path)) == (40, 20, 1)
 
     def test_many_images_are_made_smaller(self):
         cell = np.zeros((64, 64), np.uint8)

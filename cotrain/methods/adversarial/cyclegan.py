@@ -1,7 +1,7 @@
 """CycleGAN: two generators translate between two domains without pairs, held by two critics and by the way back.
 
 Source: Zhu, Park, Isola & Efros 2017, arXiv:1703.10593, Eq. 1-3, section 4 (least squares, halved critic loss) and
-section 5.2 (identity loss).
+section 5.2 (identity loss). The critics see what the generators make now, not the paper's buffer of 50 earlier images.
 Legend: A examples of domain a, B examples of domain b.
 """
 
