@@ -343,6 +343,11 @@ def record(found: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Path:
     about = {"commit": " ".join(commits), "version": __version__, "machine": machine(), "seeds": seeds}
     values = about | {"complete": seeds == list(SEEDS)} | found
     values["seconds"] = {"mean": fmean(r["seconds"] for r in runs), "most": max(r["seconds"] for r in runs)}
+    limits = {(r["settings"]["limit"], r["settings"]["cv_limit"]) for r in cells if "cv_limit" in r.get("settings", {})}
+    values["limits"] = [{"fit s": fit, "fit s, cross-validated": cv} for fit, cv in sorted(limits)]
+    if RECORDED.exists():  # what was measured apart stays
+        before = json.loads(RECORDED.read_text())
+        values |= {name: before[name] for name in ("slow", "again") if name in before}
     RECORDED.parent.mkdir(parents=True, exist_ok=True)
     RECORDED.write_text(json.dumps(values, indent=1) + "\n")
     return RECORDED

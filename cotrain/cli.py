@@ -320,7 +320,8 @@ def run(
 ):
     """Run a recipe with its baselines over its seeds and hold it to its bar; alone, list the recipes.
 
-    The exit code is 0 if the bar held and 3 if it did not.
+    The exit code is 0 if the bar held, or none was evaluated because settings left out a row of it, and 3 if it did not
+    hold.
 
     Parameters
     ----------

@@ -100,10 +100,13 @@ def arguments(recipe: Callable[..., Any], tokens: Sequence[str]) -> dict[str, An
     return dict(bound.kwargs)
 
 
-def choose_rows(rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The table's rows under the user's arguments: what rows set themselves selects rows, the rest applies to all."""
+def choose_rows(
+    rows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], usual: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The table's rows under the user's arguments: what rows set themselves selects rows, the rest applies to all.
+    Where that fits no row, one of its own, named by all it is made of: `usual` are the recipe's defaults."""
     chosen = {name: {**row, **given} for name, row in rows.items() if all(row.get(k, v) == v for k, v in given.items())}
-    return chosen or {" ".join(f"{k}={v}" for k, v in given.items()): dict(given)}
+    return chosen or {" ".join(f"{k}={v}" for k, v in {**usual, **given}.items() if v is not None): dict(given)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,12 @@ def run(
     started = time.perf_counter()
     given = arguments(module.recipe, tokens)
     parameters = inspect.signature(module.recipe).parameters
-    rows = choose_rows(module.rows(full), given)
+    if full and "full" not in parameters and module.rows(True) == module.rows(False):
+        raise InputError("The recipe has one setting only, so there is nothing that --full could change.")
+    usual = {
+        p.name: p.default for p in parameters.values() if p.name not in ("seed", "full") and p.default is not p.empty
+    }
+    rows = choose_rows(module.rows(full), given, usual)
     seeds = sorted(set(module.SEEDS if seeds is None else seeds))
     path = Path(module.__file__ or "recipe")
     table = Table()
@@ -222,12 +230,20 @@ def record(result: Result) -> Path:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+changes" if the tree differs from it; "" outside a checkout."""
+    """The checkout's commit, with "+changes" if the tree differs from it or has code that is not in it; "" outside a
+    checkout of cotrain."""
     try:
-        show = ["git", "-C", str(HOME), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-        return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != HOME.resolve():
+            return ""  # installed within somebody else's
+        found = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+        code = _git("status", "--porcelain", "--", "cotrain", "recipes")  # new files, too
+        return found + "+changes" * bool(code or _git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(HOME), *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def machine() -> dict[str, Any]:
@@ -250,14 +266,14 @@ def _slug(text: str) -> str:
 class _Cells:
     """Finished cells of the table as JSON lines, so that a run that was cut off does not repeat them.
 
-    A cell is known by its row, its arguments and the text of the recipe, of all others and of the package: what changed
-    starts anew.
+    A cell is known by its row, its arguments and the text of the package, the recipe and what lies beside it: what
+    changed starts anew.
     """
 
     def __init__(self, file: Path | None, source: Path):
         self.file = file
         code = hashlib.sha256()
-        for path in [source, *sorted(PACKAGE.rglob("*.py")), *sorted(RECIPES.rglob("*.py"))]:
+        for path in [*sorted(source.parent.glob("*.py")), *sorted(PACKAGE.rglob("*.py"))]:
             if path.is_file():
                 code.update(path.read_bytes() + b"\0")
         self.code = code.hexdigest()

@@ -87,7 +87,7 @@ def recipe(
         x, learn, test = cepstra(), data.labelled, data.test
         return Fit(forest, x[learn], y[learn], x[test], y[test], {"accuracy": accuracy_score})
     level = level or CHOSEN[method]
-    steps = steps or (20_000 if full else 400)
+    steps = (20_000 if full else 400) if steps is None else steps
     truth = torch.from_numpy(y)
     task = Task(
         waves[data.labelled],

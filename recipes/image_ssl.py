@@ -66,7 +66,7 @@ def recipe(
     """
     data = rows_of(labels, seed, held_out)
     level = level or CHOSEN[method]
-    steps = steps or (100_000 if full else 1000)
+    steps = (100_000 if full else 1000) if steps is None else steps
     x, y = images(full)
     task = Task(
         x[data.labelled],

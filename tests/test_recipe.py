@@ -122,14 +122,16 @@ ROWS = {"ours": {"kind": "ours", "labels": 5}, "theirs": {"kind": "theirs"}}
 
 class TestChooseRows:
     def test_no_settings_leave_all_rows(self):
-        assert recipe.choose_rows(ROWS, {}) == ROWS
+        assert recipe.choose_rows(ROWS, {}, {}) == ROWS
 
     def test_what_rows_set_selects_and_the_rest_applies_to_all(self):
-        assert recipe.choose_rows(ROWS, {"scale": 2}) == {name: {**row, "scale": 2} for name, row in ROWS.items()}
-        assert recipe.choose_rows(ROWS, {"kind": "theirs"}) == {"theirs": {"kind": "theirs"}}
+        assert recipe.choose_rows(ROWS, {"scale": 2}, {}) == {name: {**row, "scale": 2} for name, row in ROWS.items()}
+        assert recipe.choose_rows(ROWS, {"kind": "theirs"}, {}) == {"theirs": {"kind": "theirs"}}
 
     def test_settings_that_no_row_has_make_a_row_of_their_own(self):
-        assert recipe.choose_rows(ROWS, {"kind": "third"}) == {"kind=third": {"kind": "third"}}
+        usual = {"kind": "ours", "gain": 0.1, "limit": None}
+        expected = {"kind=third gain=0.1": {"kind": "third"}}
+        assert recipe.choose_rows(ROWS, {"kind": "third"}, usual) == expected
 
 
 class TestFind:
@@ -232,6 +234,11 @@ class TestRun:
         tiny.write_text(TINY.replace("0.5 +", "0.25 +"))
         assert recipe.run(recipe.load(str(tiny)), out=tmp_path)[0].rows["theirs"]["accuracy"][0] == 0.25
 
+    def test_the_larger_setting_must_be_one(self, tiny):
+        tiny.write_text(TINY.replace("seed: int = 0, full=False", "seed: int = 0").replace("seed, full)", "seed, 0)"))
+        with pytest.raises(InputError, match="one setting only"):
+            recipe.run(recipe.load(str(tiny)), full=True)
+
     def test_a_measure_that_takes_a_folder_gets_one_of_its_own(self, tiny, tmp_path):
         text = TINY.replace("def measure(self):", "def measure(self, out=None):\n        out.mkdir()")
         tiny.write_text(text)
@@ -291,5 +298,13 @@ def test_commit_names_the_checkout_or_nothing(tmp_path, monkeypatch):
     for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
     assert len(recipe.commit()) == 12
+    (tmp_path / "table.csv").write_text("x")  # no code
+    assert len(recipe.commit()) == 12
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "new.py").write_text("x = 1")
+    assert recipe.commit().endswith("+changes")
+    (tmp_path / "recipes" / "new.py").unlink()
     (tmp_path / "file").write_text("two")
     assert recipe.commit().endswith("+changes")
+    monkeypatch.setattr(recipe, "HOME", tmp_path / "recipes")  # installed within somebody else's checkout
+    assert recipe.commit() == ""
