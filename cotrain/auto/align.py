@@ -54,7 +54,11 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             )
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
-            out[name] = _numbers(cells, columns.written.get(name), said)
+            out[name] = values = _numbers(cells, columns.written.get(name), said)
+            for number in columns.none.get(name, ()):
+                if count := np.count_nonzero(values == number):
+                    said.append(f"Column {name!r}: {number:g} stands for a missing value in {count:,} rows.")
+                    values[values == number] = np.nan
         elif name in columns.category:
             out[name] = _categories(name, cell_texts(cells), columns, said)
         elif name in columns.code:

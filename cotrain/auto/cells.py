@@ -22,6 +22,7 @@ SPREADSHEET_ERRORS = r"#n/?a|#null!|#div/0!|#value!|#ref!|#name\?|#num!|#error!"
 MISSING = rf"|n\.?/?a\.?|<na>|nan|null|none|{SPREADSHEET_ERRORS}"  # how programs write a cell without a value
 _MISSING = rf"(?i)^({MISSING})$"
 NUMBERS = 0.9  # share of the cells that are not missing that must be numbers, in a column of numbers
+_NINES = tuple(float(sign * (10**digits - 1)) for digits in range(1, 7) for sign in (-1, 1))
 _EXACT = 2**53  # integers up to here are exact in float64
 
 
@@ -93,6 +94,18 @@ def words_for_none(texts: list[str]) -> set[str]:
     if 0 < len(words) <= 3 and len(different - none - words) >= 20 and 2 * sum(t in words for t in texts) <= len(texts):
         none |= words
     return none
+
+
+def numbers_for_none(values: np.ndarray) -> tuple[float, ...]:
+    """Numbers that stand for a missing value: -9, -99, 99, -999 and so on that come up three times or more and stand
+    alone: below zero where nothing else is, or above all others by three times their range. values: finite."""
+    least, most = values.min(initial=0), values.max(initial=0)
+    often = [n for n in _NINES if least <= n <= most and np.count_nonzero(values == n) >= 3]
+    others = values[~np.isin(values, often)]
+    if len(others) < 20:
+        return ()
+    low, high = others.min(), others.max()
+    return tuple(n for n in often if n < 0 <= low or n > max(9, high + 3 * (high - low)))
 
 
 def whole_numbers(texts: pd.Series) -> np.ndarray | None:

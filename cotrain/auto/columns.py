@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cotrain.auto.cells import NUMBERS, look_numeric, read_numbers, words_for_none
+from cotrain.auto.cells import NUMBERS, look_numeric, numbers_for_none, read_numbers, words_for_none
 from cotrain.auto.codes import code_columns, read_parts, repeating_parts
 from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
@@ -47,12 +47,12 @@ _CODES = "identifier (every value is another code)"
 class Columns:
     """The names of the columns by what they hold, in the order of the table.
 
-    levels: the values of each category column. orders: how the dates of each date column are written. written: how the
-    numbers of number columns are that hold texts such as "1,234.50" or "3 kg". parts: the places of the parts of each
-    code column that are learnt from, as categories. shapes: of each column of vectors. dropped: why a column is not
-    used. hints: sentences about columns or parts of file names that may be groups. longest: characters of a text that
-    are read, where all texts together would be too many. unlabelled: what cells of the target hold where there is no
-    label, if that was said.
+    levels: the values of each category column. orders: how the dates of each date column are written. written: how
+    the numbers of number columns are that hold texts such as "1,234.50" or "3 kg". none: numbers such as -999 that
+    stand for a missing value. parts: the places of the parts of each code column that are learnt from, as
+    categories. shapes: of each column of vectors. dropped: why a column is not used. hints: sentences about columns
+    or parts of file names that may be groups. longest: characters of a text that are read, where all texts together
+    would be too many. unlabelled: what cells of the target hold where there is no label, if that was said.
     """
 
     target: str
@@ -68,6 +68,7 @@ class Columns:
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
     written: dict[str, Writing] = field(default_factory=dict)
+    none: dict[str, tuple[float, ...]] = field(default_factory=dict)
     parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -118,14 +119,14 @@ class Columns:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
-        for sizes in ("parts", "shapes"):
-            plain[sizes] = {name: tuple(sides) for name, sides in values.get(sizes, {}).items()}
+        for numbers in ("none", "parts", "shapes"):
+            plain[numbers] = {name: tuple(each) for name, each in values.get(numbers, {}).items()}
         return cls(**plain)
 
 
 class Found(NamedTuple):
-    """What a column holds. why: it is dropped. order: of its dates. writing: of its numbers, if they are texts. places:
-    of the parts of its codes that repeat. shape: of its vectors."""
+    """What a column holds. why: it is dropped. order: of its dates. writing: of its numbers, if they are texts. none:
+    numbers that stand for a missing value. places: of the parts of its codes that repeat. shape: of its vectors."""
 
     kind: Kind
     why: str = ""
@@ -133,6 +134,7 @@ class Found(NamedTuple):
     writing: Writing | None = None
     places: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
+    none: tuple[float, ...] = ()
 
 
 def infer(
@@ -171,6 +173,7 @@ def infer(
     levels: dict[str, tuple[str, ...]] = {}
     orders: dict[str, str] = {}
     written: dict[str, Writing] = {}
+    none: dict[str, tuple[float, ...]] = {}
     parts: dict[str, tuple[int, ...]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in map(str, frame.columns):
@@ -181,13 +184,15 @@ def infer(
             elif name != target:
                 found[purpose[name]].append(name)
             continue
-        kind, why, order, writing, places, shape = known
+        kind, why, order, writing, places, shape, codes = known
         if kind == "dropped":
             dropped[name] = why
             continue
         found[kind].append(name)
         if writing is not None:
             written[name] = writing
+        if codes:
+            none[name] = codes
         if kind == "category":
             levels[name] = _levels(cell_texts(frame[name]))
         if kind == "date":
@@ -210,6 +215,7 @@ def infer(
         levels=levels,
         orders=orders,
         written=written,
+        none=none,
         parts=parts,
         shapes=shapes,
         dropped=dropped,
@@ -259,7 +265,9 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
         values, strays = read_written(filled.tolist(), writing)
         if len(strays) <= (1 - NUMBERS) * len(filled):
             found = _number_kind(values, str(column.name))
-            return found if found.kind == "dropped" and not writing.quantity else Found("number", writing=writing)
+            if found.kind == "dropped" and not writing.quantity:
+                return found
+            return Found("number", writing=writing, none=found.none)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
@@ -302,7 +310,7 @@ def _number_kind(values: np.ndarray, name: str) -> Found:
         return Found("date", order=order)
     if different and _drawn_like_codes(finite):
         return Found("dropped", "identifier (every value is another whole number)")
-    return Found("number")
+    return Found("number", none=numbers_for_none(finite))
 
 
 def _are_thousands(texts: pd.Series) -> bool:

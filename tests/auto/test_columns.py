@@ -376,6 +376,32 @@ def test_doubtful_classes_are_warned_of_and_kept():
     assert any("--unlabelled 'NA'" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("others", "code", "found"),
+    [
+        (np.linspace(60, 180, 40), -999, (-999.0,)),
+        (np.linspace(0, 200_000, 40), -9, (-9.0,)),  # nothing else is below zero
+        (np.linspace(-20, 30, 40), -9, ()),
+        (np.linspace(-20, 30, 40), 999, (999.0,)),
+        (np.arange(1, 41) % 5, 99, (99.0,)),
+        (np.arange(1, 41) % 5, 9, ()),
+        (np.linspace(0, 400, 40), 999, ()),
+        (np.linspace(0, 9.5, 19), -999, ()),  # too few to tell
+    ],
+)
+@pytest.mark.parametrize("written", [float, str])
+def test_numbers_that_stand_for_a_missing_value(others, code, found, written):
+    values = [written(each) for each in [*others, code, code, code]]
+    frame = pd.DataFrame({"x": values, "label": ["a", "b", None] * (len(values) // 3) + ["a"] * (len(values) % 3)})
+    columns = infer(frame, target="label")
+    assert columns.none.get("x", ()) == found
+    assert Columns.from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
+    said: list[str] = []
+    aligned = align(frame, columns, said)
+    assert aligned["x"].isna().sum() == 3 * len(found)
+    assert said == [f"Column 'x': {code} stands for a missing value in 3 rows."] * len(found)
+
+
 def test_cells_of_number_columns_as_text():
     assert cell_texts(pd.Series([1.0, 2.5, np.nan, np.inf])) == ["1", "2.5", None, "inf"]
     assert cell_texts(pd.Series([3, 4])) == ["3", "4"]
