@@ -74,8 +74,12 @@ class GradientMean:
         self.of = {id(p): bucket for bucket in self.buckets for p in bucket.members}
         self.armed = False
         self.next = 0
-        for parameter in parameters:
-            parameter.register_post_accumulate_grad_hook(self._came)
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._came) for parameter in parameters]
+
+    def release(self) -> None:
+        """Let the parameters go."""
+        for hook in self._hooks:
+            hook.remove()
 
     def arm(self) -> None:
         """Buckets leave during the backward pass to come. A gradient that came before it counts too."""

@@ -102,6 +102,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                     mean.arm()
                 _run_backward([total_loss], leaves, keep=keep and left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
+            if mean is not None:
+                mean.armed = False  # what goes on after a step that failed sends nothing by it
             _explain(owners, value, error)
         if mean is not None:
             mean.send()
@@ -217,13 +219,16 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
     found = [learners[name] for name in names if learners[name].averaged and not learners[name].apart]
     if not found:
         return None
-    if names not in found[0].means:
+    parameters = [p for learner in found for p in learner.parameters]
+    mean = found[0].means.get(names)
+    if mean is None or mean.of.keys() != set(map(id, parameters)):  # another learner may have come under a name
         how = found[0].communication
         if any(learner.communication != how for learner in found):
             raise InputError(f"{', '.join(names)} own a loss together and differ in their communication.")
-        parameters = [p for learner in found for p in learner.parameters]
-        found[0].means[names] = GradientMean(parameters, communication(how))
-    return found[0].means[names]
+        if mean is not None:
+            mean.release()
+        mean = found[0].means[names] = GradientMean(parameters, communication(how))
+    return mean
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:

@@ -274,6 +274,40 @@ def test_rounds_on_the_same_learners(two, placement):
         assert_equal(alone, found)
 
 
+def partner_replaced():
+    """The partner that comes anew takes the old one's name."""
+    kept, found = Learner(two_layer(seed=1), SGD), {}
+    for seed in (2, 3):
+        learners = {"one": kept, "two": Learner(two_layer(seed=seed), SGD)}
+        fit(Agreeing(), learners, {"labelled": labelled_rows()}, 3, device="cpu", seed=seed)
+        found |= {f"{seed} {name}": value for name, value in weights(learners).items()}
+    return found, [len(parameter._post_accumulate_grad_hooks or ()) for parameter in kept.parameters]
+
+
+def test_a_learner_whose_partner_is_replaced_between_rounds(two):
+    alone, _ = partner_replaced()
+    for found, hooks in two.run(partner_replaced):
+        assert_equal(alone, found, tolerance=1e-6)
+        assert set(hooks) == {1}  # the old average holds neither learner
+
+
+@dataclass(frozen=True)
+class Unreduced(Method):
+    def step(self, learners, batch, memory):
+        return {"one": learners["one"](batch["labelled"]["x"])}
+
+
+def failed_backward():
+    one = Learner(two_layer(), SGD)
+    with pytest.raises(InputError, match="not a scalar"):
+        fit(Unreduced(), {"one": one}, {"labelled": labelled_rows()}, 1, device="cpu")
+    return [mean.armed for mean in one.means.values()]
+
+
+def test_after_a_backward_that_failed_nothing_waits_to_be_sent(two):
+    assert two.run(failed_backward) == [[False], [False]]
+
+
 def built_first():
     learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
     with place.standing(place.Ranks()):  # as before the ranks have met
