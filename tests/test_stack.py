@@ -107,6 +107,18 @@ NETS = {
         0,
         "layers",
     ),
+    "features pooled": (
+        lambda: nn.Sequential(nn.Linear(6, 9), nn.MaxPool1d(3, 2, 1), nn.Tanh(), nn.AvgPool1d(2), nn.Linear(2, 3)),
+        (6,),
+        0,
+        "layers",
+    ),
+    "maps pooled": (
+        lambda: nn.Sequential(nn.Linear(8, 9), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(6, 3)),
+        (8, 8),
+        0,
+        "layers",
+    ),
     "embedding": (
         lambda: nn.Sequential(nn.Embedding(11, 4, padding_idx=0), nn.LayerNorm(4), nn.Flatten(), nn.Linear(20, 3)),
         (5,),
