@@ -32,6 +32,7 @@ from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.methods.reinforce.actor_critic import ActorCritic
 from cotrain.methods.semi.mean_teacher import MeanTeacher
+from cotrain.nets.transformer import Decoder
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows, Stream
 
@@ -361,6 +362,29 @@ def test_frozen_and_trained_parameters_in_one_unit(two):
     assert torch.equal(alone["a.0.weight"], two_layer()[0].weight)
     for found in two.run(partly_frozen, "fsdp"):
         assert_equal(alone, found, tolerance=1e-6)
+
+
+@dataclass(frozen=True)
+class Reading(Method):
+    def step(self, learners, batch, memory):
+        ids = batch["text"]["ids"]
+        return {"model": F.cross_entropy(learners["model"](ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())}
+
+
+def read(placement):
+    torch.manual_seed(0)
+    net = Decoder(7, width=8, layers=2, heads=2, context=6, parallel=True).double()
+    units = [name for name, _ in net.named_modules() if name.endswith("both_in")]
+    text = Rows({"ids": torch.randint(7, (16, 6))}, batch=8)
+    learners = {"model": Learner(net, SGD, placement=placement, units=units)}
+    fit(Reading(), learners, {"text": text}, 3, device="cpu")
+    return weights(learners)
+
+
+def test_a_decoder_whose_parallel_blocks_are_cut_into_units(two):
+    alone = read("auto")
+    for found in two.run(read, "fsdp"):
+        assert_equal(alone, found)
 
 
 class Branches(nn.Module):
