@@ -22,7 +22,7 @@ from cotrain.method import Losses, Memory, Method, Roles
 from cotrain.ownership import Pending, backward, clear, label, listed, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
-from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare
+from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare, warn_of_parts
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
@@ -62,7 +62,7 @@ def fit(
     stack: How = False,
 ) -> Report:
     """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
-    set RANK and WORLD_SIZE), with the same result.
+    set RANK and WORLD_SIZE), with the same result; but for batch normalization, which sees each process's rows apart.
 
     Args:
         method: says the losses.
@@ -73,7 +73,8 @@ def fit(
             take different seeds, or they draw the same noise.
         judges: pairs (judge, test stream), run at the end and every `judge_every` steps.
         precision: "fp32" or "bf16".
-        microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all.
+        microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all; batch
+            normalization sees each part apart.
         device: "auto", "cpu", "cuda", ...
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
         compile: pass the nets through `torch.compile`.
@@ -141,6 +142,7 @@ def fit(
         keep_homes(learners, homes)
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
+        warn_of_parts(learners, here.ranks, microbatches)
         for learner in present.values():
             learner.hold(False)  # whatever an interrupted run left
         if here.ranks > 1:

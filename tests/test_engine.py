@@ -343,6 +343,17 @@ class TestMicrobatches:
 
         assert report(4) == pytest.approx(report(1), rel=1e-6)
 
+    def test_batch_normalization_in_parts_of_a_batch_is_said(self, recwarn):
+        def run(parts, norm):
+            learners = {name: Learner(nn.Sequential(nn.Linear(4, 3), norm(3)), SGD) for name in "ab"}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 1, microbatches=parts)
+
+        run(1, nn.BatchNorm1d)
+        run(2, nn.LayerNorm)
+        assert not recwarn.list
+        run(2, nn.BatchNorm1d)
+        assert "'a', 'b' sees the rows of one of 2 parts" in str(recwarn.pop(UserWarning).message)
+
     def test_a_learner_that_only_some_microbatches_train_keeps_what_it_got(self):
         def take(learners, batch, memory):
             key = "a" if batch["rows"]["x"][0] == 0 else ("a", "b")

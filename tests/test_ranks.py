@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -706,15 +707,18 @@ def test_a_run_that_had_ended_gives_every_rank_all_learners(two, tmp_path):
 def with_batch_statistics(groups):
     nets = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)) for _ in range(2)]
     learners = {f"n{number}": Learner(net, SGD) for number, net in enumerate(nets)} | {"mean": follow("n1", 0.5)}
-    fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
-    return weights(learners)
+    with warnings.catch_warnings(record=True) as said:
+        fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    return weights(learners), [str(one.message) for one in said]
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
-    first, *others = four.run(with_batch_statistics, groups)
-    for other in others:
+    (first, said), *others = four.run(with_batch_statistics, groups)
+    assert [text for text in said if f"'n0', 'n1' sees the rows of one of {4 // groups} parts" in text]
+    for other, said in others:
         assert_equal(first, other, tolerance=0)
+        assert not said
 
 
 def resumed_with(folder, rate, **options):
