@@ -91,12 +91,14 @@ def fit(
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
         stack: run learners of one architecture as one (`cotrain.stacking`): True, or "auto", which measures whether it
-            is faster; False runs them one by one. What is learned is the same but for rounding.
+            is faster; False runs them one by one. What is learned is the same but for rounding. With `mfu`, or on
+            several processes, "auto" runs them one by one.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
             the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two;
-            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`.
+            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`; stack=True with
+            `mfu`, on several processes, or of learners that do not run as one.
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
@@ -106,6 +108,8 @@ def fit(
             raise InputError(f"{name} is at least 1, not {value}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if mfu and stack is True:
+        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
     if partial is not None and start_from is None:
         raise InputError("partial names learners that go on from another run: say its folder, start_from.")
     folder = None if out is None else Path(out)
@@ -133,9 +137,9 @@ def fit(
     with ExitStack() as scope:
         scope.enter_context(place.standing(place.grid(where, groups)))
         here = place.here()
-        if stack and here.mesh is not None:
-            if stack is True:
-                raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+        if stack is True and here.mesh is not None:
+            raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+        if mfu or here.mesh is not None:
             stack = False
         homes = deal_learners(method, learners, here.groups)
         absent = {name for name, home in homes.items() if home != here.group}

@@ -697,6 +697,18 @@ class TestAuto:
         assert worthwhile(made, step, 1000) is False
         assert worthwhile(made, step, 10) is False
 
+    def test_counted_operations_leave_learners_alone(self):
+        with pytest.raises(InputError, match=r"mfu counts .* stack=True"):
+            trained(True, steps=1, mfu=True)
+        seen = []
+
+        def take(learners, batch, memory):
+            seen.append(learners["l0"].stack)
+            return alone(learners, batch, memory)
+
+        trained("auto", take, steps=3, mfu=True)
+        assert seen == [None] * 3
+
     def test_in_a_run(self, tmp_path):
         run = partial(trained, steps=500, stream=lambda: rows(batch=2))
         one, two = run(False), run("auto")
