@@ -41,7 +41,9 @@ class Learner:
             itself that is at most 100 steps old. The last two wait for the device at each step
             (`cotrain.watch.nonfinite`).
         communication: of "ddp", how gradients go between ranks: "flat", "bf16", "powersgd" or "hier"
-            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean.
+            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean. What
+            such a function remembers is in no checkpoint: a resumed run begins "powersgd" anew, with its first 1,000
+            steps of whole gradients, and ends near the unbroken run and not where it ends.
 
     Raises:
         InputError: the optimizer is not a factory, or a rule or schedule is given without one; an unknown placement.

@@ -16,6 +16,7 @@ from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
 
 from cotrain import place
+from cotrain.allreduce.communication import communication
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
 from cotrain.data.rollouts import Rollouts
@@ -406,11 +407,18 @@ class OwnBranch(Method):
         return {"model": F.cross_entropy(logits, batch["labelled"]["y"])}
 
 
-def own_branches(placement, units):
+def low_rank():
+    """As "powersgd", which averages whole gradients in its first 1,000 steps."""
+    state, send = communication("powersgd", start_powerSGD_iter=2)
+    return lambda bucket: send(state, bucket)
+
+
+def own_branches(placement, units, way=None):
     torch.manual_seed(0)
-    learners = {"model": Learner(Branches(), SGD, placement=placement, units=units)}
+    sent = {} if way is None else {"communication": way()}
+    learners = {"model": Learner(Branches(), SGD, placement=placement, units=units, **sent)}
     try:
-        fit(OwnBranch(), learners, {"labelled": labelled_rows()}, 3, device="cpu")
+        fit(OwnBranch(), learners, {"labelled": labelled_rows()}, 4, device="cpu")
     except CotrainError as error:
         return str(error)
     return weights(learners)
@@ -419,8 +427,9 @@ def own_branches(placement, units):
 def test_ranks_that_reach_other_parameters(two):
     for said in two.run(own_branches, "fsdp", ()):
         assert "Not all ranks reach the same parameters of 'model'" in said
-    one, other = two.run(own_branches, "ddp", ())  # where it is no trouble
-    assert_equal(one, other, tolerance=0)
+    for way in (None, low_rank):
+        one, other = two.run(own_branches, "ddp", (), way)  # where it is no trouble
+        assert_equal(one, other, tolerance=0)
 
 
 @dataclass(frozen=True)
