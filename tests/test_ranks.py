@@ -1,11 +1,14 @@
 """Runs on several ranks: the same weights as on one process, the same batches, and no silent wrong turn."""
 
+import io
 import json
 import re
 import time
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +40,7 @@ from cotrain.methods.semi.mean_teacher import MeanTeacher
 from cotrain.nets.transformer import Decoder
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows, Stream
+from cotrain.watch import lookout, stragglers
 
 ADAM = partial(optim.AdamW, lr=1e-2)
 SGD = partial(optim.SGD, lr=0.1)
@@ -791,6 +795,36 @@ def test_a_slow_rank_is_named(two, tmp_path):
     assert [window["slow"] for window in slow["windows"]] == [[], [], [1]]  # three windows running make it sure
     assert slow["windows"][-1]["cost"] > 0.3
     assert (tmp_path / "slow" / "ranks.png").exists()
+
+
+CLOCK = [0.0]  # moved by hand
+
+
+@dataclass(frozen=True)
+class LastIsSlow(Ring):
+    def step(self, learners, batch, memory):
+        CLOCK[0] += (5.0 if dist.get_rank() == dist.get_world_size() - 1 else 1.0) + 0.01 * (memory["step"] % 4)
+        return super().step(learners, batch, memory)
+
+
+def watched_in_groups(folder):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), SGD) for seed in range(2)}
+    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stderr(io.StringIO()) as said:
+        monkeypatch.setattr(stragglers, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0]))
+        monkeypatch.setattr(lookout, "Stragglers", partial(stragglers.Stragglers, window=4))
+        fit(LastIsSlow(), learners, {"labelled": labelled_rows()}, 12, device="cpu", out=folder, groups=2)
+    return said.getvalue()
+
+
+def test_a_slow_rank_of_another_group_is_named_by_its_number_in_the_run(four, tmp_path):
+    *silent, third, last = four.run(watched_in_groups, tmp_path)
+    assert third.startswith("cotrain: step 12: Rank 3 is slow")
+    assert not any((*silent, last))
+    for group, slow in ((0, []), (1, [3])):
+        found = json.loads((tmp_path / ("ranks_1.json" if group else "ranks.json")).read_text())
+        assert (found["first"], len(found["ranks"])) == (2 * group, 2)
+        assert [window["slow"] for window in found["windows"]] == [[], [], slow]
+    assert (tmp_path / "ranks_1.png").exists()
 
 
 @dataclass(frozen=True)
