@@ -6,6 +6,7 @@ which tensors a backward pass must name.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -36,9 +37,10 @@ def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequenc
 
 def _mesh(device: str, hybrid: int | None) -> DeviceMesh:
     here = place.here()
-    assert here.mesh is not None
     if hybrid is None:
-        return here.mesh["data"]
+        mesh = here.mesh or place.grid(torch.device(device)).mesh  # there is none yet in a loop of one's own
+        assert mesh is not None
+        return mesh["data"]
     if here.groups > 1:
         raise InputError("cannot be placed 'hsdp' where learners are dealt out to groups of ranks; use 'fsdp'.")
     if hybrid < 1 or here.ranks % hybrid:

@@ -23,7 +23,7 @@ from cotrain.allreduce.communication import communication
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
 from cotrain.data.rollouts import Rollouts
-from cotrain.engine import fit
+from cotrain.engine import fit, update
 from cotrain.errors import CotrainError, InputError
 from cotrain.exchange import post, without
 from cotrain.gradients.clip import Clip
@@ -259,6 +259,26 @@ def run_spread(groups, count, steps=10, out=None):
 def test_learners_on_different_ranks_are_one_process(four, groups, count):
     alone = run_spread(1, count)
     for found in four.run(run_spread, groups, count):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
+def own_loop(placement):
+    """`build` and `update` without `fit`."""
+    learners = two_learners(placement=placement)
+    streams = {"labelled": labelled_rows()}
+    streams["labelled"].split(place.here().rank, place.here().ranks)
+    for learner in learners.values():
+        learner.build()
+    for step in range(5):
+        batch = {name: next(stream) for name, stream in streams.items()}
+        update(learners, TwoLosses().step(learners, batch, {"step": step}))
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp", "hsdp"])
+def test_a_loop_of_ones_own_on_two_ranks_is_that_on_one(two, placement):
+    alone = own_loop("auto")
+    for found in two.run(own_loop, placement):
         assert_equal(alone, found, tolerance=1e-6)
 
 
