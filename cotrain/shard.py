@@ -26,10 +26,15 @@ def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequenc
         units: what is gathered and freed as one, inner ones first; the net itself is the last.
 
     Raises:
-        InputError: the group size does not divide the ranks, or the net is sharded already.
+        InputError: the group size does not divide the ranks, the net is sharded already, or a parameter is a number.
     """
     if sharded(net):
         raise InputError("is sharded already; give the net as it was made, the engine shards it.")
+    if numbers := [name for name, parameter in net.named_parameters() if parameter.dim() == 0]:
+        raise InputError(
+            f"has a parameter without dimensions, {numbers[0]!r}, which cannot be sharded: give it the shape [1], or "
+            "place the learner 'ddp'."
+        )
     mesh = _mesh(device, hybrid)
     for unit in [*units, [net]]:
         fully_shard(unit, mesh=mesh)

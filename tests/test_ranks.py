@@ -930,6 +930,11 @@ def refused(case, rank, monkeypatch):
         learners["a"] = Learner(two_layer(), SGD, PCGrad(), placement="fsdp")
     elif case == "unit":
         learners["a"] = Learner(two_layer(), SGD, placement="fsdp", units=["7"])
+    elif case == "sparse":
+        learners["a"] = Learner(nn.Sequential(nn.Linear(4, 3), nn.Embedding(5, 3, sparse=True)), SGD)
+    elif case == "number":
+        learners["a"] = Learner(two_layer(), SGD, placement="fsdp")
+        learners["a"].net.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
     elif case == "frozen":
         learners["b"] = Learner(two_layer(seed=1), None if rank else SGD)
     elif case == "policy":
@@ -966,6 +971,8 @@ def refused(case, rank, monkeypatch):
         ("built", "'a' has an optimizer that was built before sharding"),
         ("apart", "'a' has a rule that wants losses apart"),
         ("unit", "'a' has no module '7'"),
+        ("sparse", "'a' has a layer with sparse gradients, '1', which ranks do not average"),
+        ("number", "'a' has a parameter without dimensions, 'scale', which cannot be sharded"),
         ("groups", "3 groups of learners do not divide 2 ranks"),
         ("together", "CycleGAN needs its learners together"),
         ("frozen", "the way of 'b' is .*'frozen': False.* on rank 0, .*'frozen': True.* on rank 1"),
