@@ -192,7 +192,8 @@ def fit(
         def judge(done: int) -> dict[str, float]:
             if not judges:
                 return {}
-            numbers = judged(learners, judges, where)
+            with lookout.judging() if lookout is not None else NOTHING:
+                numbers = judged(learners, judges, where)
             report.add({"step": done, **numbers})
             return numbers
 
@@ -253,12 +254,13 @@ def fit(
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
-            if (judging or saving) and here.mesh is not None:
-                settle()
-            numbers = judge(done) if judging else {}
-            if saving:
-                # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
-                save(done, numbers.get(best) if best is not None else None, ends=last or stop)
+            with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
+                if (judging or saving) and here.mesh is not None:
+                    settle()
+                numbers = judge(done) if judging else {}
+                if saving:
+                    # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
+                    save(done, numbers.get(best) if best is not None else None, ends=last or stop)
             if judging and best is not None and best not in numbers:  # said after what was learned is saved
                 there = ", ".join(map(repr, numbers)) or "none"
                 raise InputError(f"best is {best!r}, a number that no judge gave at step {done}; they gave: {there}.")

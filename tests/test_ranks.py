@@ -41,6 +41,7 @@ from cotrain.nets.transformer import Decoder
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows, Stream
 from cotrain.watch import lookout, stragglers
+from cotrain.watch.watchdog import Watchdog
 
 ADAM = partial(optim.AdamW, lr=1e-2)
 SGD = partial(optim.SGD, lr=0.1)
@@ -845,6 +846,29 @@ def test_a_slow_rank_of_another_group_is_named_by_its_number_in_the_run(four, tm
         assert (found["first"], len(found["ranks"])) == (2 * group, 2)
         assert [window["slow"] for window in found["windows"]] == [[], [], slow]
     assert (tmp_path / "ranks_1.png").exists()
+
+
+def judged_unwatched():
+    dogs = []
+
+    class Dog(Watchdog):
+        def __enter__(self):
+            dogs.append(self)
+            return super().__enter__()
+
+    def judge(learners, stream):
+        return {"paused": dogs[0]._paused}
+
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(lookout, "Watchdog", Dog)
+        run = {"device": "cpu", "judges": [(judge, [])]}
+        report = fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 1, **run)
+    return report.last["paused"], dogs[0]._paused
+
+
+def test_a_judge_may_take_its_time(two):
+    assert two.run(judged_unwatched) == [(1.0, False)] * 2
 
 
 @dataclass(frozen=True)

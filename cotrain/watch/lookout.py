@@ -73,6 +73,25 @@ class Lookout:
         if self.stragglers is not None and (window := self.stragglers.end()) is not None and window.slow:
             self._say(window)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is no part of the steps' time: judging and saving."""
+        if self.mfu and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # what the steps have begun is theirs
+        start = time.perf_counter()
+        yield
+        step, since = self._since
+        self._since = step, since + time.perf_counter() - start
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Judges take as long as they do, and nobody hangs."""
+        if self.watchdog is None:
+            yield
+            return
+        with self.watchdog.paused():
+            yield
+
     def done(self, phase: str) -> None:
         """This rank has finished a phase of the step."""
         if self.watchdog is not None:
