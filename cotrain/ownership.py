@@ -253,15 +253,16 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
     for learner in learners.values():
         if learner.is_sharded:
             learner.free()  # what a forward pass left gathered would outlive the step and be stale
+    for name, learner in pending.owners.items():
+        if not learner.reached:
+            apart = [gradient for own in pending.apart.get(name, {}).values() for gradient in own]
+            found = [*apart, *(p.grad for p in learner.parameters)]
+            learner.reached = any(gradient is not None for gradient in found)
     stacks = stacks_of(pending.owners)
     for stack in stacks:
         if guard is not None or any(learner.rule is not None for learner in stack.learners):
             stack.spread()
     for name, learner in pending.owners.items():
-        if not learner.reached:
-            apart = [gradient for own in pending.apart.get(name, {}).values() for gradient in own]
-            found = [*apart, *(p.grad for p in learner.parameters)]
-            learner.reached = learner.stack is not None or any(gradient is not None for gradient in found)
         if learner.rule is not None:
             kept = pending.apart.get(name)
             sets = list(kept.values()) if kept else [[p.grad for p in learner.parameters]]

@@ -463,6 +463,15 @@ class TestSteps:
         for make in (mlp, NETS["dropout"][0]):
             same_as_alone(step, build=lambda make=make: learners(make))
 
+    def test_a_loss_that_reaches_other_members_only_is_found(self):
+        def take(learners, batch, memory):
+            losses = alone(learners, batch, memory)
+            return losses | {"l1": losses["l0"] + 0 * learners["l1"](batch["rows"]["x"]).detach().sum()}
+
+        for rule in (None, Clip(1.0)):
+            with pytest.raises(InputError, match="No loss of 'l1' has reached"):
+                trained(True, take, steps=1, build=lambda rule=rule: learners(rule=rule))
+
 
 class TestState:
     """A stacked learner saves what it would save alone, and goes on from what it saved alone."""
