@@ -25,7 +25,8 @@ Hook = Callable[["Bucket"], torch.futures.Future]
 class Bucket:
     """Some parameters' gradients as one flat tensor, as torch's communication hooks know it (`GradBucket`).
 
-    Behind the gradients the flat tensor has one number for each parameter: whether a gradient came.
+    The flags are one number for each parameter: whether a gradient came. They lie behind the gradients in the flat
+    tensor, but for a hook: it gets the gradients alone, as it may do other things with numbers than take their mean.
     """
 
     number: int
@@ -33,8 +34,10 @@ class Bucket:
     members: list[nn.Parameter]
     flat: Tensor
     views: list[Tensor]
+    flags: Tensor
     waiting: int = 0
     sent: Any = None  # a work or a future
+    told: Any = None  # the same of the flags, where they go apart
 
     def index(self) -> int:
         return self.number
@@ -70,12 +73,16 @@ class GradientMean:
         self.hook = hook
         self.group = place.here().along("data")
         self.ranks = place.here().ranks
-        self.buckets = _buckets(parameters)
+        self.buckets = _buckets(parameters, flags_behind=hook is None)
         self.of = {id(p): bucket for bucket in self.buckets for p in bucket.members}
         self.armed = False
         self.next = 0
-        for parameter in parameters:
-            parameter.register_post_accumulate_grad_hook(self._came)
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._came) for parameter in parameters]
+
+    def release(self) -> None:
+        """Let the parameters go."""
+        for hook in self._hooks:
+            hook.remove()
 
     def arm(self) -> None:
         """Buckets leave during the backward pass to come. A gradient that came before it counts too."""
@@ -100,15 +107,18 @@ class GradientMean:
         self.next += 1
         came = [parameter.grad is not None for parameter in bucket.members]
         if all(came):
-            bucket.flat[-len(came) :] = 1.0
+            bucket.flags.fill_(1.0)
             torch._foreach_copy_(bucket.views, _gradients(bucket))
         else:
             bucket.flat.zero_()
-            for parameter, view, flag in zip(bucket.members, bucket.views, bucket.flat[-len(came) :], strict=True):
+            bucket.flags.zero_()
+            for parameter, view, flag in zip(bucket.members, bucket.views, bucket.flags, strict=True):
                 if parameter.grad is not None:
                     view.copy_(parameter.grad)
                     flag.fill_(1.0)
         if self.hook is not None:
+            if self.ranks > 1:
+                bucket.told = dist.all_reduce(bucket.flags, group=self.group, async_op=True)
             bucket.sent = self.hook(bucket)
         else:
             bucket.flat.div_(self.ranks)
@@ -118,6 +128,8 @@ class GradientMean:
         """The averages are in `.grad`, on every rank the same; None where no rank had a gradient."""
         for bucket in self.buckets:
             found = bucket.sent.wait()
+            if bucket.told is not None:
+                bucket.told.wait()
             if isinstance(found, Tensor | list):
                 flat = found if isinstance(found, Tensor) else found[0]
                 if flat.data_ptr() != bucket.flat.data_ptr():
@@ -126,7 +138,7 @@ class GradientMean:
             if all(came):
                 torch._foreach_copy_(_gradients(bucket), bucket.views)
                 continue
-            flags = bucket.flat[-len(came) :].tolist()  # another rank may have reached what this one did not
+            flags = bucket.flags.tolist()  # another rank may have reached what this one did not
             for parameter, view, flag in zip(bucket.members, bucket.views, flags, strict=True):
                 if parameter.grad is not None:
                     parameter.grad.copy_(view)
@@ -138,7 +150,7 @@ def _gradients(bucket: Bucket) -> list[Tensor]:
     return [parameter.grad for parameter in bucket.members if parameter.grad is not None]
 
 
-def _buckets(parameters: Sequence[nn.Parameter]) -> list[Bucket]:
+def _buckets(parameters: Sequence[nn.Parameter], flags_behind: bool) -> list[Bucket]:
     """Of one dtype and device each, last parameter first: backward comes to the last layers first."""
     parts: list[list[nn.Parameter]] = []
     open_: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
@@ -155,10 +167,11 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> list[Bucket]:
     found = []
     for number, members in enumerate(parts):
         sizes = [parameter.numel() for parameter in members]
-        flat = torch.zeros(sum(sizes) + len(members), dtype=members[0].dtype, device=members[0].device)
-        pieces = flat[: sum(sizes)].split(sizes)
-        views = [piece.view_as(parameter) for piece, parameter in zip(pieces, members, strict=True)]
-        found.append(Bucket(number, number == len(parts) - 1, members, flat, views))
+        numbers = torch.zeros(sum(sizes) + len(members), dtype=members[0].dtype, device=members[0].device)
+        gradients, flags = numbers.split([sum(sizes), len(members)])
+        views = [piece.view_as(p) for piece, p in zip(gradients.split(sizes), members, strict=True)]
+        flat = numbers if flags_behind else gradients
+        found.append(Bucket(number, number == len(parts) - 1, members, flat, views, flags))
     return found
 
 

@@ -22,7 +22,7 @@ from cotrain.method import Losses, Memory, Method, Roles
 from cotrain.ownership import Pending, backward, clear, label, listed, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
-from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare
+from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare, warn_of_parts
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
@@ -62,7 +62,7 @@ def fit(
     stack: How = False,
 ) -> Report:
     """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
-    set RANK and WORLD_SIZE), with the same result.
+    set RANK and WORLD_SIZE), with the same result; but for batch normalization, which sees each process's rows apart.
 
     Args:
         method: says the losses.
@@ -73,7 +73,8 @@ def fit(
             take different seeds, or they draw the same noise.
         judges: pairs (judge, test stream), run at the end and every `judge_every` steps.
         precision: "fp32" or "bf16".
-        microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all.
+        microbatches: cut each batch into so many parts, one backward each, one step of the optimizers for all; batch
+            normalization sees each part apart.
         device: "auto", "cpu", "cuda", ...
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
         compile: pass the nets through `torch.compile`.
@@ -90,12 +91,14 @@ def fit(
         log_every: steps between the rows of the report; the device is waited for at those only.
         title: of the progress bar; None shows none.
         stack: run learners of one architecture as one (`cotrain.stacking`): True, or "auto", which measures whether it
-            is faster; False runs them one by one. What is learned is the same but for rounding.
+            is faster; False runs them one by one. What is learned is the same but for rounding. With `mfu`, or on
+            several processes, "auto" runs them one by one.
 
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
             the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two;
-            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`.
+            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`; stack=True with
+            `mfu`, on several processes, or of learners that do not run as one.
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
@@ -105,6 +108,8 @@ def fit(
             raise InputError(f"{name} is at least 1, not {value}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if mfu and stack is True:
+        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
     if partial is not None and start_from is None:
         raise InputError("partial names learners that go on from another run: say its folder, start_from.")
     folder = None if out is None else Path(out)
@@ -132,15 +137,16 @@ def fit(
     with ExitStack() as scope:
         scope.enter_context(place.standing(place.grid(where, groups)))
         here = place.here()
-        if stack and here.mesh is not None:
-            if stack is True:
-                raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+        if stack is True and here.mesh is not None:
+            raise InputError("stack=True runs learners as one on one process; on several, leave it out.")
+        if mfu or here.mesh is not None:
             stack = False
         homes = deal_learners(method, learners, here.groups)
         absent = {name for name, home in homes.items() if home != here.group}
         keep_homes(learners, homes)
         prepare(learners, where, absent)
         present = {name: learner for name, learner in learners.items() if name not in absent}
+        warn_of_parts(learners, here.ranks, microbatches)
         for learner in present.values():
             learner.hold(False)  # whatever an interrupted run left
         if here.ranks > 1:
@@ -186,7 +192,8 @@ def fit(
         def judge(done: int) -> dict[str, float]:
             if not judges:
                 return {}
-            numbers = judged(learners, judges, where)
+            with lookout.judging() if lookout is not None else NOTHING:
+                numbers = judged(learners, judges, where)
             report.add({"step": done, **numbers})
             return numbers
 
@@ -247,12 +254,13 @@ def fit(
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
-            if (judging or saving) and here.mesh is not None:
-                settle()
-            numbers = judge(done) if judging else {}
-            if saving:
-                # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
-                save(done, numbers.get(best) if best is not None else None, ends=last or stop)
+            with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
+                if (judging or saving) and here.mesh is not None:
+                    settle()
+                numbers = judge(done) if judging else {}
+                if saving:
+                    # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
+                    save(done, numbers.get(best) if best is not None else None, ends=last or stop)
             if judging and best is not None and best not in numbers:  # said after what was learned is saved
                 there = ", ".join(map(repr, numbers)) or "none"
                 raise InputError(f"best is {best!r}, a number that no judge gave at step {done}; they gave: {there}.")

@@ -41,7 +41,9 @@ class Learner:
             itself that is at most 100 steps old. The last two wait for the device at each step
             (`cotrain.watch.nonfinite`).
         communication: of "ddp", how gradients go between ranks: "flat", "bf16", "powersgd" or "hier"
-            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean.
+            (`cotrain.allreduce.communication`), or a function of your own, bucket -> future of the flat mean. What
+            such a function remembers is in no checkpoint: a resumed run begins "powersgd" anew, with its first 1,000
+            steps of whole gradients, and ends near the unbroken run and not where it ends.
 
     Raises:
         InputError: the optimizer is not a factory, or a rule or schedule is given without one; an unknown placement.
@@ -188,6 +190,8 @@ class Learner:
                     "and train in a loop of your own."
                 )
             place.copy_from([*self.net.parameters(), *self.net.buffers()], group=place.here().along("data"))
+            if self.factory is not None:
+                _check_dense(self.net)
         self.averaged = self.placement in ("auto", "ddp") and self.factory is not None
         if not self.is_sharded:
             return
@@ -277,6 +281,15 @@ class Learner:
 
     def _made_with(self) -> dict[str, Any]:
         return {"optimizer": type(self.optimizer).__name__, **_plain(self.optimizer.defaults)}  # type: ignore[union-attr]
+
+
+def _check_dense(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and module.weight.requires_grad:
+            raise InputError(
+                f"has a layer with sparse gradients, {name or type(module).__name__!r}, which ranks do not average: "
+                "make it with sparse=False, or say placement='local'."
+            )
 
 
 def _groups_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

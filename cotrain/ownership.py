@@ -102,6 +102,8 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
                     mean.arm()
                 _run_backward([total_loss], leaves, keep=keep and left > 0)
         except (RuntimeError, AttributeError, TypeError) as error:
+            if mean is not None:
+                mean.armed = False  # what goes on after a step that failed sends nothing by it
             _explain(owners, value, error)
         if mean is not None:
             mean.send()
@@ -217,13 +219,16 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
     found = [learners[name] for name in names if learners[name].averaged and not learners[name].apart]
     if not found:
         return None
-    if names not in found[0].means:
+    parameters = [p for learner in found for p in learner.parameters]
+    mean = found[0].means.get(names)
+    if mean is None or mean.of.keys() != set(map(id, parameters)):  # another learner may have come under a name
         how = found[0].communication
         if any(learner.communication != how for learner in found):
             raise InputError(f"{', '.join(names)} own a loss together and differ in their communication.")
-        parameters = [p for learner in found for p in learner.parameters]
-        found[0].means[names] = GradientMean(parameters, communication(how))
-    return found[0].means[names]
+        if mean is not None:
+            mean.release()
+        mean = found[0].means[names] = GradientMean(parameters, communication(how))
+    return mean
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
@@ -248,15 +253,16 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
     for learner in learners.values():
         if learner.is_sharded:
             learner.free()  # what a forward pass left gathered would outlive the step and be stale
+    for name, learner in pending.owners.items():
+        if not learner.reached:
+            apart = [gradient for own in pending.apart.get(name, {}).values() for gradient in own]
+            found = [*apart, *(p.grad for p in learner.parameters)]
+            learner.reached = any(gradient is not None for gradient in found)
     stacks = stacks_of(pending.owners)
     for stack in stacks:
         if guard is not None or any(learner.rule is not None for learner in stack.learners):
             stack.spread()
     for name, learner in pending.owners.items():
-        if not learner.reached:
-            apart = [gradient for own in pending.apart.get(name, {}).values() for gradient in own]
-            found = [*apart, *(p.grad for p in learner.parameters)]
-            learner.reached = learner.stack is not None or any(gradient is not None for gradient in found)
         if learner.rule is not None:
             kept = pending.apart.get(name)
             sets = list(kept.values()) if kept else [[p.grad for p in learner.parameters]]

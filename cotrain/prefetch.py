@@ -1,7 +1,9 @@
 """Batches made ahead of time: by a thread, or by processes where making one takes work (decoding, augmenting)."""
 
 import copy
+import os
 import queue
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -201,6 +203,11 @@ class _Processes:
 
 
 def _work(pipe: Any, stream: Any) -> None:
+    # A launcher or a scheduler tells the whole group of a run's processes to stop, and the run needs batches for its
+    # last steps. SIGTERM stays: multiprocessing ends what is left by it.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         while True:

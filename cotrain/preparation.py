@@ -1,10 +1,12 @@
 """Before the first step: nets on their devices and ranks, optimizers built, what cannot go well said by name."""
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cotrain import __version__, place
 from cotrain.errors import InputError
@@ -63,6 +65,23 @@ def prepare(learners: Mapping[str, Learner], device: torch.device | str = "cpu",
         if isinstance(learner, Follower):
             for own, its in zip(learner.net.modules(), learners[learner.leader].net.modules(), strict=True):
                 own.training = its.training
+
+
+def warn_of_parts(learners: Mapping[str, Learner], ranks: int, microbatches: int) -> None:
+    """Say which nets see in the parts of a batch what they do not see in the whole: those with batch normalization."""
+
+    def by_part(layer: nn.Module) -> bool:
+        whole = isinstance(layer, nn.SyncBatchNorm) and microbatches == 1
+        return isinstance(layer, _BatchNorm) and layer.training and not whole
+
+    trained = {name: learner.net for name, learner in learners.items() if learner.factory is not None}
+    found = [repr(name) for name, net in trained.items() if any(map(by_part, net.modules()))]
+    if found and ranks * microbatches > 1 and place.first():
+        warnings.warn(
+            f"Batch normalization in {', '.join(found)} sees the rows of one of {ranks * microbatches} parts of the "
+            "batch at a time (ranks, microbatches): the weights will not be those of the batch in one piece.",
+            stacklevel=3,
+        )
 
 
 def _check_bare(name: str, learner: Learner) -> None:

@@ -6,6 +6,7 @@ which tensors a backward pass must name.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -25,10 +26,15 @@ def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequenc
         units: what is gathered and freed as one, inner ones first; the net itself is the last.
 
     Raises:
-        InputError: the group size does not divide the ranks, or the net is sharded already.
+        InputError: the group size does not divide the ranks, the net is sharded already, or a parameter is a number.
     """
     if sharded(net):
         raise InputError("is sharded already; give the net as it was made, the engine shards it.")
+    if numbers := [name for name, parameter in net.named_parameters() if parameter.dim() == 0]:
+        raise InputError(
+            f"has a parameter without dimensions, {numbers[0]!r}, which cannot be sharded: give it the shape [1], or "
+            "place the learner 'ddp'."
+        )
     mesh = _mesh(device, hybrid)
     for unit in [*units, [net]]:
         fully_shard(unit, mesh=mesh)
@@ -36,9 +42,10 @@ def shard(net: nn.Module, device: str, hybrid: int | None = None, units: Sequenc
 
 def _mesh(device: str, hybrid: int | None) -> DeviceMesh:
     here = place.here()
-    assert here.mesh is not None
     if hybrid is None:
-        return here.mesh["data"]
+        mesh = here.mesh or place.grid(torch.device(device)).mesh  # there is none yet in a loop of one's own
+        assert mesh is not None
+        return mesh["data"]
     if here.groups > 1:
         raise InputError("cannot be placed 'hsdp' where learners are dealt out to groups of ranks; use 'fsdp'.")
     if hybrid < 1 or here.ranks % hybrid:

@@ -168,6 +168,9 @@ class Stack:
         wholes = [whole for call in self._calls.values() for whole in call.wholes]
         grads = [[leaf.grad for leaf in self.leaves(learner)] for learner in self.learners]
         self._forget()
+        for learner, own in zip(self.learners, grads, strict=True):
+            if any(grad is not None for grad in own):
+                learner.reached = True
         # Members whose losses reached other outputs have no gradient where these have a zero one.
         patterns: dict[tuple[bool, ...], list[int]] = {}
         for seat, own in enumerate(grads):

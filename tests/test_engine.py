@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from weakref import WeakSet
 
 import numpy as np
@@ -29,6 +30,7 @@ from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.report import note
 from cotrain.stopping import Stopped
 from cotrain.stream import Once, Rows
+from cotrain.watch.flops import Peak
 
 SGD = partial(optim.SGD, lr=0.1)
 ADAMW = partial(optim.AdamW, lr=0.01)
@@ -342,6 +344,17 @@ class TestMicrobatches:
             return fit(Alone(), {"a": Learner(two_layer(), SGD)}, rows, 3, microbatches=parts).last["loss a"]
 
         assert report(4) == pytest.approx(report(1), rel=1e-6)
+
+    def test_batch_normalization_in_parts_of_a_batch_is_said(self, recwarn):
+        def run(parts, norm):
+            learners = {name: Learner(nn.Sequential(nn.Linear(4, 3), norm(3)), SGD) for name in "ab"}
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 1, microbatches=parts)
+
+        run(1, nn.BatchNorm1d)
+        run(2, nn.LayerNorm)
+        assert not recwarn.list
+        run(2, nn.BatchNorm1d)
+        assert "'a', 'b' sees the rows of one of 2 parts" in str(recwarn.pop(UserWarning).message)
 
     def test_a_learner_that_only_some_microbatches_train_keeps_what_it_got(self):
         def take(learners, batch, memory):
@@ -1208,3 +1221,23 @@ class TestSpeed:
         report = fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 12, device="cpu", log_every=4, mfu=True)
         last = report.last
         assert 0 < last["mfu small"] < last["mfu large"] < last["mfu"] < 1
+
+    def test_the_share_of_the_peak_is_that_of_steps_and_not_of_judges(self, monkeypatch):
+        clock = [0.0]
+        monkeypatch.setattr("cotrain.watch.lookout.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+        monkeypatch.setattr("cotrain.watch.flops.peak_of", lambda device: Peak(1e6, "by hand"))
+
+        def take(learners, batch, memory):
+            clock[0] += 1.0
+            return {"a": learners["a"](batch["labelled"]["x"]).mean()}
+
+        def judge(learners, stream):
+            clock[0] += 100.0
+            return {"score": 1.0}
+
+        learners = {"a": Learner(two_layer(), SGD)}
+        settings = {"mfu": True, "log_every": 4, "judges": [(judge, [])], "judge_every": 3}
+        report = fit(Step(take), learners, {"labelled": labelled_rows()}, 12, device="cpu", **settings)
+        shares = [row["mfu"] for row in report.rows if "mfu" in row]
+        assert len(shares) == 3
+        assert shares == pytest.approx([shares[0]] * 3)

@@ -1,6 +1,7 @@
 """Batches made ahead are the batches, in their order, and a run resumes as if none had been."""
 
 import os
+import signal
 import time
 from functools import partial
 
@@ -116,6 +117,20 @@ def test_a_process_that_dies_is_an_error_and_no_hang():
     with pytest.raises(CotrainError, match="has died with exit code 7"):
         next(made)
     made.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "getpgid"), reason="there are no groups of processes")
+def test_who_tells_the_run_to_stop_does_not_stop_its_workers():
+    made = Prefetched(rows(view=None), workers=1)
+    try:
+        next(made)
+        (worker,) = made._makers._processes
+        assert os.getpgid(worker.pid) == worker.pid
+        os.kill(worker.pid, signal.SIGUSR1)
+        take(made, 4)  # more than were asked for before
+    finally:
+        made.close()
+    assert worker.exitcode == 0
 
 
 def test_refused_by_name():

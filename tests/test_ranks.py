@@ -1,10 +1,14 @@
 """Runs on several ranks: the same weights as on one process, the same batches, and no silent wrong turn."""
 
+import io
 import json
 import re
 import time
+import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +19,11 @@ from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
 
 from cotrain import place
+from cotrain.allreduce.communication import communication
 from cotrain.average import GradientMean
 from cotrain.crew import Crew
 from cotrain.data.rollouts import Rollouts
-from cotrain.engine import fit
+from cotrain.engine import fit, update
 from cotrain.errors import CotrainError, InputError
 from cotrain.exchange import post, without
 from cotrain.gradients.clip import Clip
@@ -32,8 +37,11 @@ from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.methods.reinforce.actor_critic import ActorCritic
 from cotrain.methods.semi.mean_teacher import MeanTeacher
+from cotrain.nets.transformer import Decoder
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows, Stream
+from cotrain.watch import lookout, stragglers
+from cotrain.watch.watchdog import Watchdog
 
 ADAM = partial(optim.AdamW, lr=1e-2)
 SGD = partial(optim.SGD, lr=0.1)
@@ -255,6 +263,26 @@ def test_learners_on_different_ranks_are_one_process(four, groups, count):
         assert_equal(alone, found, tolerance=1e-6)
 
 
+def own_loop(placement):
+    """`build` and `update` without `fit`."""
+    learners = two_learners(placement=placement)
+    streams = {"labelled": labelled_rows()}
+    streams["labelled"].split(place.here().rank, place.here().ranks)
+    for learner in learners.values():
+        learner.build()
+    for step in range(5):
+        batch = {name: next(stream) for name, stream in streams.items()}
+        update(learners, TwoLosses().step(learners, batch, {"step": step}))
+    return weights(learners)
+
+
+@pytest.mark.parametrize("placement", ["auto", "fsdp", "hsdp"])
+def test_a_loop_of_ones_own_on_two_ranks_is_that_on_one(two, placement):
+    alone = own_loop("auto")
+    for found in two.run(own_loop, placement):
+        assert_equal(alone, found, tolerance=1e-6)
+
+
 def two_rounds(placement):
     method, learners, streams = a_case("teacher", placement)
     learners["frozen"] = Learner(two_layer(seed=9).double(), placement=placement)
@@ -272,6 +300,40 @@ def test_rounds_on_the_same_learners(two, placement):
     alone = two_rounds(placement)
     for found in two.run(two_rounds, placement):
         assert_equal(alone, found)
+
+
+def partner_replaced():
+    """The partner that comes anew takes the old one's name."""
+    kept, found = Learner(two_layer(seed=1), SGD), {}
+    for seed in (2, 3):
+        learners = {"one": kept, "two": Learner(two_layer(seed=seed), SGD)}
+        fit(Agreeing(), learners, {"labelled": labelled_rows()}, 3, device="cpu", seed=seed)
+        found |= {f"{seed} {name}": value for name, value in weights(learners).items()}
+    return found, [len(parameter._post_accumulate_grad_hooks or ()) for parameter in kept.parameters]
+
+
+def test_a_learner_whose_partner_is_replaced_between_rounds(two):
+    alone, _ = partner_replaced()
+    for found, hooks in two.run(partner_replaced):
+        assert_equal(alone, found, tolerance=1e-6)
+        assert set(hooks) == {1}  # the old average holds neither learner
+
+
+@dataclass(frozen=True)
+class Unreduced(Method):
+    def step(self, learners, batch, memory):
+        return {"one": learners["one"](batch["labelled"]["x"])}
+
+
+def failed_backward():
+    one = Learner(two_layer(), SGD)
+    with pytest.raises(InputError, match="not a scalar"):
+        fit(Unreduced(), {"one": one}, {"labelled": labelled_rows()}, 1, device="cpu")
+    return [mean.armed for mean in one.means.values()]
+
+
+def test_after_a_backward_that_failed_nothing_waits_to_be_sent(two):
+    assert two.run(failed_backward) == [[False], [False]]
 
 
 def built_first():
@@ -329,6 +391,29 @@ def test_frozen_and_trained_parameters_in_one_unit(two):
         assert_equal(alone, found, tolerance=1e-6)
 
 
+@dataclass(frozen=True)
+class Reading(Method):
+    def step(self, learners, batch, memory):
+        ids = batch["text"]["ids"]
+        return {"model": F.cross_entropy(learners["model"](ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())}
+
+
+def read(placement):
+    torch.manual_seed(0)
+    net = Decoder(7, width=8, layers=2, heads=2, context=6, parallel=True).double()
+    units = [name for name, _ in net.named_modules() if name.endswith("both_in")]
+    text = Rows({"ids": torch.randint(7, (16, 6))}, batch=8)
+    learners = {"model": Learner(net, SGD, placement=placement, units=units)}
+    fit(Reading(), learners, {"text": text}, 3, device="cpu")
+    return weights(learners)
+
+
+def test_a_decoder_whose_parallel_blocks_are_cut_into_units(two):
+    alone = read("auto")
+    for found in two.run(read, "fsdp"):
+        assert_equal(alone, found)
+
+
 class Branches(nn.Module):
     """Two layers alike, of which a call uses one."""
 
@@ -347,11 +432,18 @@ class OwnBranch(Method):
         return {"model": F.cross_entropy(logits, batch["labelled"]["y"])}
 
 
-def own_branches(placement, units):
+def low_rank():
+    """As "powersgd", which averages whole gradients in its first 1,000 steps."""
+    state, send = communication("powersgd", start_powerSGD_iter=2)
+    return lambda bucket: send(state, bucket)
+
+
+def own_branches(placement, units, way=None):
     torch.manual_seed(0)
-    learners = {"model": Learner(Branches(), SGD, placement=placement, units=units)}
+    sent = {} if way is None else {"communication": way()}
+    learners = {"model": Learner(Branches(), SGD, placement=placement, units=units, **sent)}
     try:
-        fit(OwnBranch(), learners, {"labelled": labelled_rows()}, 3, device="cpu")
+        fit(OwnBranch(), learners, {"labelled": labelled_rows()}, 4, device="cpu")
     except CotrainError as error:
         return str(error)
     return weights(learners)
@@ -360,8 +452,9 @@ def own_branches(placement, units):
 def test_ranks_that_reach_other_parameters(two):
     for said in two.run(own_branches, "fsdp", ()):
         assert "Not all ranks reach the same parameters of 'model'" in said
-    one, other = two.run(own_branches, "ddp", ())  # where it is no trouble
-    assert_equal(one, other, tolerance=0)
+    for way in (None, low_rank):
+        one, other = two.run(own_branches, "ddp", (), way)  # where it is no trouble
+        assert_equal(one, other, tolerance=0)
 
 
 @dataclass(frozen=True)
@@ -648,15 +741,18 @@ def test_a_run_that_had_ended_gives_every_rank_all_learners(two, tmp_path):
 def with_batch_statistics(groups):
     nets = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)) for _ in range(2)]
     learners = {f"n{number}": Learner(net, SGD) for number, net in enumerate(nets)} | {"mean": follow("n1", 0.5)}
-    fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
-    return weights(learners)
+    with warnings.catch_warnings(record=True) as said:
+        fit(Ring(), learners, {"labelled": labelled_rows()}, 3, device="cpu", groups=groups)
+    return weights(learners), [str(one.message) for one in said]
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_batch_statistics_are_the_same_on_all_ranks_in_the_end(four, groups):
-    first, *others = four.run(with_batch_statistics, groups)
-    for other in others:
+    (first, said), *others = four.run(with_batch_statistics, groups)
+    assert [text for text in said if f"'n0', 'n1' sees the rows of one of {4 // groups} parts" in text]
+    for other, said in others:
         assert_equal(first, other, tolerance=0)
+        assert not said
 
 
 def resumed_with(folder, rate, **options):
@@ -720,6 +816,59 @@ def test_a_slow_rank_is_named(two, tmp_path):
     assert [window["slow"] for window in slow["windows"]] == [[], [], [1]]  # three windows running make it sure
     assert slow["windows"][-1]["cost"] > 0.3
     assert (tmp_path / "slow" / "ranks.png").exists()
+
+
+CLOCK = [0.0]  # moved by hand
+
+
+@dataclass(frozen=True)
+class LastIsSlow(Ring):
+    def step(self, learners, batch, memory):
+        CLOCK[0] += (5.0 if dist.get_rank() == dist.get_world_size() - 1 else 1.0) + 0.01 * (memory["step"] % 4)
+        return super().step(learners, batch, memory)
+
+
+def watched_in_groups(folder):
+    learners = {f"n{seed}": Learner(two_layer(seed=seed), SGD) for seed in range(2)}
+    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stderr(io.StringIO()) as said:
+        monkeypatch.setattr(stragglers, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0]))
+        monkeypatch.setattr(lookout, "Stragglers", partial(stragglers.Stragglers, window=4))
+        fit(LastIsSlow(), learners, {"labelled": labelled_rows()}, 12, device="cpu", out=folder, groups=2)
+    return said.getvalue()
+
+
+def test_a_slow_rank_of_another_group_is_named_by_its_number_in_the_run(four, tmp_path):
+    *silent, third, last = four.run(watched_in_groups, tmp_path)
+    assert third.startswith("cotrain: step 12: Rank 3 is slow")
+    assert not any((*silent, last))
+    for group, slow in ((0, []), (1, [3])):
+        found = json.loads((tmp_path / ("ranks_1.json" if group else "ranks.json")).read_text())
+        assert (found["first"], len(found["ranks"])) == (2 * group, 2)
+        assert [window["slow"] for window in found["windows"]] == [[], [], slow]
+    assert (tmp_path / "ranks_1.png").exists()
+
+
+def judged_unwatched():
+    dogs = []
+
+    class Dog(Watchdog):
+        def __enter__(self):
+            dogs.append(self)
+            return super().__enter__()
+
+    def judge(learners, stream):
+        return {"paused": dogs[0]._paused}
+
+    learners = {name: Learner(two_layer(seed=seed), SGD) for seed, name in enumerate("ab")}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(lookout, "Watchdog", Dog)
+        run = {"device": "cpu", "judges": [(judge, [])]}
+        report = fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 1, **run)
+    return report.last["paused"], dogs[0]._paused
+
+
+def test_a_judge_may_take_its_time(two):
+    assert two.run(judged_unwatched) == [(1.0, False)] * 2
 
 
 @dataclass(frozen=True)
@@ -805,6 +954,11 @@ def refused(case, rank, monkeypatch):
         learners["a"] = Learner(two_layer(), SGD, PCGrad(), placement="fsdp")
     elif case == "unit":
         learners["a"] = Learner(two_layer(), SGD, placement="fsdp", units=["7"])
+    elif case == "sparse":
+        learners["a"] = Learner(nn.Sequential(nn.Linear(4, 3), nn.Embedding(5, 3, sparse=True)), SGD)
+    elif case == "number":
+        learners["a"] = Learner(two_layer(), SGD, placement="fsdp")
+        learners["a"].net.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
     elif case == "frozen":
         learners["b"] = Learner(two_layer(seed=1), None if rank else SGD)
     elif case == "policy":
@@ -841,6 +995,8 @@ def refused(case, rank, monkeypatch):
         ("built", "'a' has an optimizer that was built before sharding"),
         ("apart", "'a' has a rule that wants losses apart"),
         ("unit", "'a' has no module '7'"),
+        ("sparse", "'a' has a layer with sparse gradients, '1', which ranks do not average"),
+        ("number", "'a' has a parameter without dimensions, 'scale', which cannot be sharded"),
         ("groups", "3 groups of learners do not divide 2 ranks"),
         ("together", "CycleGAN needs its learners together"),
         ("frozen", "the way of 'b' is .*'frozen': False.* on rank 0, .*'frozen': True.* on rank 1"),

@@ -107,6 +107,18 @@ NETS = {
         0,
         "layers",
     ),
+    "features pooled": (
+        lambda: nn.Sequential(nn.Linear(6, 9), nn.MaxPool1d(3, 2, 1), nn.Tanh(), nn.AvgPool1d(2), nn.Linear(2, 3)),
+        (6,),
+        0,
+        "layers",
+    ),
+    "maps pooled": (
+        lambda: nn.Sequential(nn.Linear(8, 9), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(6, 3)),
+        (8, 8),
+        0,
+        "layers",
+    ),
     "embedding": (
         lambda: nn.Sequential(nn.Embedding(11, 4, padding_idx=0), nn.LayerNorm(4), nn.Flatten(), nn.Linear(20, 3)),
         (5,),
@@ -451,6 +463,15 @@ class TestSteps:
         for make in (mlp, NETS["dropout"][0]):
             same_as_alone(step, build=lambda make=make: learners(make))
 
+    def test_a_loss_that_reaches_other_members_only_is_found(self):
+        def take(learners, batch, memory):
+            losses = alone(learners, batch, memory)
+            return losses | {"l1": losses["l0"] + 0 * learners["l1"](batch["rows"]["x"]).detach().sum()}
+
+        for rule in (None, Clip(1.0)):
+            with pytest.raises(InputError, match="No loss of 'l1' has reached"):
+                trained(True, take, steps=1, build=lambda rule=rule: learners(rule=rule))
+
 
 class TestState:
     """A stacked learner saves what it would save alone, and goes on from what it saved alone."""
@@ -684,6 +705,18 @@ class TestAuto:
 
         assert worthwhile(made, step, 1000) is False
         assert worthwhile(made, step, 10) is False
+
+    def test_counted_operations_leave_learners_alone(self):
+        with pytest.raises(InputError, match=r"mfu counts .* stack=True"):
+            trained(True, steps=1, mfu=True)
+        seen = []
+
+        def take(learners, batch, memory):
+            seen.append(learners["l0"].stack)
+            return alone(learners, batch, memory)
+
+        trained("auto", take, steps=3, mfu=True)
+        assert seen == [None] * 3
 
     def test_in_a_run(self, tmp_path):
         run = partial(trained, steps=500, stream=lambda: rows(batch=2))

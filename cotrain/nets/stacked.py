@@ -42,10 +42,12 @@ _ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh),
     *(nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
 )
-_POOLING = (
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d),
-    *(nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.Upsample),
-)
+_POOLING = {  # and the dimensions that each pools
+    **dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d), 1),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), 2),
+    **dict.fromkeys((nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d), 3),
+    nn.Upsample: 0,  # takes batches of channels only
+}
 
 
 class Unstackable(InputError):
@@ -229,7 +231,7 @@ def _twin(module: nn.Module, tensors: Mapping[int, Tensor]) -> Run:
         return lambda value, context: Laid(act(value.x), value.layout)
     if kind in _POOLING and not getattr(module, "return_indices", False):
         pool = copy.copy(module)
-        return lambda value, context: _pooled(pool, value, context)
+        return lambda value, context: _pooled(pool, _POOLING[kind], value, context)
     for known, make in _MAKERS.items():
         if kind in known:
             own = {
@@ -280,8 +282,11 @@ def _channelwise(module: nn.Module, runs: Mapping[str, Run]) -> Run:
     return run
 
 
-def _pooled(pool: nn.Module, value: Laid, context: Context) -> Laid:
-    value = value if value.layout == SHARED else _channels(value, context)
+def _pooled(pool: nn.Module, dims: int, value: Laid, context: Context) -> Laid:
+    if value.layout != SHARED:
+        rows = _rows(value, context)
+        # Without channels [B, I] the examples are the pool's channels, and the nets its batch.
+        value = rows if rows.x.dim() == dims + 2 else _channels(value, context)
     return Laid(pool(value.x), value.layout)
 
 

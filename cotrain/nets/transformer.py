@@ -118,7 +118,8 @@ class ParallelBlock(nn.Module):
 
     Args:
         fused: take the inputs of both parts by one product. None is yes but on a CPU, where the backward pass loses
-            more in joining the two gradients than a larger product gains. The result is the same.
+            more in joining the two gradients than a larger product gains. A layer that is sharded by itself takes its
+            one product always. The result is the same.
         width, heads, hidden, window: as `Decoder`'s.
     """
 
@@ -135,7 +136,8 @@ class ParallelBlock(nn.Module):
 
     def forward(self, x_NTE: Tensor) -> Tensor:
         normed_NTE = self.norm(x_NTE)
-        if not x_NTE.is_cpu if self.fused is None else self.fused:
+        fused = not x_NTE.is_cpu if self.fused is None else self.fused
+        if fused or hasattr(self.both_in, "unshard"):  # a layer that is sharded gathers its weights when it is called
             of_attention, of_mlp = self.both_in(normed_NTE).split(self.sizes, dim=-1)
         else:
             rows = zip(self.both_in.weight.split(self.sizes), self.both_in.bias.split(self.sizes), strict=True)

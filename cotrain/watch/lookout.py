@@ -25,6 +25,8 @@ class Lookout:
         nets: the learners' nets by role.
         mfu: count floating-point operations in the first step here, and report what share of the peak each step uses.
         folder: where the ranks' times are written at the end, as `ranks.json` and `ranks.png`; None writes nothing.
+            Ranks that have other learners have other work and are not compared: each group has its own files, the
+            second `ranks_1.json` and `ranks_1.png`.
     """
 
     def __init__(self, nets: Mapping[str, nn.Module], device: torch.device, mfu: bool, folder: Path | None):
@@ -35,7 +37,11 @@ class Lookout:
         self.counted: flops.Flops | None = None
         self.peak: flops.Peak | None = None
         self.several = place.processes() > 1
-        self.stragglers = Stragglers(device, group=place.here().along("data")) if self.several else None
+        here = place.here()
+        self.group = here.group
+        self.speaks = here.rank == 0  # for its group
+        first = here.group * here.ranks
+        self.stragglers = Stragglers(device, group=here.along("data"), first=first) if self.several else None
         self.watchdog = Watchdog(place.timeout()) if self.several else None
         self._step = 0
         self._since = (0, time.perf_counter())
@@ -67,6 +73,25 @@ class Lookout:
         if self.stragglers is not None and (window := self.stragglers.end()) is not None and window.slow:
             self._say(window)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is no part of the steps' time: judging and saving."""
+        if self.mfu and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # what the steps have begun is theirs
+        start = time.perf_counter()
+        yield
+        step, since = self._since
+        self._since = step, since + time.perf_counter() - start
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Judges take as long as they do, and nobody hangs."""
+        if self.watchdog is None:
+            yield
+            return
+        with self.watchdog.paused():
+            yield
+
     def done(self, phase: str) -> None:
         """This rank has finished a phase of the step."""
         if self.watchdog is not None:
@@ -91,13 +116,15 @@ class Lookout:
         return {name: flops.utilization(number, seconds, self.peak) for name, number in used.items()}
 
     def _say(self, window: Window) -> None:
-        if place.first():
+        if self.speaks:
             print(f"cotrain: step {self._step + 1}: {window.text}", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
-        if self.stragglers is None or self.folder is None or not self.stragglers.windows or not place.first():
+        if self.stragglers is None or self.folder is None or not self.stragglers.windows or not self.speaks:
             return
         windows: list[Any] = self.stragglers.windows
         slow = [{"step": window.step, "slow": window.slow, "cost": window.cost} for window in windows]
-        (self.folder / "ranks.json").write_text(json.dumps({**heat(windows), "windows": slow}) + "\n")
-        heat_map(windows).savefig(self.folder / "ranks.png", dpi=120)
+        name = f"ranks_{self.group}" if self.group else "ranks"
+        found = {**heat(windows), "first": self.stragglers.first, "windows": slow}
+        (self.folder / f"{name}.json").write_text(json.dumps(found) + "\n")
+        heat_map(windows).savefig(self.folder / f"{name}.png", dpi=120)

@@ -41,7 +41,9 @@ class Window:
     whole: list[float]
     "Median time of a step."
     slow: list[int]
-    "Ranks that have been slow in three windows running."
+    "Ranks that have been slow in three windows running, by their numbers in the run."
+    first: int = 0
+    "The number in the run of the first rank compared; the others follow it."
 
     @property
     def cost(self) -> float:
@@ -55,9 +57,10 @@ class Window:
             return ""
         middle = max(typical(self.compute), 1e-12)
         named = [
-            f"Rank {rank} is slow: its own work takes {self.compute[rank] / middle:.2f} times the median rank's "
-            f"({self.compute[rank] * 1e3:.3g} ms a step)."
+            f"Rank {rank} is slow: its own work takes {own / middle:.2f} times the median rank's "
+            f"({own * 1e3:.3g} ms a step)."
             for rank in self.slow
+            for own in [self.compute[rank - self.first]]
         ]
         return " ".join([*named, f"Waiting for the slowest costs {self.cost:.0%} of every step."])
 
@@ -73,14 +76,22 @@ class Stragglers:
         window: steps between comparisons.
         group: ranks that are compared; all of them if not given. One process without a group has nobody to compare
             with, and its windows name nobody.
+        first: the number in the run of the group's first rank; the others follow it.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", window: int = 50, group: dist.ProcessGroup | None = None):
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        window: int = 50,
+        group: dist.ProcessGroup | None = None,
+        first: int = 0,
+    ):
         if window < 1:
             raise InputError(f"A window has at least one step, not {window}.")
         self.device = torch.device(device)
         self.window = window
         self.group = group
+        self.first = first
         self.windows: list[Window] = []
         self._steps = 0
         self._smooth: float | None = None
@@ -109,7 +120,8 @@ class Stragglers:
         compute, smooth, spread, whole = (list(column) for column in zip(*numbers))
         earlier = self.windows[-(WINDOWS - 1) :]
         slow = slow_ranks([*(w.compute for w in earlier), compute], [*(w.spread for w in earlier), spread])
-        self.windows.append(Window(self._steps, compute, smooth, spread, whole, slow))
+        named = [self.first + rank for rank in slow]
+        self.windows.append(Window(self._steps, compute, smooth, spread, whole, named, self.first))
         return self.windows[-1]
 
     def _now(self) -> Any:
@@ -168,7 +180,11 @@ def heat_map(windows: Sequence[Window]) -> Any:
     figure = Figure(figsize=(8, max(2.0, 1.2 + 0.25 * len(data["ranks"]))), layout="constrained")
     axes = figure.subplots()
     top = max(2.0, *(value for row in data["ranks"] for value in row))
-    shown = axes.imshow(data["ranks"], aspect="auto", cmap="magma_r", vmin=1.0, vmax=top, interpolation="nearest")
+    first, last = windows[0].first - 0.5, windows[0].first + len(data["ranks"]) - 0.5
+    extent = (-0.5, len(windows) - 0.5, last, first)
+    shown = axes.imshow(
+        data["ranks"], aspect="auto", cmap="magma_r", vmin=1.0, vmax=top, interpolation="nearest", extent=extent
+    )
     marks = range(0, len(windows), max(1, len(windows) // 8))
     axes.set_xticks(list(marks), [str(data["steps"][i]) for i in marks])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ class Watchdog:
         self._store = store
         self._pause = min(1.0, timeout / 10)
         self._state = (0, 0, "", time.monotonic())  # replaced as one, so the thread never sees half of it
+        self._paused = False
         self._watched = threading.get_ident()
         self._beats = 0
         self._stop = threading.Event()
@@ -96,9 +98,19 @@ class Watchdog:
         """This rank has finished a phase of a step. All ranks name the same ones in the same order."""
         self._state = (self._state[0] + 1, step, phase, time.monotonic())
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it nothing is expected to be finished; the time counts from its end."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._state = (*self._state[:3], time.monotonic())
+            self._paused = False
+
     def mark(self) -> Mark:
         count, step, phase, since = self._state
-        idle = time.monotonic() - since
+        idle = 0.0 if self._paused else time.monotonic() - since
         return Mark(count, step, phase, idle, _line(self._watched) if idle >= self.timeout / 2 else "")
 
     def _watch(self) -> None:

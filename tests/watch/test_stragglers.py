@@ -12,8 +12,8 @@ from cotrain.watch import stragglers
 from cotrain.watch.stragglers import Stragglers, Window, heat, heat_map
 
 
-def window(compute, whole=None, slow=(), step=50):
-    return Window(step, compute, compute, [0.0] * len(compute), whole or compute, list(slow))
+def window(compute, whole=None, slow=(), step=50, first=0):
+    return Window(step, compute, compute, [0.0] * len(compute), whole or compute, list(slow), first)
 
 
 def test_the_cost_by_hand_and_the_sentence():
@@ -24,6 +24,7 @@ def test_the_cost_by_hand_and_the_sentence():
         "Waiting for the slowest costs 40% of every step."
     )
     assert window([0.1, 0.1]).text == ""
+    assert window([0.1, 0.2], slow=[5], first=4).text.startswith("Rank 5 is slow: its own work takes 2.00 times")
 
 
 def test_the_heat_map():

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch.distributed as dist
 from ranks import run_ranks
 
 from cotrain.errors import InputError
+from cotrain.watch import watchdog
 from cotrain.watch.watchdog import Mark, Watchdog, alone, together
 
 
@@ -92,6 +95,19 @@ def test_who_goes_on_hears_nothing():
             watchdog.done(step, "step")
     assert heard.texts == []
     assert not watchdog._thread.is_alive()
+
+
+def test_what_takes_its_time_is_no_stall(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    dog = Watchdog(20.0)
+    dog.done(3, "update")
+    idle = []
+    for passed, pause in ((5.0, False), (100.0, True), (7.0, False)):
+        with dog.paused() if pause else nullcontext():
+            now[0] += passed
+            idle.append(dog.mark().idle)
+    assert idle == [5.0, 0.0, 7.0]
 
 
 def test_ranks_meet_in_a_store():
