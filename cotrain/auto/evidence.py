@@ -71,7 +71,11 @@ def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
     counts = np.bincount(problem.y[problem.labelled], minlength=len(problem.audit.classes))
     folds = make_folds(problem.y, features.unlabelled, problem.unit, problem.copies, problem.grouped, setup.seed)
     if not folds:
-        raise InputError("No class has two labelled rows (or groups), so nothing can be held out; label more rows.")
+        rows, different = len(problem.labelled), len(np.unique(problem.copies[problem.labelled]))
+        copies = f" The {rows:,} labelled rows are copies of {different:,} different ones." if different < rows else ""
+        raise InputError(
+            f"No class has two labelled rows (or groups), so nothing can be held out; label more rows.{copies}"
+        )
     warn = partial(warn_first, setup.warnings)
     trials = search(tried, features, problem.y, folds, counts / counts.sum(), setup.clock, setup.jobs, warn)
     return weigh(trials, problem, setup.asked, setup.prior, setup.metric, folds)

@@ -363,6 +363,18 @@ def test_sounds_with_samples_that_are_no_numbers(tmp_path):
     assert found.problems[1].endswith("(it holds samples that are not finite)")
 
 
+def test_a_sound_in_mp3_is_read_to_its_end_without_complaints(tmp_path, capfd):
+    time = np.arange(44_100) / 44_100
+    wave = 0.3 * np.sin(2 * np.pi * 300 * time) + RANDOM.normal(0, 0.05, len(time))
+    for rate in (8_000, 16_000, 44_100):
+        soundfile.write(tmp_path / f"{rate}.mp3", wave[: rate // 2], rate)
+    whole = [tmp_path / f"{rate}.mp3" for rate in (8_000, 16_000, 44_100)]
+    assert check_media(whole, "audio").problems == {}
+    assert "error" not in capfd.readouterr().err
+    (tmp_path / "cut.mp3").write_bytes(whole[2].read_bytes()[:2_000])
+    assert check_media([tmp_path / "cut.mp3"], "audio").problems[0].endswith("(it ends too early)")
+
+
 def test_texts_that_differ_in_an_emoji_are_no_copies():
     texts = [f"the film was long and {word} {sign}" for word in ("new", "old") for sign in ("😀", "😡", "❤", "❤\ufe0f")]
     found = look({"text": texts, "label": ["a", "b", "a", "a"] * 2}, text="text")

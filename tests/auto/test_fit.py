@@ -547,6 +547,13 @@ def test_coverage_that_cannot_be_promised_is_said(reviews):
     assert result.report["coverage"]["threshold"] is None
 
 
+def test_labels_of_copies_alone_are_refused_and_said():
+    table = pd.DataFrame({"text": ["the same long text of many words once more"] * 8 + ["another text of words"] * 4})
+    table["label"] = ["a", "b"] * 4 + [None] * 4
+    with pytest.raises(InputError, match="The 8 labelled rows are copies of 1 different ones"):
+        fit(table, target="label", text="text", **FAST)
+
+
 def test_nothing_to_hold_out_is_refused():
     table = pd.DataFrame({"a": np.arange(8.0) ** 2, "kind": ["x", "y", None, None, None, None, None, None]})
     with pytest.raises(InputError, match="nothing can be held out; label more rows"):
