@@ -113,8 +113,10 @@ class Board:
         means = [self.probability[[members[place] for place in part]].mean(0) for part in parts]
         # a member is at its temperature already, a mean of several that err differently is too cautious
         heats = [self._temperature(m) if len(part) > 1 else 1.0 for m, part in zip(means, parts, strict=True)]
-        last = self._temperature(product(means, heats)) if len(parts) > 1 else 1.0
-        return Blend(tuple(map(tuple, parts)), tuple(heats), last)
+        if len(parts) == 1:
+            return Blend((tuple(parts[0]),), tuple(heats))
+        doubt = 1 / (self.evaluated.sum() + 2)  # of one that erred on none of the judged rows (Laplace)
+        return Blend(tuple(map(tuple, parts)), tuple(heats), self._temperature(product(means, heats, doubt)), doubt)
 
     def together(self, members: Sequence[int]) -> np.ndarray:
         """The committee's out-of-fold probabilities [R, n, C]."""

@@ -26,6 +26,16 @@ def test_a_part_that_knows_nothing_changes_nothing():
     np.testing.assert_allclose(product([C, np.array([[0.5, 0.5]])], (1.0, 0.3)), C)
 
 
+def test_a_part_that_was_never_seen_to_err_is_not_believed_against_all_others():
+    """Sure against three times 0.9: odds of 21 to 1 at the most against 729."""
+    sure, others = np.array([[1.0, 0.0]]), [np.array([[0.1, 0.9]])] * 3
+    assert product([sure, *others], (1.0,) * 4)[0, 0] > 0.99
+    doubt = 1 / 11
+    odds = (1 - doubt / 2) / (doubt / 2) * (((1 - doubt) * 0.1 + doubt / 2) / ((1 - doubt) * 0.9 + doubt / 2)) ** 3
+    np.testing.assert_allclose(product([sure, *others], (1.0,) * 4, doubt)[0, 0], odds / (1 + odds))
+    assert odds < 0.1
+
+
 def test_a_row_that_was_not_held_out_stays_so():
     held = np.array([[0.8, 0.2], [np.nan, np.nan]])
     found = Blend(((0,), (1,)), (1.0, 1.0))([held, held])
@@ -48,7 +58,7 @@ def test_the_order_of_the_parts_does_not_matter(rows):
 
 
 def test_it_comes_back_from_plain_values():
-    blend = Blend(((0, 2), (1,)), (0.5, 2.0), 1.5)
+    blend = Blend(((0, 2), (1,)), (0.5, 2.0), 1.5, 0.02)
     assert Blend.from_dict({**blend.to_dict(), "parts": [[0, 2], [1]], "temperatures": [0.5, 2.0]}, 3) == blend
 
 

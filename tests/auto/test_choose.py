@@ -415,7 +415,9 @@ def test_each_sort_of_columns_has_its_committee_and_their_words_are_multiplied()
     assert choice.reasons[2] == "behind the best supervised"
     blend = found.blend([0, 1])
     assert blend.parts == ((0,), (1,))
-    odds = [p[..., 1] / p[..., 0] for p in found.probability[:2]]
+    assert blend.doubt == pytest.approx(1 / 42)  # of 40 rows
+    doubted = (1 - blend.doubt) * found.probability[:2] + blend.doubt / 2
+    odds = [p[..., 1] / p[..., 0] for p in doubted]
     expected = (odds[0] * odds[1]) ** (1 / blend.temperature)
     together = found.together([0, 1])
     np.testing.assert_allclose(together[..., 1] / together[..., 0], expected, rtol=1e-9)
