@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +48,7 @@ def load(name: str) -> ModuleType:
     """The recipe's module, by its name in the tree or by a path to a file of the user's own.
 
     Raises:
-        InputError: there is none of that name, or the file lacks `recipe`, `rows` or `bars`.
+        InputError: there is none of that name, or the file lacks `recipe`, `rows` or `bars` or cannot be imported.
     """
     known = files()
     path = known.get(name.replace("-", "_"), Path(name))
@@ -59,7 +60,13 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    beside = str(path.resolve().parent)
+    if path not in known.values() and beside not in sys.path:
+        sys.path.insert(0, beside)  # a method of the user's own lies beside its recipe, as it would beside a script
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise InputError(f"The recipe {path} cannot be imported: {error}") from error
     missing = [part for part in ("recipe", "rows", "bars", "SEEDS", "CLAIM", "SYSTEMS") if not hasattr(module, part)]
     if missing:
         raise InputError(f"The recipe {path} lacks {', '.join(missing)}.")

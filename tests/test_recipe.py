@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -163,6 +164,19 @@ class TestFind:
         (tmp_path / "two_words.py").write_text(TINY)
         monkeypatch.setattr(recipe, "RECIPES", tmp_path)
         assert recipe.load("two-words").__file__ == str(tmp_path / "two_words.py")
+
+    def test_a_method_beside_a_recipe_of_ones_own_is_found(self, tiny, monkeypatch):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        (tiny.parent / "my_own_gain.py").write_text("GAIN = 0.2")
+        tiny.write_text(TINY.replace("gain: float = 0.1", "gain: float = GAIN").replace(
+            "from typing", "from my_own_gain import GAIN\nfrom typing"))  # fmt: skip
+        assert recipe.run(recipe.load(str(tiny)))[0].rows["ours"]["accuracy"][0] == pytest.approx(0.7)
+
+    @pytest.mark.parametrize(("text", "words"), [("import no_such_module", "no_such_module"), ("x = (", "was never")])
+    def test_a_file_that_cannot_be_imported_is_refused(self, tmp_path, text, words):
+        (tmp_path / "faulty.py").write_text(text)
+        with pytest.raises(InputError, match=f"faulty.py cannot be imported: .*{words}"):
+            recipe.load(str(tmp_path / "faulty.py"))
 
     def test_a_file_that_lacks_parts_is_refused(self, tmp_path):
         path = tmp_path / "half.py"
