@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from cotrain.auto.cells import read_numbers, text_series
 from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
-from cotrain.auto.dates import date_columns, date_numbers, read_dates
+from cotrain.auto.dates import DAY, MONTH, date_columns, date_numbers, looks_like_dates, orders_shown, read_dates
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
@@ -126,6 +126,13 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
                 strays = [rest[place] for place in still]
         else:
             values, strays = read_written(texts, writing)
+            other = recognise(texts) if 2 * len(strays) > len(texts) else None
+            if other is not None and other.mark != writing.mark and other.unit == writing.unit:
+                said.append(
+                    f"Column {cells.name!r}: numbers are not written as in training, such as "
+                    f"{texts[strays[0]][:40]!r}; they are read with {other.mark!r} as the decimal point."
+                )
+                values, strays = read_written(texts, other)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
             said.append(
@@ -157,6 +164,11 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     levels = columns.levels.get(name, ())
     values = [value or "" for value in cells]
     known = {*levels, ""}
+    taken = {value: level for value in {*values} - known if (level := _respelt(value, levels))}
+    if taken:
+        values = [taken.get(value, value) for value in values]
+        shown = listing(f"{value[:40]!r} for {level[:40]!r}" for value, level in sorted(taken.items()))
+        said.append(f"Column {name!r}: categories are written otherwise than in training; taken is {shown}.")
     unseen = dict.fromkeys(value for value in values if value not in known)
     if unseen and levels:
         rows = sum(value in unseen for value in values)
@@ -165,12 +177,40 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     return text_series(values)
 
 
+def _respelt(value: str, levels: Sequence[str]) -> str:
+    """The level that an unseen value is in other letters: in upper or lower case, yes for true, or a code that has lost
+    its leading zeros; "" if none or several."""
+    alike = [level for level in levels if level.casefold() == value.casefold()]
+    if not alike and all(sum(level.casefold() in words for words in _BOOLEANS) == 1 for level in levels):
+        same = next((words for words in _BOOLEANS if value.casefold() in words), ())
+        alike = [level for level in levels if level.casefold() in same]
+    if not alike and value.isdecimal() and len({len(level) for level in levels if level.isdecimal()}) == 1:
+        alike = [level for level in levels if level.isdecimal() and level[0] == "0" and level.lstrip("0") == value]
+    return alike[0] if len(alike) == 1 else ""
+
+
+_BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
+
+
 def _dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
     if not _is_text(cells) and not pd.api.types.is_datetime64_any_dtype(cells.dtype):
         name, cells = cells.name, text_series(cell_texts(cells))
         cells.name = name
-    dates = read_dates(cells, order)
     filled = (cells.fillna("").str.strip() != "") if _is_text(cells) else cells.notna()
+    dates = read_dates(cells, order)
+    if _is_text(cells):
+        texts = cells[filled].tolist()
+        other = next(iter(orders_shown(texts) - {order}), "") if order in (DAY, MONTH) else ""
+        if order in orders_shown(texts):
+            other = ""
+        elif not other and (dates.isna() & filled).sum() > filled.sum() / 2:
+            other = looks_like_dates(texts)
+        if other and other != order:
+            said.append(
+                f"Column {cells.name!r}: dates are not written as in training, such as {texts[0][:40]!r}; they are "
+                f"read {other if other != 'named' else 'by the names of months'}."
+            )
+            dates = read_dates(cells, other)
     strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
     if len(strays):
         shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])

@@ -12,6 +12,7 @@ import pandas as pd
 from cotrain.auto.afford import beyond
 from cotrain.auto.align import align
 from cotrain.auto.columns import Columns, unknown_column
+from cotrain.auto.dates import MONTH, orders_shown
 from cotrain.auto.duplicates import hash_content, repeats_by_nature
 from cotrain.auto.labels import Labels, read_labels
 from cotrain.auto.leaks import find_leaks
@@ -211,8 +212,13 @@ def _left_out(dropped: Mapping[str, str]) -> list[str]:
 
 
 def _read_as_numbers(frame: pd.DataFrame, columns: Columns) -> list[str]:
-    """How columns of texts are read as numbers, each by its first cell that is no plain number."""
+    """How columns of texts are read as numbers, each by its first cell that is no plain number; and in which order
+    dates are read whose cells do not show it."""
     said = []
+    for name, order in columns.orders.items():
+        if order == MONTH and isinstance(frame[name].dtype, pd.StringDtype) and not orders_shown(frame[name].dropna()):
+            shown = frame[name].dropna().iloc[0][:40]
+            said.append(f"Column {name!r}: dates such as {shown!r} are read {order}; no cell tells whether that is so.")
     for name, writing in columns.written.items():
         for cell in map(str.strip, frame[name].dropna()):
             value = np.nan if re.fullmatch(r"[+-]?[\d.]*", cell) else read_written([cell], writing)[0][0]

@@ -341,6 +341,13 @@ class Board:
         mean, error = self.gain(self.correct[m], right, times)
         return self.gain(self.right([*committee, m]), right, times)[0] if mean >= -REACH * error else None
 
+    def rights(self, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+        """Where the result and the supervised committee are right, of rows that both judged: the time may have ended
+        before one of them came to all folds."""
+        chosen, supervised = self.right(choice.members), self.right(choice.supervised)
+        apart = np.isnan(chosen) | np.isnan(supervised)
+        return np.where(apart, np.nan, chosen), np.where(apart, np.nan, supervised)
+
     def surely_better(self, one: Sequence[int], other: Sequence[int]) -> float:
         """The probability that one committee is better than the other on rows to come."""
         mean, error = self.gain(self.right(one), self.right(other), value=self.stands_for)
@@ -368,7 +375,7 @@ def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tu
             continue
         choice = board.choose(times, unlabelled)
         out = (times == 0).astype(float)
-        scores.append([board.estimate(board.right(m), out) for m in (choice.members, choice.supervised)])
+        scores.append([board.estimate(right, out) for right in board.rights(choice)])
     if not scores:
         return float("nan"), float("nan")
     chosen, supervised = np.nanmean(scores, 0)

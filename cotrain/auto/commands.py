@@ -71,6 +71,8 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     else:
         table = Model.load(folder / "model")
     warnings: list[str] = []
+    if out is not None and isinstance(data, str | Path) and out.exists() and Path(data).exists() and out.samefile(data):
+        raise InputError(f"--out {out} is the table itself; the predictions would take its place.")
     source = read(data)
     probability = table.predict_proba(source, warnings)
     columns: dict[str, Any] = {"file": source.unlisted} if source.of_files else {}

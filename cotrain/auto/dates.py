@@ -1,18 +1,20 @@
 """Columns of dates and times: recognised, read, and turned into numbers."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 PARTS = ("day", "month", "weekday", "hour")
+DAY, MONTH = "day first", "month first"  # orders of dates with the year last
 _ZONE = r"(Z|UTC|GMT|(UTC|GMT)?[+-]\d{1,2}(:?\d{2})?)"
 _TIME = rf"(([T ]|, )\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?\s*([APap]\.?[Mm]\.?)?\s*{_ZONE}?)?$"
 _YEAR_FIRST = re.compile(r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(19|20)\d\d-(0[1-9]|1[0-2]))" + _TIME)
-_DAY, _MONTH = r"\d{1,2}(st|nd|rd|th)?", r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_LONG_YEAR = rf"({_DAY}[ -]{_MONTH}|{_MONTH}( {_DAY},?)?)[ -]\d{{4}}"
+_DAY_WORD, _MONTH_WORD = r"\d{1,2}(st|nd|rd|th)?", r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_LONG_YEAR = rf"({_DAY_WORD}[ -]{_MONTH_WORD}|{_MONTH_WORD}( {_DAY_WORD},?)?)[ -]\d{{4}}"
 _NAMED = re.compile(
-    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_LONG_YEAR}|{_DAY}-{_MONTH}-\d\d){_TIME}", re.IGNORECASE
+    rf"^((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?({_LONG_YEAR}|{_DAY_WORD}-{_MONTH_WORD}-\d\d){_TIME}", re.IGNORECASE
 )
 _MARKED = re.compile(r":.*([A-Z]|\.|[+-]\d{1,2}(:?\d\d)?)$", re.IGNORECASE)  # a time with a zone or a half of the day
 _EPOCH = {"seconds": 1, "milliseconds": 1_000}  # counted since 1970
@@ -36,10 +38,8 @@ def _order(stripped: list[str]) -> str:
     found = [match for text in stripped if (match := _YEAR_LAST.match(text))]
     if len(found) < 0.95 * len(stripped):
         return ""
-    if any(int(match.group(1)) > 12 for match in found):
-        return "day first"
-    dotted = all("." in text for text in stripped)
-    return "day first" if dotted and not any(int(match.group(2)) > 12 for match in found) else "month first"
+    shown, dotted = orders_shown(stripped), all("." in text for text in stripped)
+    return DAY if DAY in shown or (dotted and not shown) else MONTH
 
 
 def count_as_dates(numbers: np.ndarray) -> str:
@@ -57,7 +57,8 @@ def count_as_dates(numbers: np.ndarray) -> str:
 
 def read_dates(column: pd.Series, order: str) -> pd.Series:
     """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates and
-    count_as_dates."""
+    count_as_dates; of texts it says which of day and month comes first where the year comes last, and those are NaT
+    that cannot be so."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column
     if order == "digits" or order in _EPOCH:
@@ -66,17 +67,39 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
         if order == "digits":
             return pd.to_datetime(numbers.astype("Int64").astype("string"), format="%Y%m%d", errors="coerce")
         return pd.to_datetime(numbers / _EPOCH[order], unit="s", errors="coerce")
-    texts = column.astype(object).where(~column.isna(), None)
-    texts = pd.Series([_plain(text.strip()) if isinstance(text, str) else None for text in texts], dtype=object)
-    if order == "year first":
-        plain = texts.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
-        plain = plain.str.replace(r"^(\d{4})-(\d)(?=-)", r"\1-0\2", regex=True)
-        plain = plain.str.replace(r"^(\d{4}-\d{2})-(\d)(?!\d)", r"\1-0\2", regex=True)
-        half = plain.str.contains(r"\d\s*[ap]m\b", case=False, na=False).any()  # 4:00 PM is no ISO
-        read = pd.to_datetime(plain, format="mixed" if half else "ISO8601", utc=True, errors="coerce")
-    else:
-        read = pd.to_datetime(texts, format="mixed", dayfirst=order == "day first", utc=True, errors="coerce")
-    return read.dt.tz_localize(None)
+    plain, named = np.full((2, len(column)), None, dtype=object)
+    for place, cell in enumerate(column):
+        text = cell.strip() if isinstance(cell, str) else ""
+        if match := _YEAR_FIRST.match(text):
+            plain[place] = text
+        elif match := _NAMED.match(text):
+            named[place] = _plain(text)
+        elif order in (DAY, MONTH) and (match := _YEAR_LAST.match(text)):
+            plain[place] = _turned(match, order)
+    texts = pd.Series([None if text is None else _plain(text) for text in plain], dtype=object)
+    texts = texts.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
+    texts = texts.str.replace(r"^(\d{4})-(\d)(?=-)", r"\1-0\2", regex=True)
+    texts = texts.str.replace(r"^(\d{4}-\d{2})-(\d)(?!\d)", r"\1-0\2", regex=True)
+    texts = texts.str.replace(r"^([\d-]+), ", r"\1 ", regex=True)
+    half = texts.str.contains(r"\d\s*[ap]m\b", case=False, na=False).any()  # 4:00 PM is no ISO
+    read = pd.to_datetime(texts, format="mixed" if half else "ISO8601", utc=True, errors="coerce")
+    by_name = pd.to_datetime(pd.Series(named, dtype=object), format="mixed", utc=True, errors="coerce")
+    return read.where(read.notna(), by_name).dt.tz_localize(None)
+
+
+def _turned(match: re.Match, order: str) -> str:
+    """A date with its year last as one with its year first."""
+    first, second, year = (int(part) for part in match.group(1, 2, 3))
+    year += (2000 if year < 69 else 1900) * (len(match.group(3)) == 2)
+    day, month = (first, second) if order == DAY else (second, first)
+    return f"{year}-{month:02}-{day:02}{match.string[match.end(3) :]}"
+
+
+def orders_shown(texts: Iterable[str]) -> set[str]:
+    """Which orders of day and month are the only ones that some text can have: 13/1/2024 is day first."""
+    found = [match for text in texts if (match := _YEAR_LAST.match(text.strip()))]
+    first, second = (max((int(match.group(place)) for match in found), default=0) for place in (1, 2))
+    return {order for order, most in ((DAY, first), (MONTH, second)) if most > 12}
 
 
 def _plain(text: str) -> str:

@@ -346,5 +346,5 @@ def status(candidate: Values, alone: bool) -> str:
     if candidate.get("member", candidate["accepted"]):
         return "chosen" if alone else "in the committee"
     if candidate["accepted"]:
-        return "good, but others are better" if candidate.get("unlabelled") else "in the supervised committee"
+        return "good, but not needed" if candidate.get("unlabelled") else "in the supervised committee"
     return "rejected"

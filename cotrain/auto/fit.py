@@ -189,6 +189,7 @@ def _fit(
     unseen_N = even_N.copy()
     unseen_N[problem.labelled] = together
     student, about_student = teach(setup, views, model, even_N, unseen_N, uneven)
+    chosen_right, supervised_right = board.rights(choice)
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
     own_board = None
     if method is not None:
@@ -196,9 +197,9 @@ def _fit(
     if own_board is not None:
         chosen_score = bootstrap(own_board, False, seed)[1]
     if not np.isfinite(chosen_score):
-        chosen_score = board.estimate(board.right(choice.members))
+        chosen_score = board.estimate(chosen_right)
     if not np.isfinite(supervised_score):
-        supervised_score = board.estimate(board.right(choice.supervised))
+        supervised_score = board.estimate(supervised_right)
     if not choice.used_unlabelled:
         chosen_score = supervised_score
     values: dict[str, Any] = {
@@ -214,12 +215,12 @@ def _fit(
         },
         "classes": classes,
         "metric": measure,
-        "supervised": asdict(board.interval(supervised_score, board.right(choice.supervised))),
+        "supervised": asdict(board.interval(supervised_score, supervised_right)),
         "chosen": {
             "name": name_of(board, choice),
             "members": [board.trials[m].candidate.name for m in choice.members],
             "parts": parts(board, choice),
-            **asdict(board.interval(chosen_score, board.right(choice.members))),
+            **asdict(board.interval(chosen_score, chosen_right)),
         },
         "p_helped": choice.p_helped,
         "used_unlabelled": choice.used_unlabelled,

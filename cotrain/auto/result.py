@@ -96,3 +96,9 @@ def _refuse_others(folder: Path) -> None:
                 f"--out {folder}: there is a folder {name!r} in it already that is no result of a fit and would be "
                 "replaced; choose another folder."
             )
+    for name in ("report.html", "report.json"):
+        place = folder / name
+        if place.is_file() and "cotrain" not in place.read_text(encoding="utf-8", errors="replace"):
+            raise InputError(
+                f"--out {folder}: there is a {name} in it already that no fit has written; choose another folder."
+            )

@@ -540,7 +540,21 @@ def test_predictions_go_through_links_and_into_pipes(command, model, measures, t
         assert read.result(timeout=20) == expected
 
 
+def test_predictions_do_not_take_the_place_of_their_table(command, model, measures, tmp_path):
+    path = written(measures(), tmp_path)
+    before = path.read_bytes()
+    ran = command("predict", model, path, "--out", path)
+    assert ran.code == 2
+    assert "is the table itself" in ran.err
+    assert path.read_bytes() == before
+
+
 def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_path):
+    (tmp_path / "with report").mkdir()
+    (tmp_path / "with report" / "report.html").write_text("precious")
+    ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", tmp_path / "with report")
+    assert ran.code == 2
+    assert "there is a report.html in it already that no fit has written" in ran.err
     for name in ("model", "student"):
         out = tmp_path / f"with {name}"
         (out / name).mkdir(parents=True)

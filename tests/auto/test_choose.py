@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import beta
 
 from cotrain.auto.candidates import Candidate
-from cotrain.auto.choose import WORTH, Board, bootstrap, interval
+from cotrain.auto.choose import WORTH, Board, Choice, bootstrap, interval
 from cotrain.auto.trial import Trial
 
 EVEN = np.array([0.5, 0.5])
@@ -254,6 +254,16 @@ def test_estimates_are_for_the_shares_of_the_rows_to_come_and_choices_for_those_
     assert bootstrap(found, True, 0)[0] == pytest.approx(0.95, abs=0.01)
     even = board([trial(right, Y)], Y)
     assert found.interval(0.9, right).low < even.interval(0.9, right).low  # twenty rows say nearly all
+
+
+def test_what_only_one_side_was_judged_on_is_left_out_of_both_scores():
+    """The time ended after a fold of the learner on unlabelled rows, which the others tell as well."""
+    supervised, late = mixed(40, 0.8, 0), np.full(40, np.nan)
+    late[:8], supervised[:8] = 1.0, 1.0
+    found = board([trial(supervised, Y), trial(late, Y, "late", True, says=np.arange(50) % 2)], Y)
+    chosen, without = found.rights(Choice([1], [0], True, 0.5, ["", ""], [True, True]))
+    assert (found.estimate(chosen), found.estimate(without)) == (1.0, 1.0)
+    assert found.estimate(found.right([0])) < 0.9
 
 
 def test_luck_is_subtracted_where_draws_lack_classes():

@@ -11,7 +11,7 @@ from scipy import stats
 from cotrain.auto.align import align
 from cotrain.auto.codes import read_parts, repeating_parts
 from cotrain.auto.columns import Columns, Found, find_kind, infer
-from cotrain.auto.dates import count_as_dates, date_columns, date_numbers, looks_like_dates, read_dates
+from cotrain.auto.dates import count_as_dates, date_columns, date_numbers, looks_like_dates, orders_shown, read_dates
 from cotrain.auto.labels import cell_texts, natural_order, read_labels
 from cotrain.auto.read import read
 from cotrain.errors import InputError
@@ -454,6 +454,63 @@ def test_dates_are_read_and_become_numbers_by_hand():
     assert parts == [31.25, 2, 6, 6]
     assert all(np.isnan(part[1]) for part in date_numbers(day_first))
     assert date_columns("d") == ("d:day", "d:month", "d:weekday", "d:hour")
+
+
+def test_the_order_is_of_days_and_months_and_of_nothing_else():
+    texts = ["2024-03-05", "5 March 2024", "05/03/2024", "5.3.24", "03/25/2024", "10:30", "march", "2024"]
+    read = read_dates(pd.Series(texts), "day first")
+    assert (read[:4] == pd.Timestamp("2024-03-05")).all()
+    assert read[4:].isna().all()
+    assert read_dates(pd.Series(texts), "month first")[2:5].tolist() == [
+        *[pd.Timestamp("2024-05-03")] * 2,
+        pd.Timestamp("2024-03-25"),
+    ]
+    assert read_dates(pd.Series(["1/2/1970, 10:30", "1/2/70 3:30 p.m."]), "month first").tolist() == [
+        pd.Timestamp("1970-01-02 10:30"),
+        pd.Timestamp("1970-01-02 15:30"),
+    ]
+    assert orders_shown(texts) == {"month first"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("%m/%d/%Y", "%d/%m/%Y", "read day first"),
+        ("%d.%m.%Y", "%Y-%m-%d", ""),
+        ("%Y-%m-%d", "%d.%m.%Y", "read day first"),
+        ("%Y-%m-%d", "%d %B %Y", ""),
+        ("%d %B %Y", "%m/%d/%Y", "read month first"),
+    ],
+)
+def test_dates_written_otherwise_than_in_training_are_read_and_said(before, now, said):
+    days = pd.date_range("2024-01-28", periods=60, freq="3D")
+    label = ["a", "b", None] * 20
+    columns = infer(pd.DataFrame({"day": days.strftime(before), "label": label}), target="label")
+    warnings: list[str] = []
+    found = align(pd.DataFrame({"day": days.strftime(now)}), columns, warnings)
+    expected = align(pd.DataFrame({"day": days.strftime(before)}), columns)
+    pd.testing.assert_frame_equal(found, expected)
+    assert (said in warnings[0]) if said else not warnings
+
+
+@pytest.mark.parametrize(
+    ("levels", "value", "level"),
+    [
+        (("Basic", "Pro"), "basic", "Basic"),
+        (("Basic", "basic"), "BASIC", ""),
+        (("false", "true"), "True", "true"),
+        (("no", "yes"), "TRUE", "yes"),
+        (("no", "yes", "maybe"), "TRUE", ""),
+        (("00123", "01067", "20095"), "1067", "01067"),
+        (("00123", "1067"), "123", ""),  # of several lengths, so nothing is lost
+    ],
+)
+def test_categories_in_other_letters_are_taken_for_those_of_training(levels, value, level):
+    columns = Columns("label", category=("kind",), levels={"kind": levels})
+    said: list[str] = []
+    found = align(pd.DataFrame({"kind": [value, levels[0], None]}), columns, said)
+    assert found["kind"].tolist() == [level or value, levels[0], ""]
+    assert ("are written otherwise" in said[0]) if level else ("were not in training" in said[0])
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_what_became_of_a_learner():
     assert status(ALONE, alone=False) == "in the committee"
     assert status(ALONE | {"member": False}, alone=False) == "in the supervised committee"
     assert status(ASKED, alone=False) == "rejected"
-    assert status(ASKED | {"accepted": True}, alone=False) == "good, but others are better"
+    assert status(ASKED | {"accepted": True}, alone=False) == "good, but not needed"
     assert status(ASKED | {"estimate": None}, alone=False) == "given up"
 
 
