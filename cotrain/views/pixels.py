@@ -144,7 +144,10 @@ def _look(cell: Any, folder: str | None, where: str) -> tuple[int, int, bool]:
     image = _open(cell, folder, where)
     try:
         with image:
-            turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"  # by a quarter; TIFF says its own
+            turned = _orientation(image) in (5, 6, 7, 8)  # by a quarter
+            if image.format == "TIFF":
+                image.load()  # turns it, and not every Pillow tells the turned size before
+                turned = False
             width, height = image.size[::-1] if turned else image.size
             image.draft("RGB", (32, 32))
             small = np.asarray(upright(image, 3).resize((16, 16), Image.Resampling.BOX), np.int16)

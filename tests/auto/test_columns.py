@@ -387,6 +387,11 @@ def test_doubtful_classes_are_warned_of_and_kept():
         (np.arange(1, 41) % 5, 9, ()),
         (np.linspace(0, 400, 40), 999, ()),
         (np.linspace(0, 9.5, 19), -999, ()),  # too few to tell
+        (np.repeat([19, 49], 20), 99, ()),  # prices
+        (np.repeat([199, 299], 20), 999, ()),
+        (np.zeros(40), -9, ()),
+        (np.linspace(5, 20, 40), 99, ()),
+        (np.arange(40) % 2, -9, (-9.0,)),
     ],
 )
 @pytest.mark.parametrize("written", [float, str])
