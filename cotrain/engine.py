@@ -257,7 +257,12 @@ def fit(
             with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
                 if (judging or saving) and here.mesh is not None:
                     settle()
-                numbers = judge(done) if judging else {}
+                try:
+                    numbers = judge(done) if judging else {}
+                except Exception:
+                    if saving:  # what was learned outlives a judge that fails
+                        save(done, None, ends=last or stop)
+                    raise
                 if saving:
                     # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
                     save(done, numbers.get(best) if best is not None else None, ends=last or stop)

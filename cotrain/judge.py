@@ -16,13 +16,20 @@ Judge = Callable[[Mapping[str, Learner], Iterable[Batch]], dict[str, float]]
 Judgement = tuple[Judge, Iterable[Batch]]  # a judge and the test stream it reads
 
 
+class _Learners(dict[str, Learner]):
+    def __missing__(self, name: str) -> Learner:
+        there = ", ".join(map(repr, self)) or "none"
+        raise InputError(f"A judge needs a learner named {name!r}; given: {there}.")
+
+
 def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device: torch.device) -> dict[str, float]:
     """All numbers of all judges, with the nets in evaluation mode and without gradients.
 
     Raises:
-        InputError: what a judge gives is no number, by name.
+        InputError: what a judge gives is no number, by name; a judge asks for a learner that is not there.
     """
     numbers: dict[str, float] = {}
+    learners = _Learners(learners)
     with evaluating(learners), torch.no_grad():
         for judge, stream in judges:
             found = judge(learners, (place.move(batch, device) for batch in stream))

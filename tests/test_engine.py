@@ -713,6 +713,13 @@ class TestResume:
             fit(take, weights("a"), {}, 9, out=tmp_path, **options)
         assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
 
+    @pytest.mark.parametrize("judge", [lambda *_: {"score": 1 / 0}, lambda *_: {"score": "good"}])
+    def test_what_was_learned_is_saved_where_a_judge_fails_at_the_end(self, judge, tmp_path):
+        take = Step(lambda learners, batch, memory: {"a": learners["a"]().sum()})
+        with pytest.raises((InputError, ZeroDivisionError)):
+            fit(take, weights("a"), {}, 3, out=tmp_path, judges=[(judge, [])], best="score")
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
+
     def test_running_on_after_the_end_goes_on(self, tmp_path):
         straight = train(9)
         train(5, tmp_path)

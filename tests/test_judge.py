@@ -62,6 +62,11 @@ def test_what_is_no_number_is_named(value):
         judged({}, [(lambda learners, stream: {"half": value}, [])], CPU)
 
 
+def test_a_learner_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="A judge needs a learner named 'modle'; given: 'model'"):
+        judged({"model": Learner(nn.Identity())}, [(accuracy(of="modle"), rows())], CPU)
+
+
 def test_a_stream_that_is_used_up_is_named():
     used_up = iter(list(rows()))
     judges = [(accuracy(of="model"), used_up)]
