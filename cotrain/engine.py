@@ -251,6 +251,8 @@ def fit(
                 _check_called(present)
                 row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
                 _check_finite(row, done, guarded)
+                if "step" in row:
+                    raise InputError("note('step') would hide the row's own step; note it by another name.")
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)

@@ -1073,6 +1073,14 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="needs a learner named 'a_to_b'; given: 'a'"):
             fit(Step(lambda learners, batch, memory: {"a": learners["a_to_b"]()}), weights("a"), {}, 1)
 
+    def test_a_number_noted_as_the_step(self):
+        def take(learners, batch, memory):
+            note("step", 1.0)
+            return {"a": learners["a"]().sum()}
+
+        with pytest.raises(InputError, match="would hide the row's own step"):
+            fit(Step(take), weights("a"), {}, 1)
+
     def test_a_missing_stream(self):
         with pytest.raises(InputError, match="needs a stream named 'labelled'; given: 'rows'"):
             fit(Alone(), {"a": Learner(two_layer(), SGD)}, {"rows": labelled_rows()}, 1)
