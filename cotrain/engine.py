@@ -30,6 +30,7 @@ from cotrain.stacking import How, stacked, worthwhile
 from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
+from cotrain.tree import take_apart
 from cotrain.watch.lookout import Lookout
 from cotrain.watch.nonfinite import Guard, check_finite
 
@@ -242,7 +243,9 @@ def fit(
                 for learner in present.values():
                     learner.net.compile()
             if folder is not None and number == start:
-                memory.remembered()  # what cannot be saved is said now, not at the first save
+                # What cannot be saved is said now, not at the first save.
+                told = {"memory": memory.remembered(), "streams": {name: one.state() for name, one in streams.items()}}
+                take_apart(told, {})
             last = done == steps
             stop = not last and told_to_stop()
             if here.ranks > 1 and (last or number == start or done % log_every == 0):

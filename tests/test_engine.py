@@ -1090,6 +1090,18 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="needs a field of stream 'labelled' named 'weak'; given: 'x', 'y'"):
             fit(take, weights("a"), {"labelled": labelled_rows()}, 1)
 
+    def test_what_cannot_be_saved_is_said_after_the_first_step(self, tmp_path):
+        class Array(Step):
+            def memory(self, learners):
+                return {"last": np.zeros(2)}
+
+        def take(learners, batch, memory):
+            assert memory["step"] == 0
+            return {"a": learners["a"]().sum()}
+
+        with pytest.raises(CotrainError, match=r"holds tensors and plain values, not ndarray \(memory/last\)"):
+            fit(Array(take), weights("a"), {}, 2, out=tmp_path)
+
     def test_memory_that_was_not_declared(self, tmp_path):
         with pytest.raises(InputError, match=r"declares no 'queue'; it declares: \[\]"):
             fit(Step(lambda learners, batch, memory: {"a": memory["queue"]}), weights("a"), {}, 1)
