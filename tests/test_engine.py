@@ -206,6 +206,28 @@ class TestRules:
         assert place(pair["a"]) == pytest.approx([1 - 0.1 / math.sqrt(2)] * 2, rel=1e-5)
         assert place(pair["b"]) == pytest.approx([0.99, 0.99])
 
+    def test_a_rule_that_writes_into_gradients_kept_apart_writes_into_each_once(self):
+        class Halve(GradientRule):
+            per_loss = True
+
+            def __call__(self, sets):
+                for gradient in sets[0]:
+                    gradient.mul_(0.5)
+                return sets
+
+        class Sum(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two, self.three = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+
+            def forward(self):
+                return self.one + self.two + self.three.view(1, 2)
+
+        learners = {"a": Learner(Sum(), SGD, rule=Halve()).build()}
+        for loss in (lambda out: (torch.ones(2) * out).sum(), torch.sum):  # a gradient of own memory, an expanded one
+            update(learners, {"a": loss(learners["a"]())})
+            assert [p.grad.tolist() for p in learners["a"].parameters] == [[0.5, 0.5]] * 3
+
     def test_a_rule_sees_what_all_microbatches_left(self):
         seen = []
 
