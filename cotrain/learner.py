@@ -332,16 +332,20 @@ class Follower(Learner):
         self.leader = leader
         self.decay = decay
         self.warm = warm
-        self.started = False
+        self.of: nn.Module | None = None  # the leader's net that it started from
+
+    @property
+    def started(self) -> bool:
+        return self.of is not None
 
     def start(self, leader: Learner) -> None:
-        """Become a copy of the leader as it is now, once; the engine does it before the leader is sharded, and then
-        shards the copy alike."""
-        if not self.started:
+        """Become a copy of the leader as it is now, once for each net that it follows; the engine does it before the
+        leader is sharded, and then shards the copy alike."""
+        if self.of is not leader.net:
             self.net = copy.deepcopy(leader.net).requires_grad_(False)
             self.updates = leader.updates
             self.placement, self.shards, self.units = leader.placement, leader.shards, leader.units
-            self.started = True
+            self.of, self.placed = leader.net, False
 
     @torch.no_grad()
     def move(self, leader: Learner) -> None:

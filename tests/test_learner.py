@@ -265,6 +265,15 @@ class TestFollower:
         update(learners, {"b": learners["b"](torch.tensor(1.0))})
         assert learners["mean"].net.weight.item() == 1.0
 
+    def test_it_starts_anew_for_another_leader_and_goes_on_with_the_same(self):
+        mean = follow("leader", 1.0, warm=False)
+        for weight in (1.0, 2.0):
+            leader = Learner(Scale(weight), SGD)
+            prepare({"leader": leader, "mean": mean})
+            update({"leader": leader, "mean": mean}, {"leader": leader.net.weight.sum()})
+            prepare({"leader": leader, "mean": mean})
+            assert mean.net.weight.item() == weight
+
     def test_it_owns_its_weights_and_needs_no_gradient(self):
         learners, _ = self.run(0.5, warm=False, steps=1)
         assert learners["mean"].net is not learners["leader"].net
