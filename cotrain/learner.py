@@ -236,7 +236,13 @@ class Learner:
                 "groups": self.groups,
                 "scheduled": self.schedule is not None,
             }
-        return {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
+        state = {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
+        return state | {"buffers": self._left_out()}
+
+    def _left_out(self) -> dict[str, Tensor]:
+        """The buffers that the net's `state_dict` has not (persistent=False); a method or net may train by them."""
+        there = self.net.state_dict()
+        return {name: buffer for name, buffer in self.net.named_buffers() if name not in there}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go to where another learner of the same net and optimizer stood. The learning rate that a schedule had left
@@ -268,6 +274,10 @@ class Learner:
                 moments["state"][number] = {k: like(v, self.parameters[number]) for k, v in values.items()}
         try:
             self.net.load_state_dict(net)
+            own = self._left_out()
+            for name, value in state.get("buffers", {}).items():  # older checkpoints have none
+                if name in own and own[name].shape == value.shape:  # a cache of another size is left as it is
+                    own[name].detach().copy_(value)
             if self.optimizer is not None:
                 self.optimizer.load_state_dict(moments)
                 if saved.get("scheduled") and self.schedule is None:

@@ -1,5 +1,6 @@
 """Learners: building, schedules, state; and followers by their closed form."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_state_and_load_restore_everything():
     assert one.updates == two.updates == 4
     for name, value in one.net.state_dict().items():
         assert torch.equal(value, two.net.state_dict()[name]), name
+
+
+def test_buffers_that_a_state_dict_leaves_out_are_restored_too():
+    one, other = Learner(Scale(), SGD).build(), Learner(Scale(), SGD).build()
+    for learner in (one, other):
+        learner.net.register_buffer("count", torch.tensor(0.0), persistent=False)
+    one.net.count += 3
+    state = copy.deepcopy(one.state())
+    other.load(state)
+    assert other.net.count.item() == 3
+    other.net.count.zero_()
+    other.load({name: part for name, part in state.items() if name != "buffers"})  # of an older checkpoint
+    assert other.net.count.item() == 0
 
 
 class TestSettings:
