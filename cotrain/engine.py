@@ -408,7 +408,15 @@ def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
 
 
 def _shares(losses: Losses, parts: int) -> Losses:
-    return {owners: [loss / parts for loss in listed(value)] for owners, value in losses.items()}
+    """Each loss's share in the whole batch's; what is no loss stays as it is, and `backward` names it."""
+
+    def share(value: Any) -> Any:
+        return value / parts if isinstance(value, Tensor) else value
+
+    return {
+        owners: [share(loss) for loss in listed(value)] if isinstance(value, Tensor | list | tuple) else value
+        for owners, value in losses.items()
+    }
 
 
 def _check_called(learners: Mapping[str, Learner]) -> None:

@@ -122,7 +122,7 @@ class Learner:
             self.leaves = [p for p in self.net.parameters() if p.requires_grad]
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
-            raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
+            raise InputError("has an optimizer and no parameter that requires a gradient.")
         on_host = self.parameters[0].device.type == "cpu"
         self.size = sum(p.numel() * p.element_size() for p in self.parameters) if on_host else math.inf
         if not self.net.training:

@@ -1164,6 +1164,10 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="Learner 'a' has LBFGS, whose step asks for a closure"):
             prepare({"a": Learner(two_layer(), optim.LBFGS)})
 
+    def test_a_learner_with_nothing_to_train(self):
+        with pytest.raises(InputError, match="Learner 'a' has an optimizer and no parameter that requires a gradient"):
+            prepare({"a": Learner(two_layer().requires_grad_(False), SGD)})
+
     def test_a_shared_parameter(self):
         net = nn.Linear(4, 3)
         learners = {"one": Learner(net, SGD), "two": Learner(nn.Sequential(net, nn.Linear(3, 3)), SGD)}
@@ -1186,6 +1190,9 @@ class TestErrorsByName:
         learners = weights("a", rule=rule)
         with pytest.raises(InputError, match=f"The loss of a {message}"):
             update(learners, {"a": loss(learners["a"]())})
+        take = Step(lambda learners, batch, memory: {"a": loss(learners["a"]())})
+        with pytest.raises(InputError, match=f"The loss of a {message}"):
+            fit(take, learners, {"rows": Rows({"x": torch.ones(2)}, 2)}, 1, microbatches=2)
 
     def test_errors_of_the_graph_itself_come_through(self):
         learners = weights("a")
