@@ -20,7 +20,7 @@ def check_replicas(method: type[Method], crew: Crew) -> None:
 
 
 def check_shards(method: type[Method], crew: Crew) -> None:
-    """The same with every learner sharded over the ranks."""
+    """The same with every learner sharded over the ranks, but for those whose rule wants losses apart."""
     _equal_to_one(method, crew, "two ranks with sharded learners", placement="fsdp")
 
 
@@ -62,7 +62,7 @@ def weights_on_rank(method: type[Method], placement: str, settings: dict[str, An
     """What a rank has after a short run of the method's example; every rank the whole of it."""
     example = method.example()
     for learner in example.learners.values():
-        if not isinstance(learner, Follower):
+        if not isinstance(learner, Follower) and not learner.apart:  # whose rule cannot be with shards
             learner.placement = placement  # type: ignore[assignment]
     engine.fit(example.method, example.learners, example.streams, STEPS, device="cpu", **settings)
     return {name: _whole(learner.net.state_dict()) for name, learner in example.learners.items()}

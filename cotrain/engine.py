@@ -30,6 +30,7 @@ from cotrain.stacking import How, stacked, worthwhile
 from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
+from cotrain.tree import take_apart
 from cotrain.watch.lookout import Lookout
 from cotrain.watch.nonfinite import Guard, check_finite
 
@@ -242,7 +243,9 @@ def fit(
                 for learner in present.values():
                     learner.net.compile()
             if folder is not None and number == start:
-                memory.remembered()  # what cannot be saved is said now, not at the first save
+                # What cannot be saved is said now, not at the first save.
+                told = {"memory": memory.remembered(), "streams": {name: one.state() for name, one in streams.items()}}
+                take_apart(told, {})
             last = done == steps
             stop = not last and told_to_stop()
             if here.ranks > 1 and (last or number == start or done % log_every == 0):
@@ -251,13 +254,20 @@ def fit(
                 _check_called(present)
                 row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
                 _check_finite(row, done, guarded)
+                if "step" in row:
+                    raise InputError("note('step') would hide the row's own step; note it by another name.")
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
             with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
                 if (judging or saving) and here.mesh is not None:
                     settle()
-                numbers = judge(done) if judging else {}
+                try:
+                    numbers = judge(done) if judging else {}
+                except Exception:
+                    if saving:  # what was learned outlives a judge that fails
+                        save(done, None, ends=last or stop)
+                    raise
                 if saving:
                     # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
                     save(done, numbers.get(best) if best is not None else None, ends=last or stop)
@@ -398,7 +408,15 @@ def _parts(batch: Roles, parts: int) -> Iterator[Roles]:
 
 
 def _shares(losses: Losses, parts: int) -> Losses:
-    return {owners: [loss / parts for loss in listed(value)] for owners, value in losses.items()}
+    """Each loss's share in the whole batch's; what is no loss stays as it is, and `backward` names it."""
+
+    def share(value: Any) -> Any:
+        return value / parts if isinstance(value, Tensor) else value
+
+    return {
+        owners: [share(loss) for loss in listed(value)] if isinstance(value, Tensor | list | tuple) else value
+        for owners, value in losses.items()
+    }
 
 
 def _check_called(learners: Mapping[str, Learner]) -> None:

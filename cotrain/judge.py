@@ -16,17 +16,28 @@ Judge = Callable[[Mapping[str, Learner], Iterable[Batch]], dict[str, float]]
 Judgement = tuple[Judge, Iterable[Batch]]  # a judge and the test stream it reads
 
 
+class _Learners(dict[str, Learner]):
+    def __missing__(self, name: str) -> Learner:
+        there = ", ".join(map(repr, self)) or "none"
+        raise InputError(f"A judge needs a learner named {name!r}; given: {there}.")
+
+
 def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device: torch.device) -> dict[str, float]:
     """All numbers of all judges, with the nets in evaluation mode and without gradients.
 
     Raises:
-        InputError: what a judge gives is no number, by name.
+        InputError: what a judge gives is no number, or has a name that is taken; it asks for a learner that is missing.
     """
     numbers: dict[str, float] = {}
+    learners = _Learners(learners)
     with evaluating(learners), torch.no_grad():
         for judge, stream in judges:
             found = judge(learners, (place.move(batch, device) for batch in stream))
-            numbers.update({name: _number(name, value) for name, value in found.items()})
+            for name, value in found.items():
+                if name in numbers or name == "step":
+                    whose = "the row's own" if name == "step" else "another judge's"
+                    raise InputError(f"A judge gave {name!r}, which is {whose} number; give each number its own name.")
+                numbers[name] = _number(name, value)
     return numbers
 
 

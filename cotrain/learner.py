@@ -122,7 +122,7 @@ class Learner:
             self.leaves = [p for p in self.net.parameters() if p.requires_grad]
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         if not self.parameters:
-            raise InputError("A learner with an optimizer has no parameter that requires a gradient.")
+            raise InputError("has an optimizer and no parameter that requires a gradient.")
         on_host = self.parameters[0].device.type == "cpu"
         self.size = sum(p.numel() * p.element_size() for p in self.parameters) if on_host else math.inf
         if not self.net.training:
@@ -236,7 +236,13 @@ class Learner:
                 "groups": self.groups,
                 "scheduled": self.schedule is not None,
             }
-        return {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
+        state = {"net": self.net.state_dict(), "optimizer": optimizer, "updates": self.updates}
+        return state | {"buffers": self._left_out()}
+
+    def _left_out(self) -> dict[str, Tensor]:
+        """The buffers that the net's `state_dict` has not (persistent=False); a method or net may train by them."""
+        there = self.net.state_dict()
+        return {name: buffer for name, buffer in self.net.named_buffers() if name not in there}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go to where another learner of the same net and optimizer stood. The learning rate that a schedule had left
@@ -268,6 +274,10 @@ class Learner:
                 moments["state"][number] = {k: like(v, self.parameters[number]) for k, v in values.items()}
         try:
             self.net.load_state_dict(net)
+            own = self._left_out()
+            for name, value in state.get("buffers", {}).items():  # older checkpoints have none
+                if name in own and own[name].shape == value.shape:  # a cache of another size is left as it is
+                    own[name].detach().copy_(value)
             if self.optimizer is not None:
                 self.optimizer.load_state_dict(moments)
                 if saved.get("scheduled") and self.schedule is None:
@@ -332,16 +342,20 @@ class Follower(Learner):
         self.leader = leader
         self.decay = decay
         self.warm = warm
-        self.started = False
+        self.of: nn.Module | None = None  # the leader's net that it started from
+
+    @property
+    def started(self) -> bool:
+        return self.of is not None
 
     def start(self, leader: Learner) -> None:
-        """Become a copy of the leader as it is now, once; the engine does it before the leader is sharded, and then
-        shards the copy alike."""
-        if not self.started:
+        """Become a copy of the leader as it is now, once for each net that it follows; the engine does it before the
+        leader is sharded, and then shards the copy alike."""
+        if self.of is not leader.net:
             self.net = copy.deepcopy(leader.net).requires_grad_(False)
             self.updates = leader.updates
             self.placement, self.shards, self.units = leader.placement, leader.shards, leader.units
-            self.started = True
+            self.of, self.placed = leader.net, False
 
     @torch.no_grad()
     def move(self, leader: Learner) -> None:

@@ -232,14 +232,24 @@ def _mean_of(learners: Mapping[str, Learner], names: tuple[str, ...]) -> Gradien
 
 
 def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pending: Pending) -> None:
-    """One loss's gradients to those of its owners that want them apart."""
-    found = iter(gradients)
+    """One loss's gradients to those of its owners that want them apart, each in memory of its own: a rule may write
+    into it, and autograd gives one tensor to all parameters that are added."""
+    seen: set[int] = set()
+    found = (None if gradient is None else _unshared(gradient, seen) for gradient in gradients)
     for name in _names(owners):
         learner = pending.owners[name]
         if learner.apart:
             own: GradientSet = [next(found) for _ in learner.roots()]
             sets = pending.apart.setdefault(name, {})
             sets[owners, index] = total([sets[owners, index], own]) if (owners, index) in sets else own
+
+
+def _unshared(gradient: Tensor, seen: set[int]) -> Tensor:
+    """The gradient, or a copy where it is expanded or in memory that was seen before."""
+    memory = id(gradient) if gradient.is_sparse else gradient.untyped_storage().data_ptr()
+    shared = memory in seen or (not gradient.is_sparse and 0 in gradient.stride())
+    seen.add(memory)
+    return gradient.clone() if shared else gradient
 
 
 def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None = None) -> None:

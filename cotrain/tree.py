@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from cotrain.errors import CotrainError, InputError
@@ -55,6 +56,8 @@ def take_apart(tree: Any, tensors: dict[str, Tensor], rank: int = 0, path: tuple
     if isinstance(tree, list | tuple):
         kind = "tuple" if isinstance(tree, tuple) else "list"
         return {kind: [take_apart(value, tensors, rank, (*path, index)) for index, value in enumerate(tree)]}
+    if isinstance(tree, np.bool_ | np.integer | np.floating):
+        tree = tree.item()
     if tree is None or isinstance(tree, bool | int | float | str):
         return {"value": tree}
     raise CotrainError(f"A checkpoint holds tensors and plain values, not {type(tree).__name__} ({_shown(path)}).")

@@ -12,9 +12,10 @@ from torch import nn, optim
 import cotrain
 from cotrain import conformance
 from cotrain.conformance import CHECKS, CheckFailed, check
-from cotrain.conformance_ranks import check_replicas
+from cotrain.conformance_ranks import check_replicas, check_shards
 from cotrain.crew import Crew
 from cotrain.exchanges.mutual_distillation import MutualDistillation
+from cotrain.gradients.pcgrad import PCGrad
 from cotrain.learner import Learner, follow
 from cotrain.method import Example, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
@@ -68,11 +69,22 @@ class ByGlobalCount(ByLocalCount):
         return {name: self.weight * masked_mean(loss, x[:, 0] > 0.3) for name, loss in losses.items()}
 
 
-def test_a_count_of_the_own_rows_is_caught_on_two_ranks():
+class LossesApart(Good):
+    """One learner's rule wants its losses apart, which no sharded learner can have."""
+
+    @classmethod
+    def example(cls):
+        example = super().example()
+        example.learners["a"] = Learner(two_layer(seed=1), SGD, rule=PCGrad())
+        return example
+
+
+def test_ranks_catch_a_count_of_the_own_rows_and_pass_what_is_fine():
     with Crew(2) as crew:
         with pytest.raises(CheckFailed, match="two ranks with half of the rows each differ from one process: 'a'"):
             check_replicas(ByLocalCount, crew)
         check_replicas(ByGlobalCount, crew)
+        check_shards(LossesApart, crew)
 
 
 def test_a_class_that_other_processes_cannot_import_says_so():

@@ -206,6 +206,28 @@ class TestRules:
         assert place(pair["a"]) == pytest.approx([1 - 0.1 / math.sqrt(2)] * 2, rel=1e-5)
         assert place(pair["b"]) == pytest.approx([0.99, 0.99])
 
+    def test_a_rule_that_writes_into_gradients_kept_apart_writes_into_each_once(self):
+        class Halve(GradientRule):
+            per_loss = True
+
+            def __call__(self, sets):
+                for gradient in sets[0]:
+                    gradient.mul_(0.5)
+                return sets
+
+        class Sum(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two, self.three = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+
+            def forward(self):
+                return self.one + self.two + self.three.view(1, 2)
+
+        learners = {"a": Learner(Sum(), SGD, rule=Halve()).build()}
+        for loss in (lambda out: (torch.ones(2) * out).sum(), torch.sum):  # a gradient of own memory, an expanded one
+            update(learners, {"a": loss(learners["a"]())})
+            assert [p.grad.tolist() for p in learners["a"].parameters] == [[0.5, 0.5]] * 3
+
     def test_a_rule_sees_what_all_microbatches_left(self):
         seen = []
 
@@ -713,6 +735,13 @@ class TestResume:
             fit(take, weights("a"), {}, 9, out=tmp_path, **options)
         assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
 
+    @pytest.mark.parametrize("judge", [lambda *_: {"score": 1 / 0}, lambda *_: {"score": "good"}])
+    def test_what_was_learned_is_saved_where_a_judge_fails_at_the_end(self, judge, tmp_path):
+        take = Step(lambda learners, batch, memory: {"a": learners["a"]().sum()})
+        with pytest.raises((InputError, ZeroDivisionError)):
+            fit(take, weights("a"), {}, 3, out=tmp_path, judges=[(judge, [])], best="score")
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
+
     def test_running_on_after_the_end_goes_on(self, tmp_path):
         straight = train(9)
         train(5, tmp_path)
@@ -1066,6 +1095,14 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="needs a learner named 'a_to_b'; given: 'a'"):
             fit(Step(lambda learners, batch, memory: {"a": learners["a_to_b"]()}), weights("a"), {}, 1)
 
+    def test_a_number_noted_as_the_step(self):
+        def take(learners, batch, memory):
+            note("step", 1.0)
+            return {"a": learners["a"]().sum()}
+
+        with pytest.raises(InputError, match="would hide the row's own step"):
+            fit(Step(take), weights("a"), {}, 1)
+
     def test_a_missing_stream(self):
         with pytest.raises(InputError, match="needs a stream named 'labelled'; given: 'rows'"):
             fit(Alone(), {"a": Learner(two_layer(), SGD)}, {"rows": labelled_rows()}, 1)
@@ -1074,6 +1111,18 @@ class TestErrorsByName:
         take = Step(lambda learners, batch, memory: {"a": batch["labelled"]["weak"]})
         with pytest.raises(InputError, match="needs a field of stream 'labelled' named 'weak'; given: 'x', 'y'"):
             fit(take, weights("a"), {"labelled": labelled_rows()}, 1)
+
+    def test_what_cannot_be_saved_is_said_after_the_first_step(self, tmp_path):
+        class Array(Step):
+            def memory(self, learners):
+                return {"last": np.zeros(2)}
+
+        def take(learners, batch, memory):
+            assert memory["step"] == 0
+            return {"a": learners["a"]().sum()}
+
+        with pytest.raises(CotrainError, match=r"holds tensors and plain values, not ndarray \(memory/last\)"):
+            fit(Array(take), weights("a"), {}, 2, out=tmp_path)
 
     def test_memory_that_was_not_declared(self, tmp_path):
         with pytest.raises(InputError, match=r"declares no 'queue'; it declares: \[\]"):
@@ -1115,6 +1164,10 @@ class TestErrorsByName:
         with pytest.raises(InputError, match="Learner 'a' has LBFGS, whose step asks for a closure"):
             prepare({"a": Learner(two_layer(), optim.LBFGS)})
 
+    def test_a_learner_with_nothing_to_train(self):
+        with pytest.raises(InputError, match="Learner 'a' has an optimizer and no parameter that requires a gradient"):
+            prepare({"a": Learner(two_layer().requires_grad_(False), SGD)})
+
     def test_a_shared_parameter(self):
         net = nn.Linear(4, 3)
         learners = {"one": Learner(net, SGD), "two": Learner(nn.Sequential(net, nn.Linear(3, 3)), SGD)}
@@ -1137,6 +1190,9 @@ class TestErrorsByName:
         learners = weights("a", rule=rule)
         with pytest.raises(InputError, match=f"The loss of a {message}"):
             update(learners, {"a": loss(learners["a"]())})
+        take = Step(lambda learners, batch, memory: {"a": loss(learners["a"]())})
+        with pytest.raises(InputError, match=f"The loss of a {message}"):
+            fit(take, learners, {"rows": Rows({"x": torch.ones(2)}, 2)}, 1, microbatches=2)
 
     def test_errors_of_the_graph_itself_come_through(self):
         learners = weights("a")

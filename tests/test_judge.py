@@ -29,6 +29,14 @@ def test_judges_are_joined_and_streams_read_again():
     assert judged(learners, judges, CPU) == judged(learners, judges, CPU)
 
 
+def test_no_number_takes_the_place_of_another():
+    learners = {"one": Learner(nn.Identity()), "two": Learner(nn.Identity())}
+    with pytest.raises(InputError, match="'accuracy', which is another judge's number"):
+        judged(learners, [(accuracy(of="one"), rows()), (accuracy(of="two"), rows())], CPU)
+    with pytest.raises(InputError, match="'step', which is the row's own number"):
+        judged(learners, [(accuracy(of="one", name="step"), rows())], CPU)
+
+
 def test_nets_are_judged_in_evaluation_mode_without_gradient_and_put_back():
     net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5), nn.BatchNorm1d(2).eval())
     seen = []
@@ -60,6 +68,11 @@ def test_numbers_of_any_kind_become_pythons(value):
 def test_what_is_no_number_is_named(value):
     with pytest.raises(InputError, match=r"A judge gave 'half' as .*; it gives numbers by name"):
         judged({}, [(lambda learners, stream: {"half": value}, [])], CPU)
+
+
+def test_a_learner_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="A judge needs a learner named 'modle'; given: 'model'"):
+        judged({"model": Learner(nn.Identity())}, [(accuracy(of="modle"), rows())], CPU)
 
 
 def test_a_stream_that_is_used_up_is_named():

@@ -1,5 +1,6 @@
 """Learners: building, schedules, state; and followers by their closed form."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -156,6 +157,19 @@ def test_state_and_load_restore_everything():
         assert torch.equal(value, two.net.state_dict()[name]), name
 
 
+def test_buffers_that_a_state_dict_leaves_out_are_restored_too():
+    one, other = Learner(Scale(), SGD).build(), Learner(Scale(), SGD).build()
+    for learner in (one, other):
+        learner.net.register_buffer("count", torch.tensor(0.0), persistent=False)
+    one.net.count += 3
+    state = copy.deepcopy(one.state())
+    other.load(state)
+    assert other.net.count.item() == 3
+    other.net.count.zero_()
+    other.load({name: part for name, part in state.items() if name != "buffers"})  # of an older checkpoint
+    assert other.net.count.item() == 0
+
+
 class TestSettings:
     """Of an optimizer: what is compared when a learner goes on from another's state, and what is taken over."""
 
@@ -264,6 +278,15 @@ class TestFollower:
         prepare(learners)
         update(learners, {"b": learners["b"](torch.tensor(1.0))})
         assert learners["mean"].net.weight.item() == 1.0
+
+    def test_it_starts_anew_for_another_leader_and_goes_on_with_the_same(self):
+        mean = follow("leader", 1.0, warm=False)
+        for weight in (1.0, 2.0):
+            leader = Learner(Scale(weight), SGD)
+            prepare({"leader": leader, "mean": mean})
+            update({"leader": leader, "mean": mean}, {"leader": leader.net.weight.sum()})
+            prepare({"leader": leader, "mean": mean})
+            assert mean.net.weight.item() == weight
 
     def test_it_owns_its_weights_and_needs_no_gradient(self):
         learners, _ = self.run(0.5, warm=False, steps=1)

@@ -309,6 +309,18 @@ def build_and_prepare(build):
 class TestSteps:
     """What a step may do with the learners."""
 
+    def test_hooks_that_a_step_registers(self):
+        def features(learners, batch, memory):
+            got = {}
+            keep = lambda name: lambda module, inputs, output: got.update({name: output})
+            hooks = [one.net[0].register_forward_hook(keep(name)) for name, one in learners.items()]
+            losses = alone(learners, batch, memory)
+            for hook in hooks:
+                hook.remove()
+            return losses | {"l0": losses["l0"] + F.mse_loss(got["l0"], got["l1"].detach())}
+
+        same_as_alone(features, steps=10)
+
     def test_inputs_of_their_own(self):
         def own(learners, batch, memory):
             x, y = batch["rows"]["x"], batch["rows"]["y"]

@@ -1,5 +1,8 @@
 """State trees: what ranks' trees make together, and which learners of a checkpoint a run takes over."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +22,11 @@ def test_dicts_are_united_and_own_values_listed():
     assert loaded["a"] == 1
     assert loaded["own"] == [5, None, [6]]
     assert torch.equal(loaded["b"][0], torch.ones(2))
+
+
+def test_numpys_numbers_become_pythons():
+    tree = {"row": np.int64(3), "rate": [np.float32(0.5)], "done": np.bool_(True)}
+    assert put_together(json.loads(json.dumps(take_apart(tree, {}))), {}) == {"row": 3, "rate": [0.5], "done": True}
 
 
 def test_not_a_number_equals_itself():

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from cotrain.errors import InputError
+
 GradientSet = list[Tensor | None]
 
 
@@ -35,13 +37,23 @@ class Chain(GradientRule):
         return any(rule.per_loss for rule in self.rules)
 
     def __call__(self, sets: list[GradientSet]) -> list[GradientSet]:
+        given = len(sets)
         for rule in self.rules:
+            if rule.per_loss and len(sets) < given:
+                raise InputError(
+                    f"{type(rule).__name__} needs the losses' gradients apart, and the rule before it in the chain "
+                    "sums them: put it first."
+                )
             sets = rule(sets)
         return sets
 
 
 def chain(*rules: GradientRule) -> Chain:
-    """First rule first: `chain(PCGrad(), Clip(1.0))` resolves conflicts and clips what came out."""
+    """First rule first: `chain(PCGrad(), Clip(1.0))` resolves conflicts and clips what came out.
+
+    Raises (at a step):
+        InputError: a rule that needs the losses' gradients apart comes after one that sums them.
+    """
     return Chain(tuple(rules))
 
 

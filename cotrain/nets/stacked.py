@@ -105,8 +105,11 @@ class Nets:
                 tensor.data = tensor.data.clone()
 
     def usual(self, place: int) -> bool:
-        """Whether the net at this place is in the modes in which it was taken."""
-        return _modes(self.modules[place]) == self._modes
+        """Whether the net at this place is in the modes in which it was taken, without hooks: the layers of N nets run
+        through none."""
+        modules = self.modules[place]
+        hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+        return not hooked and _modes(modules) == self._modes
 
     def __call__(
         self,

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 
+from cotrain.errors import InputError
+from cotrain.gradients.clip import Clip
 from cotrain.gradients.pcgrad import PCGrad
 from cotrain.gradients.rule import GradientRule, chain, total
 
@@ -51,3 +54,8 @@ def test_total_sums_what_is_there():
 def test_total_of_one_set_is_that_set():
     gradients = [torch.ones(2)]
     assert total([gradients]) is gradients
+
+
+def test_a_rule_that_wants_losses_apart_is_refused_after_one_that_sums_them():
+    with pytest.raises(InputError, match="PCGrad needs the losses' gradients apart"):
+        chain(Clip(1.0), PCGrad())([[torch.tensor([1.0])], [torch.tensor([-1.0])]])
