@@ -277,8 +277,12 @@ def fit(
             if stop:
                 raise Stopped(done, folder)
             advance()
-        if start == steps and here.mesh is not None:
-            settle()  # of a run that had ended, each rank loaded its own learners
+        if start == steps:  # a run that had ended
+            if here.mesh is not None:
+                settle()  # each rank loaded its own learners
+            # The last step has a row of losses and one of the judges, unless one of these failed.
+            if judges and not place.everywhere(sum(row["step"] == steps for row in report.rows) > 1)[0]:
+                judge(steps)
         if idle := [name for name, one in present.items() if one.optimizer is not None and not one.updates]:
             names = ", ".join(map(repr, idle))
             said = f"{names} did not learn: not one update in {steps} steps. Does the method give a loss to it?"

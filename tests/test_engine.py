@@ -741,6 +741,13 @@ class TestResume:
         with pytest.raises((InputError, ZeroDivisionError)):
             fit(take, weights("a"), {}, 3, out=tmp_path, judges=[(judge, [])], best="score")
         assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 3
+        asked = []
+        for _ in range(2):  # the mended judge is asked once
+            report = fit(
+                take, weights("a"), {}, 3, out=tmp_path, judges=[(lambda *_: {"score": asked.append(1) or 0.5}, [])]
+            )
+            assert report.column("score") == [(3, 0.5)]
+        assert len(asked) == 1
 
     def test_running_on_after_the_end_goes_on(self, tmp_path):
         straight = train(9)
