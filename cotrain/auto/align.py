@@ -164,8 +164,7 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     levels = columns.levels.get(name, ())
     values = [value or "" for value in cells]
     known = {*levels, ""}
-    taken = {value: level for value in {*values} - known if (level := _respelt(value, levels))}
-    if taken:
+    if taken := _respelt({*values} - known, levels):
         values = [taken.get(value, value) for value in values]
         shown = listing(f"{value[:40]!r} for {level[:40]!r}" for value, level in sorted(taken.items()))
         said.append(f"Column {name!r}: categories are written otherwise than in training; taken is {shown}.")
@@ -177,19 +176,23 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     return text_series(values)
 
 
-def _respelt(value: str, levels: Sequence[str]) -> str:
-    """The level that an unseen value is in other letters: in upper or lower case, yes for true, or a code that has lost
-    its leading zeros; "" if none or several."""
-    alike = [level for level in levels if level.casefold() == value.casefold()]
-    if not alike and all(sum(level.casefold() in words for words in _BOOLEANS) == 1 for level in levels):
-        same = next((words for words in _BOOLEANS if value.casefold() in words), ())
-        alike = [level for level in levels if level.casefold() in same]
-    if not alike and value.isdecimal() and len({len(level) for level in levels if level.isdecimal()}) == 1:
-        alike = [level for level in levels if level.isdecimal() and level[0] == "0" and level.lstrip("0") == value]
-    return alike[0] if len(alike) == 1 else ""
-
-
 _BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
+
+
+def _respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
+    """The levels that unseen values are in other letters: in upper or lower case, yes for true, or codes that have lost
+    their leading zeros. Those that may be several are none."""
+    alike: dict[str, set[str]] = {}
+    truths = [next((words for words in _BOOLEANS if level.casefold() in words), ()) for level in levels]
+    codes = [level for level in levels if level.isdecimal()]
+    for level, words in zip(levels, truths, strict=True):
+        for name in {level.casefold(), *(words if all(truths) else ())}:
+            alike.setdefault(name, set()).add(level)
+    if len({len(level) for level in codes}) == 1:
+        for level in codes:
+            alike.setdefault(level.lstrip("0"), set()).add(level)
+    found = {value: alike.get(value.casefold(), set()) for value in unseen}
+    return {value: min(names) for value, names in found.items() if len(names) == 1}
 
 
 def _dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:

@@ -70,9 +70,9 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
     plain, named = np.full((2, len(column)), None, dtype=object)
     for place, cell in enumerate(column):
         text = cell.strip() if isinstance(cell, str) else ""
-        if match := _YEAR_FIRST.match(text):
+        if _YEAR_FIRST.match(text):
             plain[place] = text
-        elif match := _NAMED.match(text):
+        elif _NAMED.match(text):
             named[place] = _plain(text)
         elif order in (DAY, MONTH) and (match := _YEAR_LAST.match(text)):
             plain[place] = _turned(match, order)
