@@ -10,16 +10,11 @@ from torch import Tensor
 from cotrain import place
 from cotrain.errors import InputError
 from cotrain.learner import Learner
+from cotrain.method import Roles
 from cotrain.stream import Batch
 
 Judge = Callable[[Mapping[str, Learner], Iterable[Batch]], dict[str, float]]
 Judgement = tuple[Judge, Iterable[Batch]]  # a judge and the test stream it reads
-
-
-class _Learners(dict[str, Learner]):
-    def __missing__(self, name: str) -> Learner:
-        there = ", ".join(map(repr, self)) or "none"
-        raise InputError(f"A judge needs a learner named {name!r}; given: {there}.")
 
 
 def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device: torch.device) -> dict[str, float]:
@@ -29,7 +24,7 @@ def judged(learners: Mapping[str, Learner], judges: Sequence[Judgement], device:
         InputError: what a judge gives is no number, or has a name that is taken; it asks for a learner that is missing.
     """
     numbers: dict[str, float] = {}
-    learners = _Learners(learners)
+    learners = Roles("learner", learners, "A judge")
     with evaluating(learners), torch.no_grad():
         for judge, stream in judges:
             found = judge(learners, (place.move(batch, device) for batch in stream))

@@ -18,15 +18,16 @@ Batches = Mapping[str, Mapping[str, Tensor]]  # stream -> field -> tensor
 
 
 class Roles(dict[str, Any]):
-    """A dict by role whose missing keys are errors for the user: what was asked for, what there is."""
+    """A dict by role whose missing keys are errors for the user: who asked, for what, and what there is."""
 
-    def __init__(self, what: str, entries: Mapping[str, Any]):
+    def __init__(self, what: str, entries: Mapping[str, Any], who: str = "The method"):
         super().__init__(entries)
         self.what = what
+        self.who = who
 
     def __missing__(self, key: str) -> Any:
         there = ", ".join(map(repr, self)) or "none"
-        raise InputError(f"The method needs a {self.what} named {key!r}; given: {there}.")
+        raise InputError(f"{self.who} needs a {self.what} named {key!r}; given: {there}.")
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,7 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
             written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
             other = recognise(written) if written else None
             if other is not None and other.mark != CLOCK and not other.unit:
-                said.append(
-                    f"Column {cells.name!r}: numbers are not written as in training, such as {written[0][:40]!r}; they "
-                    f"are read with {other.mark!r} as the decimal point."
-                )
+                said.append(_written_otherwise(cells, written[0], other))
                 rest = range(len(texts)) if other.mark == "," else strays
                 values[rest], still = read_written([texts[row] for row in rest], other)
                 strays = [rest[place] for place in still]
@@ -128,10 +125,7 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
             values, strays = read_written(texts, writing)
             other = recognise(texts) if 2 * len(strays) > len(texts) else None
             if other is not None and other.mark != writing.mark and other.unit == writing.unit:
-                said.append(
-                    f"Column {cells.name!r}: numbers are not written as in training, such as "
-                    f"{texts[strays[0]][:40]!r}; they are read with {other.mark!r} as the decimal point."
-                )
+                said.append(_written_otherwise(cells, texts[strays[0]], other))
                 values, strays = read_written(texts, other)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
@@ -145,6 +139,13 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
         said.append(f"Column {cells.name!r}: infinite cells count as missing: {int(infinite.sum()):,}.")
         values[infinite] = np.nan
     return values
+
+
+def _written_otherwise(cells: pd.Series, text: str, writing: Writing) -> str:
+    return (
+        f"Column {cells.name!r}: numbers are not written as in training, such as {text[:40]!r}; they are read with "
+        f"{writing.mark!r} as the decimal point."
+    )
 
 
 def _vectors(cells: pd.Series, shape: tuple[int, ...], said: list[str]) -> np.ndarray:

@@ -144,10 +144,9 @@ def _look(cell: Any, folder: str | None, where: str) -> tuple[int, int, bool]:
     image = _open(cell, folder, where)
     try:
         with image:
-            turned = _orientation(image) in (5, 6, 7, 8)  # by a quarter
             if image.format == "TIFF":
-                image.load()  # turns it, and not every Pillow tells the turned size before
-                turned = False
+                image.load()  # turns it and forgets that it was; not every Pillow tells the turned size before
+            turned = _orientation(image) in (5, 6, 7, 8)  # by a quarter
             width, height = image.size[::-1] if turned else image.size
             image.draft("RGB", (32, 32))
             small = np.asarray(upright(image, 3).resize((16, 16), Image.Resampling.BOX), np.int16)
