@@ -189,7 +189,7 @@ def _value(
         found = after_lessons(setup, found)
     board: Board | None = found.board
     if not auto:
-        board = apart(trials, group.own, problem, found.prior.shares, found.metric, given=setup.prior != "auto")
+        board = apart(trials, group.own, problem, found.prior, found.metric)
     if board is None:
         return None
     choice = decide(board, asked and auto)

@@ -95,11 +95,11 @@ def weigh(
     for trial in _unheard(running, problem):
         what = "how the texts are written" if trial.candidate.modality == "texts" else "how loud the sounds are"
         trial.silent = f"{what} tells too little"
-    first = make_board(running, problem, np.full(len(classes), 1 / len(classes)), "accuracy")
+    first = make_board(running, problem, priors.Prior.equal(len(classes)), "accuracy")
     found = _told(first, asked)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
-    measure = _metric(metric, shares.shares if found is not None or prior != "auto" else counts / counts.sum())
-    board = make_board(running, problem, shares.shares, measure, given=prior != "auto")
+    measure = _metric(metric, shares.shares if found is not None or shares.given else counts / counts.sum())
+    board = make_board(running, problem, shares, measure)
     return Evidence(trials, board, shares, measure, folds)
 
 
@@ -111,7 +111,7 @@ def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
     if not styles:
         return []
     classes = len(problem.audit.classes)
-    board = make_board(trials, problem, np.full(classes, 1 / classes), "balanced accuracy")
+    board = make_board(trials, problem, priors.Prior.equal(classes), "balanced accuracy")
     chance = np.full(len(board.y), 1 / classes)
     score = {m: board.score(board.correct[m]) for m, trial in enumerate(trials) if not trial.candidate.unlabelled}
     found = []
@@ -217,28 +217,25 @@ def _metric(asked: str, shares: np.ndarray) -> str:
     return "balanced accuracy" if rare else "accuracy"
 
 
-def make_board(
-    trials: Sequence[Trial], problem: Problem, shares: np.ndarray, metric: str, given: bool = False
-) -> Board:
-    """What trials say, and what that counts for classes of these shares. given: by the user, so that learners are
-    chosen for them too; shares that are estimated only add noise there."""
+def make_board(trials: Sequence[Trial], problem: Problem, prior: priors.Prior, metric: str) -> Board:
+    """What trials say, and what that counts for classes of these shares. Learners are chosen for them only where the
+    user gave them; shares that are estimated only add noise there."""
     y = problem.y[problem.labelled]
-    decision = shares if metric == "accuracy" else np.full(len(shares), 1 / len(shares))
-    counts = np.bincount(y[judged(trials)], minlength=len(shares))  # they stand for the others of their class, too
+    classes = len(problem.audit.classes)
+    decision = prior.shares if metric == "accuracy" else np.full(classes, 1 / classes)
+    counts = np.bincount(y[judged(trials)], minlength=classes)  # they stand for the others of their class, too
     stands_for = (decision / np.maximum(counts, 1))[y]
-    value = np.ones(len(y)) if metric == "accuracy" and not given else stands_for
+    value = np.ones(len(y)) if metric == "accuracy" and not prior.given else stands_for
     unit = problem.unit[problem.labelled]
     return Board(trials, y, unit, decision, value / value.sum(), stands_for / stands_for.sum())
 
 
-def apart(
-    trials: Sequence[Trial], names: set[str], problem: Problem, shares: np.ndarray, metric: str, given: bool
-) -> Board | None:
+def apart(trials: Sequence[Trial], names: set[str], problem: Problem, prior: priors.Prior, metric: str) -> Board | None:
     """Of the learners of these names, which all stand on one side, so that the best are taken without a test; None
     where none of them ran."""
     own = [trial for trial in trials if trial.candidate.name in names and trial.estimator is not None]
     own = [replace(trial, candidate=replace(trial.candidate, unlabelled=False)) for trial in own]
-    return make_board(own, problem, shares, metric, given) if own else None
+    return make_board(own, problem, prior, metric) if own else None
 
 
 def only(board: Board, choice: Choice, names: set[str]) -> Choice:

@@ -16,7 +16,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
-from cotrain.auto import prior as priors
 from cotrain.auto.account import command, confusion, name_of, parts, score_test, slices, suspicious, table
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
@@ -154,8 +153,8 @@ def _fit(
             )
     seen = gather(setup, tried)
     seen = after_lessons(setup, seen) if method is None else seen
-    trials, board, shares, measure = seen.trials, seen.board, seen.prior, seen.metric
-    if measure == "balanced accuracy" and setup.metric == "auto" and shares.source == priors.GIVEN:
+    trials, board, prior, measure = seen.trials, seen.board, seen.prior, seen.metric
+    if measure == "balanced accuracy" and setup.metric == "auto" and prior.given:
         warnings.append(
             "By the shares that were given a class is rare, so every class counts the same and predictions do not lean "
             "to common classes; --metric accuracy makes them."
@@ -169,14 +168,14 @@ def _fit(
     if shift is not None and shift.apart:
         warnings.append(shift.warning(choice.used_unlabelled, problem.grouped))
 
-    model = committee(board, choice.members, everything, problem, shares.shares, measure)
-    supervised = committee(board, choice.supervised, everything, problem, shares.shares, measure)
+    model = committee(board, choice.members, everything, problem, prior.shares, measure)
+    supervised = committee(board, choice.supervised, everything, problem, prior.shares, measure)
     even_N = model.even(everything, np.arange(len(problem.y)))
     together = out_of_fold(board, choice.members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], model.shares)
     truth = problem.y[problem.labelled][held]
-    model.threshold = conformal_threshold(said, truth, coverage, shares.shares)
+    model.threshold = conformal_threshold(said, truth, coverage, prior.shares)
     if model.threshold is None:
         needed = next(n for n in count(1) if np.ceil((n + 1) * coverage) <= n)
         warnings.append(
@@ -185,7 +184,7 @@ def _fit(
         )
     warnings += unjudged(problem, truth)
 
-    uneven = shares.shares if measure == "balanced accuracy" else None
+    uneven = prior.shares if measure == "balanced accuracy" else None
     unseen_N = even_N.copy()
     unseen_N[problem.labelled] = together
     student, about_student = teach(setup, views, model, even_N, unseen_N, uneven)
@@ -193,7 +192,7 @@ def _fit(
     chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
     own_board = None
     if method is not None:
-        own_board = apart(trials, own, problem, shares.shares, measure, given=setup.prior != "auto")
+        own_board = apart(trials, own, problem, prior, measure)
     if own_board is not None:
         chosen_score = bootstrap(own_board, False, seed)[1]
     if not np.isfinite(chosen_score):
@@ -225,8 +224,8 @@ def _fit(
         "p_helped": choice.p_helped,
         "used_unlabelled": choice.used_unlabelled,
         "prior": {
-            "shares": dict(zip(classes, shares.shares.tolist(), strict=True)),
-            "source": shares.source,
+            "shares": dict(zip(classes, prior.shares.tolist(), strict=True)),
+            "source": prior.source,
             "asked": setup.prior,
         },
         "candidates": table(trials, board, choice),

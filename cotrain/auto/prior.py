@@ -15,15 +15,20 @@ from cotrain.errors import InputError
 PSEUDO = 10  # labelled rows that equal shares are worth: a few labels do not tell shares
 USUAL = 20  # rows of each class, told as rows are on average, that are added where a class's confusions are counted
 LEVEL = 0.05  # of the test whether labelled and unlabelled rows are told alike
-GIVEN = "as given"  # the source of shares that the user named
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Shares [C] and where they come from, in words."""
+    """Shares [C], where they come from, in words, and whether the user asked for them."""
 
     shares: np.ndarray
     source: str
+    given: bool = False
+
+    @classmethod
+    def equal(cls, classes: int) -> "Prior":
+        """Every class alike."""
+        return cls(np.full(classes, 1 / classes), "equal shares")
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,11 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Tol
     """
     labelled = counts_C / counts_C.sum()
     if said == "label":
-        return Prior(labelled, "the shares of the labelled rows, as asked")
+        return Prior(labelled, "the shares of the labelled rows, as asked", given=True)
     if said == "uniform":
-        return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked")
+        return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked", given=True)
     if said != "auto":
-        return Prior(_parse(said, classes), GIVEN)
+        return Prior(_parse(said, classes), "as given", given=True)
     own, noise = of_labels(counts_C)
     if heard is None:
         return Prior(own, "the labelled rows, drawn to equal shares as far as they allow")
