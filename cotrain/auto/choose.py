@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.special import stdtr
-from scipy.stats import beta
 from scipy.stats import t as student_t
 
+from cotrain.auto import scores
 from cotrain.auto.blend import Blend, product
 from cotrain.auto.calibrate import soften, temperature
+from cotrain.auto.scores import Estimate
 from cotrain.auto.trial import Trial
 
 SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
@@ -24,15 +24,6 @@ FEW = 10  # units (speakers, patients) of several rows below which labels cannot
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A score between 0 and 1 with its 90 % interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -182,11 +173,18 @@ class Board:
 
     def score(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
         """Weighted mean of correctness over the evaluated rows, each counted as often as `times` says."""
-        return _mean(correct, self.value if times is None else self.value * times)
+        return scores.mean(correct, self.value if times is None else self.value * times)
 
     def estimate(self, correct: np.ndarray, times: np.ndarray | None = None) -> float:
         """The score to expect on rows to come, which may be of other shares of the classes than the labels."""
-        return _mean(correct, self.stands_for if times is None else self.stands_for * times)
+        return scores.mean(correct, self.stands_for if times is None else self.stands_for * times)
+
+    def by_class(self, correct: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Share right of each class [C] among these rows (bool [n]); NaN where it has none that was judged."""
+        rows = rows & ~np.isnan(correct)
+        weight = self.stands_for[rows]
+        total, right = (np.bincount(self.y[rows], w, len(self.decision)) for w in (weight, weight * correct[rows]))
+        return np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
 
     def weight(self, correct: np.ndarray) -> np.ndarray:
         """What each row counts in an estimate [n], sums to 1; nothing where nobody judged it."""
@@ -196,18 +194,9 @@ class Board:
     def gain(
         self, of: np.ndarray, over: np.ndarray, times: np.ndarray | None = None, value: np.ndarray | None = None
     ) -> tuple[float, float]:
-        """Mean paired gain and its standard error. Half a row of +1 and half a row of -1 are added, so that a few rows
-        without a difference are not taken for certainty. value: what rows count, if not what they count in a choice."""
-        weight = (self.value if value is None else value) * (1 if times is None else times) * ~np.isnan(of - over)
-        weight = weight / max(weight.sum(), 1e-12)
-        difference = np.nan_to_num(of - over)
-        mean = float((weight * difference).sum())
-        # Rows of one unit are one piece of evidence; a few units that say the same by chance are no more than rows.
-        rows = weight * (difference - mean)
-        parts = np.bincount(self.unit, rows)
-        count = max((weight > 0).sum(), 1)
-        variance = max(float((parts**2).sum()), float((rows**2).sum())) + 1.0 / (count + 1) ** 2
-        return mean, float(np.sqrt(variance))
+        """As `scores.gain`; value: what rows count, if not what they count in a choice."""
+        weight = (self.value if value is None else value) * (1 if times is None else times)
+        return scores.gain(of, over, weight, self.unit)
 
     def _growth(self) -> float:
         """What the error may become with all labels, as a share of that in folds, where a fifth of each class (and a
@@ -219,11 +208,11 @@ class Board:
 
     def interval(self, score: float, correct: np.ndarray) -> Estimate:
         """The score of learners that are right as `correct` says, with what it may be on other rows."""
-        return interval(score, self.weight(correct), worth=self.worth(correct), growth=self.growth)
+        return scores.interval(score, self.weight(correct), worth=self.worth(correct), growth=self.growth)
 
     def _probability(self, errors: float) -> float:
-        """That a gain of so many standard errors is one: Student's t, for there may be few units."""
-        return float(stdtr(max(int(self.unit.max()), 1), errors))
+        """That a gain of so many standard errors is one."""
+        return scores.chance(errors, int(self.unit.max()) + 1)
 
     def worth(self, correct: np.ndarray) -> float:
         """What a row counts in an interval: WORTH, or less where the rows of a unit (a speaker) are right or wrong
@@ -361,41 +350,27 @@ def judged(trials: Sequence[Trial]) -> np.ndarray:
 
 def bootstrap(board: Board, unlabelled: bool, seed: int, draws: int = 300) -> tuple[float, float]:
     """Bias-corrected scores of (the result, the supervised committee): rows are drawn, the choice is made on the drawn
-    rows and scored on those left out, so that choosing the luckiest candidate is not taken for skill.
+    rows and scored on those left out, so that choosing the luckiest candidate is not taken for skill. Classes are
+    scored each by the draws that leave one of its rows out: a draw without a rare class says nothing of it.
 
     Source: Tsamardinos, Greasidou & Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and
     accurate cross-validation", Machine Learning 107 (BBC-CV).
     """
     rng = np.random.default_rng(seed)
     units = board.unit.max() + 1
-    scores = []
-    for _ in range(draws):
+    found = np.full((draws, 2, len(board.decision)), np.nan)
+    for draw in range(draws):
         times = np.bincount(rng.integers(units, size=units), minlength=units)[board.unit]
         if not (board.evaluated & (times > 0)).any() or not (board.evaluated & (times == 0)).any():
             continue
         choice = board.choose(times, unlabelled)
-        out = (times == 0).astype(float)
-        scores.append([board.estimate(right, out) for right in board.rights(choice)])
-    if not scores:
+        found[draw] = [board.by_class(right, times == 0) for right in board.rights(choice)]
+    heard = ~np.isnan(found[:, 0]).all(0)
+    if not heard.any():
         return float("nan"), float("nan")
-    chosen, supervised = np.nanmean(scores, 0)
+    counts = np.bincount(board.y, board.stands_for * board.evaluated, len(board.decision))[heard]
+    chosen, supervised = np.average(np.nanmean(found[..., heard], 0), axis=1, weights=counts)
     return float(chosen), float(supervised)
-
-
-def _mean(correct: np.ndarray, weight: np.ndarray) -> float:
-    weight = weight * ~np.isnan(correct)
-    total = weight.sum()
-    return float((weight * np.nan_to_num(correct)).sum() / total) if total else float("nan")
-
-
-def interval(score: float, value: np.ndarray, level: float = 0.9, worth: float = 1.0, growth: float = 1.0) -> Estimate:
-    """The score with its interval: a Beta posterior from Jeffreys' prior; rows count what they are worth together. The
-    upper end is that of an error `growth` times as large. value: what each row counts in the score, sums to 1."""
-    count = worth / max((value**2).sum(), 1e-12)
-    low = beta.ppf((1 - level) / 2, score * count + 0.5, (1 - score) * count + 0.5)
-    best = 1 - growth * (1 - score)
-    high = beta.ppf((1 + level) / 2, best * count + 0.5, (1 - best) * count + 0.5)
-    return Estimate(score, min(float(low), score), max(float(high), score))  # all right or all wrong is inside
 
 
 def _by_points(gain: float) -> str:

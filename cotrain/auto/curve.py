@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cotrain.auto.choose import Board, interval
+from cotrain.auto.choose import Board
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
 from cotrain.auto.pace import Pace
+from cotrain.auto.scores import interval
 from cotrain.auto.trial import train_and_ask
 from cotrain.threads import workers
 

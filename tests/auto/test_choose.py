@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import beta
 
 from cotrain.auto.candidates import Candidate
-from cotrain.auto.choose import WORTH, Board, Choice, bootstrap, interval
+from cotrain.auto.choose import WORTH, Board, Choice, bootstrap
+from cotrain.auto.scores import interval
 from cotrain.auto.trial import Trial
 
 EVEN = np.array([0.5, 0.5])
@@ -34,18 +35,27 @@ def mixed(n, share, seed):
 Y = np.arange(40) % 2
 
 
-def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap():
+def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap_of_each_class():
     right = mixed(40, 0.8, 0)
     one = board([trial(right, Y)], Y)
     rng = np.random.default_rng(7)
     plain = []
     for _ in range(300):
-        times = np.bincount(rng.integers(40, size=40), minlength=40)
-        if (times == 0).any():
-            plain.append(right[times == 0].mean())
+        out = np.bincount(rng.integers(40, size=40), minlength=40) == 0
+        plain.append([right[out & (code == Y)].mean() for code in (0, 1)])
     chosen, supervised = bootstrap(one, unlabelled=True, seed=7)
     assert chosen == pytest.approx(np.mean(plain), abs=1e-12)
     assert supervised == chosen
+
+
+def test_a_rare_class_counts_though_many_draws_leave_none_of_its_rows_out():
+    """Three rows of a class that is never told, forty of one of which 34 are told right: one learner has no luck that
+    could be taken off, so its score is (0.85 + 0) / 2. A draw in four leaves no row of the rare class out."""
+    y = np.repeat([0, 1], [40, 3])
+    right = np.where(y == 0, np.arange(43) >= 6, 0).astype(float)
+    balanced = (1 / 2 / np.array([40, 3]))[y]
+    found = Board([trial(right, y)], y, np.arange(43), EVEN, balanced)
+    assert bootstrap(found, False, 0)[1] == pytest.approx(0.425, abs=0.005)
 
 
 def test_the_luckiest_of_many_useless_learners_are_not_believed():
