@@ -165,12 +165,12 @@ def candidates(views: Views) -> list[Candidate]:
         found += [replace(made, columns=columns) for made in _text(words, characters, topics)]
     if len(views.text) > 1:
         found.append(_co_em_of_columns([words for words, _, _ in views.text[:-1]]))  # the last is all texts together
-    for name in views.style:
-        found += [replace(made, columns=frozenset(views.views[name].columns)) for made in _style(name)]
     for name in views.dense:
         reduced = views.reduced.get(name, name)
         made = _dense(name, _trees(name, views), reduced)
         found += [c for c in made if not c.unlabelled] if name in views.costly else made
+    for name in views.style:  # last, for where time is short they tell least
+        found += [replace(made, columns=frozenset(views.views[name].columns)) for made in _style(name)]
     return _placed(found, views)
 
 

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from cotrain.views.reduced import ReducedView
 from cotrain.views.view import Matrix, Raw, View, extract_each
 
+SMALL = 1_000  # rows up to which what was made for each fold is kept
 ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
 
 
@@ -35,6 +36,7 @@ class Features:
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
         self._made: dict[str, Matrix] = {}
         self._fitted: dict[str, View] = {}
+        self._apart: dict[bytes, tuple[dict[str, Matrix], dict[str, View]]] = {}  # by the rows fitted on
 
     def of(self, train: np.ndarray, unlabelled: np.ndarray) -> "FoldFeatures":
         """The features as seen by somebody who may learn from these rows only."""
@@ -42,7 +44,9 @@ class Features:
         if self.shared and everything:
             return FoldFeatures(self, self.unlabelled, self._made, self._fitted)
         rows = unlabelled if self.shared else np.sort(np.concatenate([train, unlabelled]))
-        return FoldFeatures(self, rows, {}, {})
+        if len(self.place) > SMALL:
+            return FoldFeatures(self, rows, {}, {})
+        return FoldFeatures(self, rows, *self._apart.setdefault(rows.tobytes(), ({}, {})))
 
 
 class FoldFeatures(Mapping[str, Matrix]):

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from cotrain.auto.candidates import Candidate
+from cotrain.auto.candidates import STYLE, Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
-from cotrain.auto.trial import Trial, run_all, run_folds
+from cotrain.auto.trial import LEAST, Trial, run_all, run_folds
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 from cotrain.progress import progress
 from cotrain.threads import workers
+
+TRIALS = 0.6  # of the budget, in which learners are tried
+FITS = 0.1  # of it, in which learners may be fitted for which there is no time to try them further
 
 
 def seconds(text: str | float) -> float:
@@ -108,7 +111,7 @@ def search(
     """Out-of-fold predictions of every candidate for which there is time, then its fit on all rows.
 
     Learners on labelled rows go first. Those on unlabelled rows follow view by view, the view on which the labelled
-    rows alone went best first. The time for trials is six tenths of the budget. An interrupt ends the search with what
+    rows alone went best first. TRIALS of the budget is the time for them. An interrupt ends the search with what
     is finished.
     """
     labelled = features.labelled
@@ -158,43 +161,52 @@ def _sweep(
 ) -> None:
     """Run some candidates over all folds. What the first fold shows to be too slow for the time that is left goes; if
     even the rest does not fit, folds are left out. Few candidates run several folds side by side."""
-    done = 0
+    done, views = 0, 0.0  # seconds that the views of a fold take, where each has its own
     while done < len(folds):
         running = [trial for trial in group if not trial.dropped]
         if done == 1:
-            _drop(running, len(folds), clock.left(0.6) * jobs)
+            left = clock.left(TRIALS)
+            some = max(2, min(len(folds), int(left / 2 / views))) if views else len(folds)
+            _drop(running, some, (left - views * some) * jobs, FITS * clock.budget * jobs)
             running = [trial for trial in running if not trial.dropped]
         if not running:
             return
         count = 1
         if done:
-            each, left = sum(trial.seconds / trial.folds for trial in running) / jobs, clock.left(0.6)
+            each, left = views + sum(trial.seconds / trial.folds for trial in running) / jobs, clock.left(TRIALS)
             if each > left:
                 names = listing(trial.candidate.name for trial in running)
                 warn(f"The time budget ended after {done} of {len(folds)} folds of {names}; estimates are less sure.")
                 return
             count = max(1, min(math.ceil(2 * jobs / len(running)), int(left / max(each, 1e-9))))
-        some = folds[done : done + count]
+        next_ones = folds[done : done + count]
         try:
-            run_folds(running, features, y, some, prior, place, pool, math.inf if done else clock.end(0.6))
+            made = run_folds(
+                running, features, y, next_ones, prior, place, pool, math.inf if done else clock.end(TRIALS)
+            )
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # those that are at it would still write
             for trial in group:  # a fold that is only half done would favour those that had their turn
-                for fold in some:
+                for fold in next_ones:
                     trial.probability[fold.repeat, place[fold.held]] = np.nan
             raise
-        done += len(some)
-        for _ in range(len(group) * len(some)):
+        done += len(next_ones)
+        views = 0.0 if features.shared else made / len(next_ones)
+        for _ in range(len(group) * len(next_ones)):
             advance()
 
 
-def _drop(running: list[Trial], folds: int, left: float) -> None:
-    """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time."""
-    spent = 0.0
-    for place, trial in enumerate(sorted(running, key=lambda trial: trial.seconds)):
+def _drop(running: list[Trial], folds: int, left: float, last: float) -> None:
+    """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time; and LEAST
+    learners on labelled rows whose last fit does, to be judged on fewer folds: `last` are the seconds for such fits."""
+    spent = fits = 0.0
+    order = sorted(running, key=lambda trial: (trial.candidate.kind == STYLE, trial.seconds))
+    for place, trial in enumerate(order):
         spent += trial.seconds * folds
-        if spent > left and place:
-            trial.dropped = f"too slow for the time budget ({trial.seconds:.2g} s a fold)"
+        fits += trial.seconds
+        owed = place < LEAST and fits <= last and not trial.candidate.unlabelled
+        if place and spent > left and not owed:
+            trial.dropped = f"no time was left for it ({trial.seconds:.2g} s a fold)"
 
 
 def _accuracy(trial: Trial, y: np.ndarray) -> float:

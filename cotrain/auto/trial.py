@@ -19,6 +19,8 @@ from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.views.view import Matrix
 
+LEAST = 3  # learners on labelled rows that are tried and fitted, however short the time
+
 
 @dataclass
 class Trial:
@@ -90,16 +92,19 @@ def run_folds(
     place: np.ndarray,
     pool: Executor,
     deadline: float = math.inf,
-) -> None:
+) -> float:
     """Train every candidate on each fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
 
-    After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as one learner on labelled
-    rows is done.
+    After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as LEAST learners on
+    labelled rows are done.
+
+    Returns the seconds that the views took.
     """
-    done = [trial for trial in trials if trial.candidate.unlabelled or trial.folds]
+    owed = 0 if any(trial.candidate.unlabelled or trial.folds for trial in trials) else LEAST
+    done: list[Trial] = []
 
     def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:
-        if done and time.perf_counter() > deadline:
+        if len(done) >= owed and time.perf_counter() > deadline:
             trial.dropped = "the time budget had ended"
             return
         estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior)
@@ -107,9 +112,10 @@ def run_folds(
         trial.probability[fold.repeat, place[fold.held]] = said
         done.append(trial)
 
-    _side_by_side(trials, features, folds, run, pool)
+    seconds = _side_by_side(trials, features, folds, run, pool)
     for trial in trials:
         trial.folds += 0 if trial.dropped else len(folds)
+    return seconds
 
 
 def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:
@@ -131,8 +137,8 @@ def _side_by_side(
     folds: Sequence[Fold],
     run: Callable[[Trial, Fold, FoldFeatures], None],
     pool: Executor,
-) -> None:
-    """Run every candidate on each fold; one that fails is dropped."""
+) -> float:
+    """Run every candidate on each fold; one that fails is dropped. Returns the seconds that the views took."""
 
     def timed(task: tuple[Trial, Fold, FoldFeatures]) -> float:
         start = time.perf_counter()
@@ -144,13 +150,16 @@ def _side_by_side(
 
     names = {name for trial in trials for name in trial.candidate.views}
     tasks = []
+    begun = time.perf_counter()
     for fold in folds:
         matrices = features.of(fold.train, fold.unlabelled)
         matrices.make(names, pool)
         tasks += [(trial, fold, matrices) for trial in trials]
+    made = time.perf_counter() - begun
     tasks.sort(key=lambda task: -task[0].seconds)
     for (trial, *_), seconds in zip(tasks, pool.map(timed, tasks), strict=True):
         trial.seconds += seconds
+    return made
 
 
 def train_and_ask(

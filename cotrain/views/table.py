@@ -13,6 +13,7 @@ from cotrain.views.view import View
 
 MOST_CATEGORIES = 100  # of a column that get a feature of their own; the rest share one
 STEPS = 8  # parts of equally many rows into which a number's range is cut
+HEAVY = 12  # kurtosis (3 is that of a normal distribution) of numbers of both signs from which their size is drawn in
 LARGEST = 1e37  # a number's size; beyond it stands for this: trees read float32, and squares must stay finite
 
 
@@ -70,7 +71,8 @@ class ScaledView(_Cells):
 
     Columns whose names differ only in a number at their end (pixel1, pixel2, ...) are one family, which counts as much
     as ten columns at the most. Where their ranges are alike they share a unit and keep their relative sizes; ranges
-    tell, for V1 to V28 may be anything. Other columns are each brought to one size, skewed ones in logarithms.
+    tell, for V1 to V28 may be anything. Other columns are each brought to one size, skewed ones in logarithms; so are
+    those of both signs with a few numbers far from the others, to both sides.
     """
 
     def fit(self, raw: np.ndarray) -> "ScaledView":
@@ -79,23 +81,34 @@ class ScaledView(_Cells):
         families = find_families(self.number)
         united = [share_a_unit(numbers[:, family]) for family in families]
         skewed = np.zeros(len(self.number), bool)
+        usual = np.full(len(self.number), np.inf)  # how far from the median half of the numbers are; inf: left alone
         for place in (place for family, one in zip(families, united, strict=True) if not one for place in family):
-            skewed[place] = numbers[:, place].min(initial=0.0) >= 0 and _skew(numbers[:, place]) > 2
-        numbers = np.where(skewed, np.log1p(np.maximum(numbers, 0)), numbers)
+            if numbers[:, place].min(initial=0.0) >= 0:
+                skewed[place] = _moment(numbers[:, place], 3) > 2
+            elif _moment(numbers[:, place], 4) > HEAVY:
+                usual[place] = np.median(np.abs(numbers[:, place] - self.learned["median"][place])) or np.inf
+        self.learned |= {"skewed": skewed, "usual": usual}
+        numbers = self._drawn_in(numbers)
         centre, spread = numbers.mean(0), numbers.std(0)
         scale = np.zeros_like(spread)
         for family, one in zip(families, united, strict=True):
             size = np.sqrt((spread[family] ** 2).mean()) if one else spread[family]
             share = np.sqrt(min(len(family), 10) / len(family))
             scale[family] = np.divide(share, size, out=np.zeros(len(family)), where=size > 0)
-        self.learned |= {"skewed": skewed, "centre": centre, "scale": scale}
+        self.learned |= {"centre": centre, "scale": scale}
         return self
+
+    def _drawn_in(self, numbers: np.ndarray) -> np.ndarray:
+        """Skewed and heavy-tailed columns in logarithms."""
+        numbers = np.where(self.learned["skewed"], np.log1p(np.maximum(numbers, 0)), numbers)
+        usual = self.learned.get("usual", np.full(numbers.shape[1], np.inf))  # files of older versions have none
+        sized = np.where(np.isfinite(usual), usual, 1.0)
+        return np.where(np.isfinite(usual), np.arcsinh((numbers - self.learned["median"]) / sized), numbers)
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         numbers = self._numbers(raw)
-        filled = self._filled(numbers)
-        filled = np.where(self.learned["skewed"], np.log1p(np.maximum(filled, 0)), filled)
-        scaled = np.clip((filled - self.learned["centre"]) * self.learned["scale"], -10, 10)
+        drawn = self._drawn_in(self._filled(numbers))
+        scaled = np.clip((drawn - self.learned["centre"]) * self.learned["scale"], -10, 10)
         parts = [scaled, self._gaps(numbers)]
         for place in range(len(self.category)):
             codes = self._codes(raw, place)
@@ -142,6 +155,7 @@ class StepView(_Cells):
         return np.hstack(parts).astype(np.float32)
 
 
-def _skew(values: np.ndarray) -> float:
+def _moment(values: np.ndarray, power: int) -> float:
+    """Skewness (3) or kurtosis (4)."""
     spread = values.std()
-    return float((((values - values.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
+    return float((((values - values.mean()) / spread) ** power).mean()) if spread > 0 else 0.0

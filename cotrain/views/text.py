@@ -31,8 +31,9 @@ def word_counts(texts: Sequence[str], longest: int = 2) -> sparse.csr_matrix:
     return _stack(lambda chunk: _count_words(chunk, longest), texts)
 
 
-def character_counts(texts: Sequence[str], shortest: int = 2, longest: int = 5) -> sparse.csr_matrix:
-    """Counts of character n-grams, float32 [N, V]. N-grams reach over the blank at a word's edge and no further."""
+def character_counts(texts: Sequence[str], shortest: int = 1, longest: int = 5) -> sparse.csr_matrix:
+    """Counts of character n-grams, float32 [N, V]. N-grams reach over the blank at a word's edge and no further; one
+    blank is none."""
     return _stack(lambda chunk: _count_characters(chunk, shortest, longest), texts)
 
 
@@ -220,7 +221,7 @@ class CountView(_Counts):
 
 
 class CharacterView(_Counts):
-    """Runs of 2 to 5 characters within words: robust to spelling, and to scripts without blanks."""
+    """Runs of up to 5 characters within words: robust to spelling, and to scripts without blanks."""
 
     def __init__(self, columns: Sequence[str], most: int = 40_000):
         super().__init__(columns, most=most)

@@ -33,6 +33,18 @@ def table(labelled, unlabelled):
     return pd.DataFrame({"number": np.arange(rows)}), y
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_what_a_fold_of_a_small_table_is_fitted_on_is_kept(monkeypatch, small):
+    monkeypatch.setattr("cotrain.auto.features.SMALL", 50 if small else 49)
+    frame, y = table(10, 40)
+    features = Features({"spy": Spy(["number"])}, frame, y)
+    one, again = (features.of(np.array([1, 3]), features.unlabelled).fitted("spy") for _ in range(2))
+    other = features.of(np.array([1, 5]), features.unlabelled).fitted("spy")
+    assert (one is again) == small
+    assert other is not one
+    assert {1, 5} <= set(other.learned["seen"].tolist())
+
+
 def test_few_unlabelled_rows_each_fold_fits_on_what_it_may_see():
     frame, y = table(10, 40)
     features = Features({"spy": Spy(["number"])}, frame, y)

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from cotrain.auto import search as module
-from cotrain.auto.candidates import Candidate
+from cotrain.auto.candidates import STYLE, Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.search import Clock, search
+from cotrain.auto.trial import Trial
 from cotrain.views.view import View
 
 VIEWS: dict[int, set[int]] = {}  # rows on which each spy view was fitted
@@ -171,7 +172,28 @@ def test_what_is_too_slow_for_the_budget_is_dropped_and_said():
         lambda y: [constant("a", False), constant("b", False, 0.2), constant("c", True)], budget=2.0, jobs=1
     )
     assert [bool(trial.dropped) for trial in trials] == [False, True, False]
-    assert "too slow for the time budget" in trials[1].dropped
+    assert "no time was left for it" in trials[1].dropped
+
+
+def test_three_learners_begin_however_late_it_is():
+    trials, *_ = run(lambda y: [constant(name, False) for name in "abcd"], budget=1e-9, jobs=1)
+    assert [trial.folds for trial in trials] == [1, 1, 1, 0]
+    assert trials[3].dropped == "the time budget had ended"
+
+
+def test_where_no_time_is_left_after_a_fold_three_quick_learners_stay_and_those_on_style_go_first():
+    def trials(*seconds, unlabelled=False):
+        nothing = np.full((1, 4, 2), np.nan)
+        made = [Trial(constant(f"{s}", unlabelled), nothing, seconds=s) for s in seconds]
+        return [Trial(Candidate("style", ("spy",), unlabelled, Constant, STYLE), nothing, seconds=0.01), *made]
+
+    def kept(running, last):
+        module._drop(running, 10, -1.0, last)
+        return [trial.candidate.name for trial in running if not trial.dropped]
+
+    assert kept(trials(0.4, 0.1, 0.2, 0.3), last=1.0) == ["0.1", "0.2", "0.3"]
+    assert kept(trials(0.4, 0.1, 0.2, 0.3), last=0.35) == ["0.1", "0.2"]  # their last fits take 0.3 s
+    assert kept(trials(0.1, 0.2, unlabelled=True), last=1.0) == ["0.1"]
 
 
 def test_folds_are_left_out_when_time_is_up():

@@ -26,6 +26,22 @@ def test_scaled_by_hand():
     np.testing.assert_array_equal(features[:, 1], [0, 0, 0, 1])
 
 
+def test_a_few_numbers_far_from_the_others_do_not_squash_these():
+    """Of both signs, -9999 in three cells of a hundred: arcsinh of the distance from the median in usual distances."""
+    usual = np.linspace(-1, 1, 97)
+    frame = pd.DataFrame({"x": np.concatenate([usual, np.full(3, -9_999.0)])})
+    view = ScaledView(["x"])
+    features = view.fit(view.extract(frame)).transform(view.extract(frame))[:, 0]
+    median = np.median(frame["x"])
+    drawn = np.arcsinh((frame["x"] - median) / np.median(np.abs(frame["x"] - median))).to_numpy()
+    np.testing.assert_allclose(features, (drawn - drawn.mean()) / drawn.std(), rtol=1e-5)
+    assert np.ptp(features[:97]) > 1  # 0.001 by the plain standard deviation
+    plain = ScaledView(["x"]).fit(view.extract(frame[:97]))
+    assert not np.isfinite(plain.learned["usual"]).any()
+    del plain.learned["usual"]  # as in files of before
+    np.testing.assert_allclose(plain.transform(view.extract(frame[:97]))[:, 0], usual / usual.std(), atol=1e-6)
+
+
 def test_numbers_alone_are_kept_as_numbers():
     assert ScaledView(["height", "income"]).extract(FRAME).dtype == np.float64
     assert TreeView(["height", "colour"], categories=1).extract(FRAME).dtype == object

@@ -40,6 +40,7 @@ def test_characters_equal_char_wb():
 def test_no_gram_crosses_a_word_or_a_text():
     # "ab" and "cd" as one word, as two words and as two texts: b and c are neighbours in the first only
     assert character_counts(["", "  "]).sum() == 0
+    assert character_counts(["ab cd"], 1, 1).sum() == 4  # and no blank
     assert character_counts(["abcd"], 2, 2).sum() == 5  # " a", "ab", "bc", "cd", "d "
     assert character_counts(["ab cd"], 2, 2).sum() == 6
     assert character_counts(["ab", "cd"], 2, 2).sum(1).ravel().tolist() == [[3.0, 3.0]]
