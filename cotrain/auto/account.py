@@ -14,8 +14,10 @@ import numpy as np
 
 from cotrain.auto.advice import excerpt
 from cotrain.auto.choose import Board, Choice
+from cotrain.auto.findings import NOT_RUN
 from cotrain.auto.model import Model
 from cotrain.auto.problem import Problem, Test
+from cotrain.auto.scores import interval
 from cotrain.auto.student import Student
 from cotrain.auto.trial import Trial
 
@@ -52,7 +54,7 @@ def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[st
         m = places.get(id(trial))
         if m is None:
             nothing = dict.fromkeys(("estimate", "low", "high"))
-            row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or "not run"}
+            row |= nothing | {"accepted": False, "member": False, "reason": trial.dropped or NOT_RUN}
         else:
             row |= asdict(board.interval(board.estimate(board.correct[m]), board.correct[m]))
             row |= {"accepted": choice.accepted[m], "member": m in choice.members, "reason": choice.reasons[m]}
@@ -90,7 +92,8 @@ def slices(problem: Problem, board: Board, choice: Choice) -> list[dict[str, Any
 def suspicious(
     problem: Problem, said: np.ndarray, held: np.ndarray, classes: list[str], most: int = 20
 ) -> list[dict[str, Any]]:
-    """Labels that the committee, which had not seen them, finds very unlikely."""
+    """Labels that the committee, which had not seen them, finds very unlikely. said: probabilities of the held rows for
+    the classes' shares among labelled rows, for a label is wrong or right where classes are as common as there."""
     rows = problem.labelled[held]
     given = problem.y[rows]
     own = said[np.arange(len(rows)), given]
@@ -123,17 +126,30 @@ def score_test(
         for name, who in (("supervised", supervised), ("chosen", model), ("student", student))
     }
     scores = {name: score(probability, test.y, metric) for name, probability in said.items()}
+    span = interval(scores["chosen"], row_weights(test.y, metric))
     never = [name for code, name in enumerate(model.classes) if not (said["chosen"].argmax(1) == code).any()]
     if never:
         warnings.append(f"Never predicted on the test rows: {', '.join(never)}.")
-    return {"metric": metric, "rows": len(test.y), "repeated": test.repeated, **scores}
+    return {
+        "metric": metric,
+        "rows": len(test.y),
+        "repeated": test.repeated,
+        **scores,
+        "low": span.low,
+        "high": span.high,
+    }
 
 
 def score(probability: np.ndarray, y: np.ndarray, metric: str) -> float:
-    right = probability.argmax(1) == y
-    if metric == "balanced accuracy":
-        return float(np.mean([right[y == c].mean() for c in np.unique(y)]))
-    return float(right.mean())
+    return float(row_weights(y, metric) @ (probability.argmax(1) == y))
+
+
+def row_weights(y: np.ndarray, metric: str) -> np.ndarray:
+    """What each row counts in a score [n], sums to 1: all the same, or all classes the same."""
+    if metric == "accuracy":
+        return np.full(len(y), 1 / len(y))
+    _, code, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[code])
 
 
 def command() -> str:

@@ -34,8 +34,8 @@ class Audit:
     y: int64, the place of the label in `classes`, -1 for rows without one. usable: bool, False for rows whose files are
     missing or broken; these have no label here and are to be left out. content: uint64, a hash of what the row holds.
     cluster: int64, rows of one number hold the same and belong on one side of a fold. counts: labelled rows by class.
-    conflicts: groups of rows that hold the same and differ in their label, as {"rows": [...], "where": [...],
-        "labels": [...]}.
+    conflicts: groups of rows that hold the same and differ in their label, the first of `conflict_groups`, as
+        {"rows": [...], "where": [...], "labels": [...]}; rows count from 1.
     repeated_unlabelled: labelled rows whose content is also there unlabelled. missing, infinite, empty_texts,
     long_texts, categories: numbers of cells (of values, for categories) by column. leaks: accuracy by column.
     """
@@ -50,6 +50,7 @@ class Audit:
     duplicates: int = 0
     near_duplicates: int = 0
     conflicts: list[dict[str, list]] = field(default_factory=list)
+    conflict_groups: int = 0
     repeated_unlabelled: int = 0
     missing: dict[str, int] = field(default_factory=dict)
     infinite: dict[str, int] = field(default_factory=dict)
@@ -77,8 +78,8 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Plain values without the arrays, for JSON."""
         names = (
-            "rows classes counts duplicates near_duplicates conflicts repeated_unlabelled missing infinite empty_texts "
-            "long_texts categories leaks warnings"
+            "rows classes counts duplicates near_duplicates conflicts conflict_groups repeated_unlabelled missing "
+            "infinite empty_texts long_texts categories leaks warnings"
         )
         plain = {name: getattr(self, name) for name in names.split()}
         numbers = {"labelled": self.labelled, "unlabelled": self.unlabelled, "left_out": ~self.usable}
@@ -121,7 +122,9 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     if by_nature:
         cluster = np.argsort(np.lexsort((content.exact, y, content.near)))  # each by itself, in an order of content
     told = usable & ~content.blank
-    conflicts, conflicting = ([], 0) if by_nature else _conflicts(content.near, y, told, labels.values, source)
+    conflicts, groups, conflicting = (
+        ([], 0, 0) if by_nature else _conflicts(content.near, y, told, labels.values, source)
+    )
     repeated = 0 if by_nature else int(np.isin(content.near[told & (y >= 0)], content.near[told & (y < 0)]).sum())
     exact, near = _repeats(content.exact[told]), _repeats(content.near[told])
     warnings += _duplicate_warnings(exact, near - exact, conflicts, conflicting, repeated, by_nature, source)
@@ -153,6 +156,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
         duplicates=exact,
         near_duplicates=near - exact,
         conflicts=conflicts,
+        conflict_groups=groups,
         repeated_unlabelled=repeated,
         missing={name: number for name, number in missing.items() if number},
         infinite={name: number for name, number in infinite.items() if number},
@@ -264,21 +268,22 @@ def _count_warnings(y: np.ndarray, usable: np.ndarray, classes: list[str], count
 
 def _conflicts(
     near: np.ndarray, y: np.ndarray, told: np.ndarray, labels: np.ndarray, source: Source
-) -> tuple[list[dict[str, list]], int]:
-    """The first groups of labelled rows with equal content and different labels, and the number of such rows in all."""
+) -> tuple[list[dict[str, list]], int, int]:
+    """The first groups of labelled rows with equal content and different labels, and the numbers of such groups and
+    rows in all."""
     rows = np.flatnonzero(told & (y >= 0))
     table = pd.DataFrame({"content": near[rows], "y": y[rows], "row": rows})
     differing = table[table.groupby("content")["y"].transform("nunique") > 1]
     groups = differing.groupby("content", sort=False)["row"].apply(list)
     listed: list[dict[str, list]] = [
         {
-            "rows": [int(row) for row in group],
+            "rows": [int(row) + 1 for row in group],
             "where": [source.row_label(row) for row in group],
             "labels": [str(labels[row]) for row in group],
         }
         for group in groups[:_LISTED]
     ]
-    return listed, len(differing)
+    return listed, len(groups), len(differing)
 
 
 def _repeats(hashes: np.ndarray) -> int:

@@ -21,8 +21,8 @@ class Doubts:
     """What a look at the labels found.
 
     counts: labelled rows by class. duplicates, near_duplicates: rows that repeat another, exactly or but for spelling.
-    conflicts: rows that hold the same and differ in their label. suspicious: labels that a committee of learners, which
-    had not seen them, finds unlikely; the worst first. Rows are numbered from 1.
+    conflicts: rows that hold the same and differ in their label, the first of `conflict_groups`. suspicious: labels
+    that a committee of learners, which had not seen them, finds unlikely; the worst first. Rows are numbered from 1.
     """
 
     counts: dict[str, int]
@@ -30,6 +30,7 @@ class Doubts:
     duplicates: int
     near_duplicates: int
     conflicts: list[dict[str, Any]]
+    conflict_groups: int
     suspicious: list[dict[str, Any]]
     warnings: list[str]
 
@@ -72,14 +73,14 @@ def audit_labels(
         seen = gather(setup, [candidate for candidate in tried if asked or not candidate.unlabelled])
     together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
     held = ~np.isnan(together[:, 0])
-    said = with_prior(together[held], seen.board.decision)
-    conflicts = [conflict | {"rows": [row + 1 for row in conflict["rows"]]} for conflict in found.conflicts]
+    said = with_prior(together[held], seen.board.label_shares)
     return Doubts(
         counts=found.counts,
         unlabelled=problem.without_label,
         duplicates=found.duplicates,
         near_duplicates=found.near_duplicates,
-        conflicts=conflicts,
+        conflicts=found.conflicts,
+        conflict_groups=found.conflict_groups,
         suspicious=suspicious(problem, said, held, found.classes, most),
         warnings=warnings,
     )

@@ -5,6 +5,7 @@ Legend: N rows, C classes.
 
 import numpy as np
 
+MEASURABLE = 50  # held-out rows from which calibration can be measured, as many as weigh the same
 TEMPERATURES = np.exp(np.linspace(-1.5, 4.0, 45))
 _STEP = 4  # places of the grid that are passed over first: the loss has one valley
 _SPREAD = 0.6  # standard deviation of the log temperature believed before any row is seen
@@ -48,9 +49,10 @@ def calibration(
 ) -> dict:
     """Negative log-likelihood, Brier score, expected calibration error over equally filled bins, and the bins.
 
-    weight_N: what each row counts; None: all the same.
+    weight_N: what each row counts; None: all the same. `worth` is as many rows of one weight as tell as much.
     """
     weight_N = np.ones(len(y_N)) if weight_N is None else weight_N
+    worth = float(weight_N.sum() ** 2 / (weight_N**2).sum())
     confidence = probability_NC.max(1)
     correct = probability_NC.argmax(1) == y_N
     one_hot = np.eye(probability_NC.shape[1])[y_N]
@@ -64,7 +66,9 @@ def calibration(
     return {
         "log_loss": float(np.average(-np.log(np.maximum(own, 1e-12)), weights=weight_N)),
         "brier": float(np.average(((probability_NC - one_hot) ** 2).sum(1), weights=weight_N)),
-        "ece": error if len(y_N) >= 50 else None,  # below, the error of the error is as large
+        "ece": error if worth >= MEASURABLE else None,  # below, the error of the error is as large
+        "rows": len(y_N),
+        "worth": worth,
         "points": points,
     }
 

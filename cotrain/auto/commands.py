@@ -121,7 +121,8 @@ def _replace(text: str, file: Path) -> None:
 
 
 def compare(data: Any, as_json: bool, options: Options) -> None:
-    """A table of methods: mean and standard deviation over the seeds, in points, and seconds."""
+    """A table of methods: mean and standard deviation over the seeds, the interval of other rows, and what it cost."""
+    from cotrain.auto import findings
     from cotrain.auto.compare import compare as run
 
     found = run(data, **options)
@@ -137,6 +138,8 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
             {
                 "method": line.method,
                 "score": _percent(line.mean, line.sd) + (f" ({line.partly})" if line.partly else ""),
+                "90 % interval": findings.span({"estimate": line.mean, "low": line.low, "high": line.high}),
+                "best is better": "" if line.behind is None else findings.probability(line.behind),
                 "worst": _percent(line.worst),
                 "seconds": round(line.seconds, 1),
                 "learners": line.learners,
@@ -144,6 +147,8 @@ def compare(data: Any, as_json: bool, options: Options) -> None:
             for line in found.lines
         ],
     )
+    if said := findings.ranking(found.lines):
+        show.line(said)
 
 
 def _percent(share: float | None, sd: float | None = None) -> str:
@@ -201,6 +206,8 @@ def audit_labels(data: Any, as_json: bool, options: Options) -> None:
     if found.conflicts:
         rows = [{"rows": ", ".join(c["where"]), "labels": ", ".join(c["labels"])} for c in found.conflicts]
         show.table("Rows that hold the same and have different labels", rows)
+        if found.conflict_groups > len(rows):
+            show.line(f"and {found.conflict_groups - len(rows):,} more groups of such rows")
     if found.suspicious:
         show.table(
             "Labels that learners who had not seen them find unlikely, worst first",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cotrain.auto.account import score
+from cotrain.auto.account import row_weights
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import (
@@ -31,6 +31,7 @@ from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
 from cotrain.auto.problem import Test, load, read_test
 from cotrain.auto.read import read
+from cotrain.auto.scores import chance, gain, interval, mean_of_known
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views, find_views
@@ -41,12 +42,19 @@ AUTO = "auto"  # what `cotrain fit` would choose by itself
 
 @dataclass(frozen=True)
 class Line:
-    """One method: its scores over the seeds (None where no learner of it was finished), and what it cost."""
+    """One method: its scores over the seeds (None where no learner of it was finished), and what it cost.
+
+    sd: over the seeds, which split the same rows anew. low, high: 90 % interval of the mean, of what other rows would
+    say. behind: the probability that the method of the highest mean is better on other rows; None for that one.
+    """
 
     method: str
     mean: float | None
     sd: float | None
     worst: float | None
+    low: float | None
+    high: float | None
+    behind: float | None
     seconds: float  # of training, for each seed
     learners: int  # configurations that were tried: the more, the more chances to be lucky
     values: list[float | None]
@@ -56,6 +64,18 @@ class Line:
         """`1 of 2 seeds`, where the method came to an end with some of them only."""
         known = sum(value is not None for value in self.values)
         return f"{known} of {len(self.values)} seeds" if 0 < known < len(self.values) else ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A method's score with one seed. right: of which rows it is right [n], what each counts, and what was drawn."""
+
+    score: float
+    low: float
+    high: float
+    right: np.ndarray
+    weight: np.ndarray
+    unit: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -100,7 +120,7 @@ def compare(
         columns: text, image, audio, drop, group and more, as `fit` takes them.
 
     Raises:
-        InputError: what was given cannot be used, or there is no such method for this table.
+        InputError: what was given cannot be used, there is no such method for this table, or none came to an end.
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not numbers:
@@ -119,7 +139,7 @@ def compare(
     features = Features(views.views, problem.frame, problem.y, jobs)
     asked = may_ask(problem, warnings)
     setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
-    values: dict[str, list[float | None]] = {name: [] for name in groups}
+    found: dict[str, list[Judged | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
     finished: list[int] = []
     with threadpool_limits(1):
@@ -132,11 +152,18 @@ def compare(
             for name, group in groups.items():
                 trials = group.trials(seen)
                 spent[name] += sum(trial.seconds for trial in trials if trial.candidate.name in group.own)
-                values[name].append(_value(group, trials, seen, setup, checked))
+                found[name].append(_judged(group, trials, seen, setup, checked))
             finished.append(seed)
     if not finished:
         raise KeyboardInterrupt
-    lines = [_line(name, values[name], spent[name], len(group.own)) for name, group in groups.items()]
+    means = {name: np.mean([j.score for j in each if j]) for name, each in found.items() if any(each)}
+    if not means:
+        raise InputError("No method came to an end within the time of a seed; give a longer --budget.")
+    best = max(means, key=lambda name: means[name])
+    lines = [
+        _line(name, found[name], spent[name], len(group.own), [] if name == best else found.get(best, []))
+        for name, group in groups.items()
+    ]
     for line in lines:
         if line.partly:
             warnings.append(f"{line.method} came to an end with {line.partly} only; its score is of these.")
@@ -174,16 +201,18 @@ def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, Group]:
     return groups
 
 
-def _value(
+def _judged(
     group: Group,
     trials: list[Trial],
     seen: Evidence,
     setup: Setup,
     test: Test | None,
-) -> float | None:
-    """A method's score with one seed, as `fit` would come to it."""
+) -> Judged | None:
+    """A method's score with one seed, as `fit` would come to it; None where none of its learners was finished."""
     problem, features, asked = setup.problem, setup.features, setup.asked
     auto = group.name == AUTO
+    if not any(trial.estimator is not None and not trial.candidate.unlabelled for trial in trials):
+        return None
     found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
     if auto:
         found = after_lessons(setup, found)
@@ -194,16 +223,36 @@ def _value(
         return None
     choice = decide(board, asked and auto)
     if test is None:
+        right = board.right(choice.members)
         corrected = bootstrap(board, asked and auto, setup.seed)[0 if choice.used_unlabelled else 1]
-        return corrected if np.isfinite(corrected) else board.estimate(board.right(choice.members))
+        span = board.interval(corrected if np.isfinite(corrected) else board.estimate(right), right)
+        return Judged(span.estimate, span.low, span.high, right, board.stands_for, board.unit)
     everything = features.of(features.labelled, features.unlabelled)
     model = committee(board, choice.members, everything, problem, found.prior.shares, found.metric)
-    return score(model.probabilities(test.frame, test.folder), test.y, found.metric)
+    told = (model.probabilities(test.frame, test.folder).argmax(1) == test.y).astype(float)
+    weight = row_weights(test.y, found.metric)
+    span = interval(float(weight @ told), weight)
+    return Judged(span.estimate, span.low, span.high, told, weight, np.arange(len(told)))
 
 
-def _line(method: str, values: list[float | None], spent: float, learners: int) -> Line:
-    known = [value for value in values if value is not None]
+def _line(method: str, found: list[Judged | None], spent: float, learners: int, best: Sequence[Judged | None]) -> Line:
+    known = [each for each in found if each is not None]
+    values = [None if each is None else each.score for each in found]
     if not known:
-        return Line(method, None, None, None, round(spent / len(values), 2), learners, values)
-    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Line(method, float(np.mean(known)), sd, min(known), round(spent / len(known), 2), learners, values)
+        return Line(method, None, None, None, None, None, None, round(spent / len(found), 2), learners, values)
+    scores = [each.score for each in known]
+    mean, low, high = (float(np.mean(each)) for each in zip(*((j.score, j.low, j.high) for j in known), strict=True))
+    sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    behind = _behind([(b, own) for b, own in zip(best, found) if b is not None and own is not None])
+    return Line(method, mean, sd, min(scores), low, high, behind, round(spent / len(known), 2), learners, values)
+
+
+def _behind(pairs: Sequence[tuple[Judged, Judged]]) -> float | None:
+    """The probability that the first method is better than the second on other rows. Seeds split the same rows, so they
+    are no further evidence: a row counts by how often it was told right."""
+    if not pairs:
+        return None
+    first, second = (mean_of_known(np.stack([pair[side].right for pair in pairs])) for side in (0, 1))
+    one = pairs[0][0]
+    middle, error = gain(first, second, one.weight, one.unit)
+    return chance(middle / error, int(one.unit.max()) + 1)

@@ -22,7 +22,7 @@ SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
 FASTEST = 1.0  # exponent of the curve at most: no learner's error falls faster than 1 / labels for long
 
-NO_TIME = "there was no time for it"
+NO_TIME = "it takes longer than the time set aside for it (a longer --budget sets aside more)"
 TOO_FEW = "the labels are too few to leave some of them out"
 
 

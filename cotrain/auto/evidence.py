@@ -16,6 +16,7 @@ from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold, make_folds
 from cotrain.auto.lessons import lessons
 from cotrain.auto.problem import Problem
+from cotrain.auto.scores import mean_of_known
 from cotrain.auto.search import Clock, search
 from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views
@@ -266,8 +267,4 @@ def _already_good(board: Board, choice: Choice) -> bool:
 
 def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:
     """The committee's out-of-fold probabilities, averaged over repeats [n, C]; NaN where a row was never held out."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # rows that were never held out
-        return np.nanmean(board.together(members), axis=0)
+    return mean_of_known(board.together(members))

@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cotrain.auto.calibrate import MEASURABLE
+from cotrain.auto.wording import listing
+
 Values = Mapping[str, Any]
 SURE, LIKELY = 0.9, 0.7  # probability of a gain from which it is called a gain, and a probable one
 FEW = 40  # labelled rows up to which the numbers are called a rough guide
-MEASURABLE = 50  # labelled rows from which calibration can be measured
+NOT_RUN = "not run"  # why a learner has no score that was never begun
 
 
 class Part(NamedTuple):
@@ -191,7 +194,8 @@ def _unasked(values: Values) -> str:
         return "Learners on the labels alone are nearly always right already"
     ended = [c["reason"] for c in values["candidates"] if c.get("unlabelled")]
     if ended:
-        return f"No learner that uses the unlabelled rows came to an end ({ended[0]})"
+        why = "you stopped before they were tried" if ended[0] == NOT_RUN else ended[0]
+        return f"No learner that uses the unlabelled rows came to an end ({why})"
     if _setting(values, "method") and _setting(values, "asked") is not False:
         return "Only the method that was asked for was tried"
     many = count(rows["unlabelled"], "unlabelled row")
@@ -216,11 +220,12 @@ def limits(values: Values) -> str:
     if max(below, above) < 1:
         return f"{rows}: the true score is known to a point."
     if min(below, above) < 1:
-        where = f"up to {below:.0f} points lower" if below > above else f"up to {above:.0f} points higher"
+        most = f"up to {count(round(max(below, above)), 'point')}"
+        where = f"{most} lower" if below > above else f"{most} higher"
     elif max(below, above) > 1.5 * min(below, above):
-        where = f"{below:.0f} points lower or {above:.0f} points higher"
+        where = f"{count(round(below), 'point')} lower or {count(round(above), 'point')} higher"
     else:
-        where = f"{max(below, above):.0f} points lower or higher"
+        where = f"{count(round(max(below, above)), 'point')} lower or higher"
     few = "Only " if labelled <= FEW else ""
     return f"{few}{rows}: the true score may be {where}; one time in ten it is further off."
 
@@ -251,10 +256,12 @@ def expected(values: Values) -> str:
     if chosen["low"] <= found <= chosen["high"]:
         return f"The estimate from the labelled rows said {span(chosen)} %, and the test score lies in it."
     where = "below" if found < chosen["low"] else "above"
-    return (
-        f"The estimate from the labelled rows said {span(chosen)} %; the test score lies {where} it. By chance "
-        "that happens one time in ten; otherwise the test rows differ from the labelled ones."
-    )
+    said = f"The estimate from the labelled rows said {span(chosen)} %; the test score lies {where} it"
+    low, high = (values["test"].get(end, found) for end in ("low", "high"))
+    if low <= chosen["high"] and chosen["low"] <= high:
+        other = span({"estimate": found, "low": low, "high": high})
+        return f"{said}, but may be {other} % on other rows: that is no contradiction."
+    return f"{said}. Chance alone seldom does that; probably the test rows differ from the labelled ones."
 
 
 def searched(values: Values) -> str:
@@ -293,6 +300,16 @@ def mistakes(confusion: Sequence[Sequence[int]], classes: Sequence[str], most: i
     ]
     found.sort(key=lambda item: (-item[0], -item[0] / item[1]))
     return [f"{wrong:,} of {rows:,} “{truth}” were taken for “{said}”" for wrong, rows, truth, said in found[:most]]
+
+
+def unmeasured(values: Values) -> str:
+    """Why nothing can be said of how right the probabilities are."""
+    found = values.get("calibration") or {}
+    rows, worth = found.get("rows", values["rows"]["labelled"]), found.get("worth")
+    what = f"{count(rows, 'labelled row')} that learners had not seen"
+    if worth is not None and round(worth) < rows:
+        what += f", which count as {worth:.0f} because some count for many"
+    return f"That cannot be measured from {what}; about {MEASURABLE} are needed."
 
 
 def more_labels(values: Values) -> str:
@@ -337,6 +354,20 @@ def likeness(shift: Values) -> str:
     tells, sure = ("tells", "is") if shift["apart"] else ("does not surely tell", "would be")
     where = f"{shift['place']:.2f}; 0.5 is chance, above {shift['bar']:.2f} {sure} sure"
     return f"a classifier {tells} them apart ({where})"
+
+
+def ranking(lines: Sequence[Any]) -> str:
+    """How a table of methods is to be read, and which of them are surely behind."""
+    scored = [line for line in lines if line.mean is not None]
+    if len(scored) < 2:
+        return ""
+    best = next(line for line in scored if line.behind is None)
+    sure = [line.method for line in scored if line.behind is not None and line.behind >= SURE]
+    spread = "± is what another split of the same rows changes; " if best.sd is not None else ""
+    return (
+        f"{spread}intervals are of what other rows would say. {best.method} has the highest mean; it is surely better "
+        f"(with a probability of {SURE} or more) than {listing(sure) if sure else 'none of the others'}."
+    )
 
 
 def status(candidate: Values, alone: bool) -> str:

@@ -44,7 +44,7 @@ from cotrain.auto.result import Report, Result, check_folder
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.shift import find_shift
 from cotrain.auto.spare import look_further
-from cotrain.auto.teach import teach
+from cotrain.auto.teach import speed, teach
 from cotrain.auto.views import Views, find_views
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
@@ -220,8 +220,9 @@ def _fit(
             "members": [board.trials[m].candidate.name for m in choice.members],
             "parts": parts(board, choice),
             **asdict(board.interval(chosen_score, chosen_right)),
+            "rows_per_second": speed(model, problem),
         },
-        "p_helped": choice.p_helped,
+        "p_helped": choice.p_helped if choice.used_unlabelled else None,
         "used_unlabelled": choice.used_unlabelled,
         "prior": {
             "shares": dict(zip(classes, prior.shares.tolist(), strict=True)),
@@ -236,7 +237,7 @@ def _fit(
         "confusion": confusion(said, truth, len(classes)),
         "coverage": {"asked": coverage, "threshold": model.threshold},
         "slices": slices(problem, board, choice),
-        "suspicious": suspicious(problem, said, held, classes),
+        "suspicious": suspicious(problem, with_prior(together[held], board.label_shares), held, classes),
         "settings": {
             "budget": setup.clock.budget,
             "jobs": setup.jobs,

@@ -59,7 +59,9 @@ SHAPE: dict[str, Any] = {
         "estimate": _score,
         "rows_per_second": _score,
     },
-    "test": Maybe({"metric": str, "supervised": _score, "chosen": _score, "student": _score}),
+    "test": Maybe(
+        {"metric": str, "supervised": _score, "chosen": _score, "student": _score, "low?": _score, "high?": _score}
+    ),
     "warnings": [str],
     "data?": str,
     "target?": str,
@@ -69,14 +71,22 @@ SHAPE: dict[str, Any] = {
         "duplicates": int,
         "near_duplicates": int,
         "conflicts": [{"rows": [int], "where?": [str], "labels": [str]}],
+        "conflict_groups?": int,
         "missing": {},
         "leaks": {},
         "left_out": int,
     },
-    "calibration?": Maybe({"ece": _score, "points": [{"said": _number, "was": _number, "rows": int}]}),
+    "calibration?": Maybe(
+        {
+            "ece": _score,
+            "points": [{"said": _number, "was": _number, "rows": int}],
+            "rows?": int,
+            "worth?": _number,
+        }
+    ),
     "columns?": {"dropped": {}},
     "confusion?": [[int]],
-    "coverage?": {"asked": _number, "threshold": _score, "average?": _score},
+    "coverage?": {"asked": _number, "threshold": _score},
     "curve?": Maybe(
         {
             "points": [{"labels": int, **_estimate}],

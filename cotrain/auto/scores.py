@@ -3,6 +3,7 @@
 Legend: n rows; correctness is a share of 0..1, NaN where a row was not judged.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,13 @@ def mean(correct: np.ndarray, weight: np.ndarray) -> float:
     weight = weight * ~np.isnan(correct)
     total = weight.sum()
     return float((weight * np.nan_to_num(correct)).sum() / total) if total else float("nan")
+
+
+def mean_of_known(several: np.ndarray) -> np.ndarray:
+    """The mean over the first axis, of numbers that are not NaN; NaN where all are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # places where all are
+        return np.nanmean(several, axis=0)
 
 
 def gain(of: np.ndarray, over: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> tuple[float, float]:

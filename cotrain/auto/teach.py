@@ -11,7 +11,7 @@ from scipy import sparse
 
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.evidence import Setup
-from cotrain.auto.model import Model
+from cotrain.auto.model import Model, Table
 from cotrain.auto.pace import Pace
 from cotrain.auto.problem import Problem
 from cotrain.auto.student import Student, distil, student_views
@@ -21,7 +21,8 @@ from cotrain.views.view import extract_each
 
 CHECKED = 2_000  # rows at most on which a student is checked
 LEAST = 0.001  # share of a class for which its rows count most
-LONG = 500  # rows a second below which a few of them tell the pace
+FIRST, MANY = 20, 1_000  # rows on which the pace of a model is measured
+LONG = 0.5  # seconds that the first take from which they tell the pace
 
 
 def teach(
@@ -85,7 +86,7 @@ def teach(
         "bytes": int(size),
         "parameters": int(student.parameters),
         "agreement": agreement,
-        "rows_per_second": round(_pace(student, problem), 1),
+        "rows_per_second": speed(student, problem),
         "loss": loss,
     }
 
@@ -100,17 +101,17 @@ def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
     return [(names, mixed) for names in sets for mixed in mixtures]
 
 
-def _pace(student: Student, problem: Problem) -> float:
-    """Rows a second, with all reading; of few rows where these take long (sounds)."""
-    rate = 0.0
-    for count in (20, 500):
+def speed(model: Table, problem: Problem) -> float:
+    """Rows a second, with the reading of files; of few rows where these take long (sounds). Some are told before the
+    clock starts, for what is done only once."""
+    for count in (FIRST, MANY):
         some = problem.frame.iloc[:count]
         start = time.perf_counter()
-        student.probabilities(some, problem.source.folder)
-        rate = len(some) / max(time.perf_counter() - start, 1e-9)
-        if rate < LONG:
+        model.probabilities(some, problem.source.folder)
+        seconds = max(time.perf_counter() - start, 1e-9)
+        if seconds > LONG:
             break
-    return rate
+    return round(len(some) / seconds, 1)
 
 
 def _parted(problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

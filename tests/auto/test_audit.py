@@ -80,7 +80,7 @@ def test_duplicates_conflicts_and_clusters():
     assert (found.duplicates, found.near_duplicates) == (2, 1)
     assert found.cluster[0] == found.cluster[6] == found.cluster[7]
     assert len(set(found.cluster)) == 6
-    assert found.conflicts == [{"rows": [0, 6, 7], "where": ["row 1", "row 7", "row 8"], "labels": ["a", "b", "a"]}]
+    assert found.conflicts == [{"rows": [1, 7, 8], "where": ["row 1", "row 7", "row 8"], "labels": ["a", "b", "a"]}]
     assert said(found, "differ in the label: 3", "row 1 'a'", "row 7 'b'")
     assert found.repeated_unlabelled == 1
     assert said(found, "without a label: 1")
@@ -302,7 +302,7 @@ def test_copies_of_a_file_under_another_name_are_one(pictures):
     found = audit(source, infer(source.frame, target="label", folder=source.folder))
     assert found.cluster[3] == found.cluster[8]
     assert found.duplicates == 1
-    assert found.conflicts == [{"rows": [3, 8], "where": ["row 4 (line 5)", "row 9 (line 10)"], "labels": ["b", "a"]}]
+    assert found.conflicts == [{"rows": [4, 9], "where": ["row 4 (line 5)", "row 9 (line 10)"], "labels": ["b", "a"]}]
 
 
 def test_sounds(tmp_path):

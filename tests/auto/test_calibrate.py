@@ -77,6 +77,15 @@ def test_calibration_error_of_the_calibrated_is_small_and_of_the_boastful_large(
     assert calibration(soften(p, 0.2), y)["ece"] > 0.1
 
 
+def test_rows_that_weigh_much_are_worth_few_and_tell_no_calibration_error():
+    """Ninety rows share a half of the weight, ten the other: 1 / (90 / 180^2 + 10 / 20^2) = 36 rows are too few."""
+    said, y = np.full((100, 2), [0.7, 0.3]), np.arange(100) // 90
+    found = calibration(said, y, np.where(y == 0, 0.5 / 90, 0.5 / 10))
+    assert found["worth"] == pytest.approx(36)
+    assert (found["rows"], found["ece"]) == (100, None)
+    assert calibration(said, y)["ece"] is not None
+
+
 def test_the_conformal_threshold_by_hand():
     own = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     p = np.stack([own, 1 - own], 1)

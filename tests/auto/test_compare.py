@@ -1,8 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
+from cotrain.auto import audit_labels as doubts
+from cotrain.auto import candidates, evidence
 from cotrain.auto import compare as comparison
 from cotrain.auto.audit_labels import audit_labels
 from cotrain.auto.compare import compare
@@ -28,6 +32,7 @@ def test_methods_stand_side_by_side_over_seeds(table):
         assert line.mean == pytest.approx(np.mean(line.values))
         assert line.sd == pytest.approx(np.std(line.values, ddof=1))
         assert line.worst == min(line.values)
+        assert line.low <= line.mean <= line.high
         assert line.seconds >= 0
     assert json.loads(json.dumps(found.to_dict()))["lines"][0]["method"] == "naive-bayes"
 
@@ -80,15 +85,54 @@ def test_an_interrupt_ends_it_with_the_seeds_that_are_finished(monkeypatch, tabl
 
 
 def test_a_method_that_ended_with_some_seeds_only_says_so(monkeypatch, table):
-    value = comparison._value
+    judged = comparison._judged
 
     def sometimes(group, trials, seen, setup, test):
-        return None if setup.seed == 1 and group.name == "emnb" else value(group, trials, seen, setup, test)
+        return None if setup.seed == 1 and group.name == "emnb" else judged(group, trials, seen, setup, test)
 
-    monkeypatch.setattr(comparison, "_value", sometimes)
+    monkeypatch.setattr(comparison, "_judged", sometimes)
     found = compare(table, target="label", methods="naive-bayes,emnb", seeds=2, **FAST)
     assert "emnb came to an end with 1 of 2 seeds only; its score is of these." in found.warnings
     assert found.lines[1].mean == found.lines[1].values[0]
+
+
+def told(right, score=0.5):
+    weight = np.full(len(right), 1 / len(right))
+    return comparison.Judged(score, 0.0, 1.0, np.array(right, float), weight, np.arange(len(right)))
+
+
+def test_how_surely_the_best_is_better_is_told_by_rows_not_by_seeds():
+    """Forty rows, 38 and 30 of them right; a second seed that says the same is no further evidence."""
+    one, other = told([1] * 38 + [0] * 2), told([1] * 30 + [0] * 10)
+    sure = comparison._behind([(one, other)])
+    assert sure == pytest.approx(student_t(39).cdf(0.2 / np.sqrt((8 * 0.8**2 + 32 * 0.2**2) / 40**2 + 1 / 41**2)))
+    assert comparison._behind([(one, other)] * 5) == pytest.approx(sure)
+    assert comparison._behind([(one, one)]) == 0.5
+    assert comparison._behind([]) is None
+
+
+def test_a_method_whose_learners_all_fail_does_not_end_the_others(monkeypatch, table):
+    class Broken:
+        def fit(self, x, y):
+            raise ValueError("too few")
+
+    named = candidates.named
+
+    def with_broken(views):
+        found = named(views)
+        return found | {"trees": [replace(found["naive-bayes"][0], name="broken", make=lambda _: Broken())]}
+
+    for module in (comparison, evidence):
+        monkeypatch.setattr(module, "named", with_broken)
+    found = compare(table, target="label", methods="trees,naive-bayes", seeds=1, **FAST)
+    assert [line.mean is None for line in found.lines] == [True, False]
+    with pytest.raises(InputError, match="No learner could be trained"):
+        compare(table, target="label", methods="trees", seeds=1, **FAST)
+
+
+def test_where_no_method_finds_time_it_says_so(table):
+    with pytest.raises(InputError, match="No method came to an end"):
+        compare(table, target="label", methods="emnb", seeds=1, budget="0.001s", **FAST)
 
 
 def test_what_found_no_time_has_no_score(table):
@@ -112,6 +156,17 @@ def test_what_cannot_be_compared_is_refused(table, settings, words):
     with pytest.raises(InputError) as error:
         compare(table, **({"target": "label", "methods": "naive-bayes"} | FAST | settings))
     assert words in str(error.value)
+
+
+def test_labels_are_doubted_as_classes_are_common_among_them(monkeypatch, reviews):
+    """Eight rows of one class among sixty: balanced accuracy counts, yet a label of it is right as often as there."""
+    table, heard = reviews(rows=180, labelled=180), []
+    rare = table.index[table["label"] == "bad"]
+    table.loc[rare[8:], "label"] = None
+    monkeypatch.setattr(doubts, "suspicious", lambda problem, said, *rest: heard.append(said) or [])
+    audit_labels(table, target="label", **FAST)
+    place = sorted({"bad", "good"}).index("bad")
+    assert heard[0][:, place].mean() < 0.25  # near a half where both were as common
 
 
 def test_labels_in_doubt_are_listed_with_their_rows(reviews):

@@ -77,6 +77,8 @@ def test_the_first_line_where_they_were_not_asked():
     assert "are nearly always right already" in verdict(perfect)[1]
     mute = supervised_only(candidates=[ASKED | {"silent": True, "reason": "what it hears tells too little"}, ALONE])
     assert "are nearly always right already" in verdict(mute)[1]
+    stopped = supervised_only(candidates=[UNASKED | {"estimate": None, "reason": "not run"}, ALONE])
+    assert "(you stopped before they were tried)" in verdict(stopped)[1]
     late = supervised_only(candidates=[UNASKED | {"estimate": None, "reason": "the time budget had ended"}, ALONE])
     assert verdict(late)[1].startswith(
         "No learner that uses the unlabelled rows came to an end (the time budget had ended), so the result is"
@@ -128,6 +130,7 @@ def test_limits_in_words():
     assert "60 labelled rows: the true score may be 10 points lower or 2 points higher;" in limits(lopsided)
     perfect = example(chosen=estimate(1.0, 0.74, 0.9997))  # the interval's end may lie below the estimate
     assert "may be up to 26 points lower;" in limits(perfect)
+    assert "may be 10 points lower or 1 point higher;" in limits(example(chosen=estimate(0.83, 0.73, 0.844)))
     nothing = example(chosen=estimate(0.0, 0.001, 0.2))
     assert "may be up to 20 points higher;" in limits(nothing)
     many = example(rows=ROWS | {"labelled": 90_000}, chosen=estimate(0.9, 0.897, 0.903))
@@ -184,7 +187,9 @@ def test_the_test_rows_in_words():
     assert plain(on_test_rows(alone)) == "On 1 test row, kept apart: result 81.0 %, student 80.0 %."
     assert "the test score lies in it" in expected(example())
     below = example(test=example()["test"] | {"chosen": 0.5})
-    assert "said 77–88 %; the test score lies below it. By chance that happens one time in ten" in expected(below)
+    assert "said 77–88 %; the test score lies below it. Chance alone seldom does that" in expected(below)
+    near = example(test=example()["test"] | {"chosen": 0.75, "low": 0.52, "high": 0.9})  # a dozen test rows
+    assert expected(near).endswith("lies below it, but may be 52–90 % on other rows: that is no contradiction.")
     assert "above it" in expected(example(test=example()["test"] | {"chosen": 0.95}))
     assert expected(example(test=example()["test"] | {"chosen": None})) == ""
 

@@ -11,6 +11,7 @@ from cotrain.auto import evidence, steady
 from cotrain.auto import fit as module
 from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate
+from cotrain.auto.curve import NO_TIME
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Model
 from cotrain.auto.problem import load
@@ -159,7 +160,7 @@ def test_a_curve_and_how_steady_it_is_are_told(quick):
 def test_what_there_is_no_time_for_is_skipped_with_a_reason(reviews):
     result = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", budget="0.001s", **FAST)
     assert (result.report["curve"], result.report["steady"]) == (None, None)
-    assert result.report["skipped"] == dict.fromkeys(("curve", "steady"), "there was no time for it")
+    assert result.report["skipped"] == dict.fromkeys(("curve", "steady"), NO_TIME)
     without = fit(reviews(rows=16), target="label", method="naive-bayes", **FAST)
     assert without.report["skipped"]["steady"] == "there are no unlabelled rows"
 

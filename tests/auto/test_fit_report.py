@@ -92,7 +92,7 @@ def example(**changes):
             "counts": {"good": 20, "fair": 20, "bad": 20},
             "duplicates": 12,
             "near_duplicates": 3,
-            "conflicts": [{"rows": [3, 17], "labels": ["good", "bad"]}],
+            "conflicts": [{"rows": [4, 18], "labels": ["good", "bad"]}],
             "missing": {"price": 40},
             "leaks": {"stars": 0.997},
             "left_out": 2,
