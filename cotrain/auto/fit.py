@@ -222,7 +222,7 @@ def _fit(
             **asdict(board.interval(chosen_score, chosen_right)),
             "rows_per_second": speed(model, problem),
         },
-        "p_helped": choice.p_helped if choice.used_unlabelled else None,
+        "p_helped": choice.p_helped,
         "used_unlabelled": choice.used_unlabelled,
         "prior": {
             "shares": dict(zip(classes, prior.shares.tolist(), strict=True)),
