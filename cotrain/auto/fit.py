@@ -220,8 +220,8 @@ def _fit(
             "members": [board.trials[m].candidate.name for m in choice.members],
             "parts": parts(board, choice),
             **asdict(board.interval(chosen_score, chosen_right)),
-            "rows_per_second": speed(model, problem),
         },
+        "model": {"rows_per_second": speed(model, problem)},
         "p_helped": choice.p_helped,
         "used_unlabelled": choice.used_unlabelled,
         "prior": {
