@@ -340,6 +340,7 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group
     spies = [Candidate(n, ("spy",), n == "all", lambda _: SpyLearner(), n) for n in ("labels", "all")]
     monkeypatch.setattr(module, "find_views", lambda *_: Views(views, dense=("spy",)))
     monkeypatch.setattr(evidence, "candidates", lambda *_: spies)
+    monkeypatch.setattr(module, "speed", lambda *_: 1.0)  # it asks the finished model for the first rows
     fit(table, target="kind", group=group, drop=() if group else "speaker", **FAST)
     # Two learners, each labelled row in each of four repeats; five speakers make five folds, whatever the draw. Then
     # both (they are equal) for the curve, with a third and with two thirds of the labels, in one repeat.
@@ -529,7 +530,8 @@ def test_what_is_no_time_is_refused(text):
 def test_the_smallest_budget_still_gives_a_supervised_result(reviews):
     result = fit(reviews(rows=120), target="label", budget="0.001s", **FAST)
     assert not result.report["used_unlabelled"]
-    assert result.report["chosen"]["members"] == ["logistic regression, words"]
+    (member,) = result.report["chosen"]["members"]  # the quickest of three
+    assert member.startswith("logistic regression")
     assert any("The time budget ended after 1 of 20 folds" in text for text in result.report["warnings"])
     assert (result.model.predict(reviews(seed=2)) != None).all()  # noqa: E711
     assert (result.student.predict(reviews(seed=2)) == result.model.predict(reviews(seed=2))).mean() > 0.7
