@@ -118,7 +118,8 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
             other = recognise(written) if written else None
             if other is not None and other.mark != CLOCK and not other.unit:
                 said.append(_written_otherwise(cells, written[0], other))
-                rest = range(len(texts)) if other.mark == "," else strays
+                dotted = sum("." in text and "," not in text for text in texts)
+                rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
                 values[rest], still = read_written([texts[row] for row in rest], other)
                 strays = [rest[place] for place in still]
         else:
@@ -143,7 +144,7 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
 
 def _written_otherwise(cells: pd.Series, text: str, writing: Writing) -> str:
     return (
-        f"Column {cells.name!r}: numbers are not written as in training, such as {text[:40]!r}; they are read with "
+        f"Column {cells.name!r}: numbers that are not written as in training, such as {text[:40]!r}, are read with "
         f"{writing.mark!r} as the decimal point."
     )
 
