@@ -10,7 +10,7 @@ import pandas as pd
 from cotrain.auto.cells import read_numbers, text_series
 from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
-from cotrain.auto.dates import DAY, MONTH, date_columns, date_numbers, looks_like_dates, orders_shown, read_dates
+from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dates
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
@@ -69,7 +69,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         elif name in columns.vector:
             out.update(zip(vector_columns(name, columns.shapes[name]), _vectors(cells, columns.shapes[name], said)))
         else:
-            out.update(zip(date_columns(name), date_numbers(_dates(cells, columns.orders[name], said))))
+            out.update(zip(date_columns(name), date_numbers(read_as_dates(cells, columns.orders[name], said))))
     for name in columns.group:
         if name in frame.columns:
             out[name] = text_series([value or "" for value in cell_texts(frame[name])])
@@ -178,6 +178,12 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     return text_series(values)
 
 
+_READ = {
+    "named": "by the names of months",
+    "digits": "as year, month and day",
+    "seconds": "as seconds since 1970",
+    "milliseconds": "as milliseconds since 1970",
+}
 _BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
 
 
@@ -197,25 +203,20 @@ def _respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
     return {value: min(names) for value, names in found.items() if len(names) == 1}
 
 
-def _dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
+def read_as_dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
+    """The cells as datetime64, NaT where one is no date; read in another order than the fit's where they show it."""
     if not _is_text(cells) and not pd.api.types.is_datetime64_any_dtype(cells.dtype):
         name, cells = cells.name, text_series(cell_texts(cells))
         cells.name = name
-    filled = (cells.fillna("").str.strip() != "") if _is_text(cells) else cells.notna()
-    dates = read_dates(cells, order)
-    if _is_text(cells):
-        texts = cells[filled].tolist()
-        other = next(iter(orders_shown(texts) - {order}), "") if order in (DAY, MONTH) else ""
-        if order in orders_shown(texts):
-            other = ""
-        elif not other and (dates.isna() & filled).sum() > filled.sum() / 2:
-            other = looks_like_dates(texts)
-        if other and other != order:
-            said.append(
-                f"Column {cells.name!r}: dates are not written as in training, such as {texts[0][:40]!r}; they are "
-                f"read {other if other != 'named' else 'by the names of months'}."
-            )
-            dates = read_dates(cells, other)
+    if not _is_text(cells):
+        return read_dates(cells, order).reset_index(drop=True)
+    filled = cells.fillna("").str.strip() != ""
+    if other := other_order(cells[filled], order):
+        said.append(
+            f"Column {cells.name!r}: dates are not written as in training, such as {cells[filled].iloc[0][:40]!r}; "
+            f"they are read {_READ.get(other, other)}."
+        )
+    dates = read_dates(cells, other or order)
     strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
     if len(strays):
         shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])

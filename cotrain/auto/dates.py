@@ -58,7 +58,7 @@ def count_as_dates(numbers: np.ndarray) -> str:
 def read_dates(column: pd.Series, order: str) -> pd.Series:
     """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates and
     count_as_dates; of texts it says which of day and month comes first where the year comes last, and those are NaT
-    that cannot be so."""
+    that cannot be so, as are seconds and milliseconds that are not in 2000 to 2034."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column
     if order == "digits" or order in _EPOCH:
@@ -66,7 +66,8 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
         numbers = numbers.where(np.isfinite(numbers) & (numbers % 1 == 0))
         if order == "digits":
             return pd.to_datetime(numbers.astype("Int64").astype("string"), format="%Y%m%d", errors="coerce")
-        return pd.to_datetime(numbers / _EPOCH[order], unit="s", errors="coerce")
+        numbers = numbers / _EPOCH[order]
+        return pd.to_datetime(numbers.where(numbers.between(*_SPAN)), unit="s", errors="coerce")
     plain, named = np.full((2, len(column)), None, dtype=object)
     for place, cell in enumerate(column):
         text = cell.strip() if isinstance(cell, str) else ""
@@ -100,6 +101,24 @@ def orders_shown(texts: Iterable[str]) -> set[str]:
     found = [match for text in texts if (match := _YEAR_LAST.match(text.strip()))]
     first, second = (max((int(match.group(place)) for match in found), default=0) for place in (1, 2))
     return {order for order, most in ((DAY, first), (MONTH, second)) if most > 12}
+
+
+def other_order(texts: pd.Series, order: str) -> str:
+    """The order in which filled cells of a column are written that was known to be in `order`; "" where it is that
+    one, or none is seen."""
+    shown = orders_shown(texts)
+    if order in shown:
+        return ""
+    if order in (DAY, MONTH) and shown:
+        return min(shown)
+    if read_dates(texts, order).isna().sum() <= len(texts) / 2:
+        return ""
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    other = looks_like_dates(texts.tolist()) or count_as_dates(
+        np.repeat(numbers, 2)
+    )  # of a column of dates one will do
+    return other if other != order else ""
 
 
 def _plain(text: str) -> str:

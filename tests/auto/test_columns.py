@@ -485,6 +485,9 @@ def test_the_order_is_of_days_and_months_and_of_nothing_else():
         ("%Y-%m-%d", "%d.%m.%Y", "read day first"),
         ("%Y-%m-%d", "%d %B %Y", ""),
         ("%d %B %Y", "%m/%d/%Y", "read month first"),
+        ("%Y-%m-%d", "%Y%m%d", "read as year, month and day"),
+        ("%s", "%s000", "read as milliseconds since 1970"),
+        ("%s000", "%s", "read as seconds since 1970"),
     ],
 )
 def test_dates_written_otherwise_than_in_training_are_read_and_said(before, now, said):
@@ -540,11 +543,11 @@ def test_dates_written_as_numbers_are_read():
     assert digits.iloc[0] == pd.Timestamp("2024-01-31")
     assert digits.isna().tolist() == [False, True, True, True, True]
     assert read_dates(pd.Series(["20240131", "x"]), "digits").iloc[0] == pd.Timestamp("2024-01-31")
-    assert read_dates(pd.Series([86_400 * 1.0]), "seconds").iloc[0] == pd.Timestamp("1970-01-02")
-    assert read_dates(pd.Series([86_400_000, 500]), "milliseconds").tolist() == [
-        pd.Timestamp("1970-01-02"),
-        pd.Timestamp("1970-01-01 00:00:00.500"),
-    ]
+    second = 10_957 * 86_400  # since 1970
+    assert read_dates(pd.Series([second * 1.0]), "seconds").iloc[0] == pd.Timestamp("2000-01-01")
+    milliseconds = read_dates(pd.Series([second * 1_000 + 500, second]), "milliseconds")
+    assert milliseconds.iloc[0] == pd.Timestamp("2000-01-01 00:00:00.500")
+    assert milliseconds.isna().tolist() == [False, True]
 
 
 # Codes
