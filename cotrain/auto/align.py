@@ -54,7 +54,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             )
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
-            out[name] = values = _numbers(cells, columns.written.get(name), said)
+            out[name] = values = read_as_numbers(cells, columns.written.get(name), said)
             for number in columns.none.get(name, ()):
                 if count := np.count_nonzero(values == number):
                     said.append(f"Column {name!r}: {number:g} stands for a missing value in {count:,} rows.")
@@ -108,7 +108,8 @@ def _is_text(cells: pd.Series) -> bool:
     return isinstance(cells.dtype, pd.StringDtype)
 
 
-def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
+def read_as_numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
+    """The cells as float64, NaN where one is no number; read otherwise than the fit's where they are written so."""
     if _is_text(cells):
         texts = cells.fillna("").tolist()
         if writing is None:
@@ -166,7 +167,7 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     levels = columns.levels.get(name, ())
     values = [value or "" for value in cells]
     known = {*levels, ""}
-    if taken := _respelt({*values} - known, levels):
+    if taken := respelt({*values} - known, levels):
         values = [taken.get(value, value) for value in values]
         shown = listing(f"{value[:40]!r} for {level[:40]!r}" for value, level in sorted(taken.items()))
         said.append(f"Column {name!r}: categories are written otherwise than in training; taken is {shown}.")
@@ -187,7 +188,7 @@ _READ = {
 _BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
 
 
-def _respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
+def respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
     """The levels that unseen values are in other letters: in upper or lower case, yes for true, or codes that have lost
     their leading zeros. Those that may be several are none."""
     alike: dict[str, set[str]] = {}

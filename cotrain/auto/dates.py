@@ -19,6 +19,7 @@ _NAMED = re.compile(
 _MARKED = re.compile(r":.*([A-Z]|\.|[+-]\d{1,2}(:?\d\d)?)$", re.IGNORECASE)  # a time with a zone or a half of the day
 _EPOCH = {"seconds": 1, "milliseconds": 1_000}  # counted since 1970
 _SPAN = (946_684_800, 2_051_222_400)  # in seconds: 2000 to 2034
+_FORMATS = {"year first": "%Y-%m-%d", "named": "%d %b %Y", DAY: "%d.%m.%Y", MONTH: "%m/%d/%Y"}
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
 
@@ -86,6 +87,16 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
     read = pd.to_datetime(texts, format="mixed" if half else "ISO8601", utc=True, errors="coerce")
     by_name = pd.to_datetime(pd.Series(named, dtype=object), format="mixed", utc=True, errors="coerce")
     return read.where(read.notna(), by_name).dt.tz_localize(None)
+
+
+def write_dates(dates: pd.Series, order: str) -> pd.Series:
+    """What read_dates reads in this order: texts, or float64 where dates are counted or are digits."""
+    if order in _EPOCH:
+        return (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(seconds=1) * _EPOCH[order]
+    if order == "digits":
+        return dates.dt.year * 10_000.0 + dates.dt.month * 100 + dates.dt.day
+    timed = (dates.dropna() != dates.dropna().dt.normalize()).any()
+    return dates.dt.strftime(_FORMATS[order] + (" %H:%M:%S" if timed else ""))
 
 
 def _turned(match: re.Match, order: str) -> str:
