@@ -54,7 +54,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             )
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
-            out[name] = values = read_as_numbers(cells, columns.written.get(name), said)
+            out[name] = values = read_as_numbers(cells, columns.written.get(name), columns.spans.get(name, ()), said)
             for number in columns.none.get(name, ()):
                 if count := np.count_nonzero(values == number):
                     said.append(f"Column {name!r}: {number:g} stands for a missing value in {count:,} rows.")
@@ -108,8 +108,11 @@ def _is_text(cells: pd.Series) -> bool:
     return isinstance(cells.dtype, pd.StringDtype)
 
 
-def read_as_numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
-    """The cells as float64, NaN where one is no number; read otherwise than the fit's where they are written so."""
+def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float, ...], said: list[str]) -> np.ndarray:
+    """The cells as float64, NaN where one is no number; read otherwise than the fit's where they are written so.
+
+    span: the least and the greatest number of the fit, which tells whether 2,525 is above two thousand; () if unknown.
+    """
     if _is_text(cells):
         texts = cells.fillna("").tolist()
         if writing is None:
@@ -118,7 +121,8 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, said: list[str]) 
             written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
             other = recognise(written) if written else None
             if other is not None and other.mark != CLOCK and not other.unit:
-                said.append(_written_otherwise(cells, written[0], other))
+                other = _within(written, other, span)
+                said.append(_written_otherwise(cells, written, other))
                 dotted = sum("." in text and "," not in text for text in texts)
                 rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
                 values[rest], still = read_written([texts[row] for row in rest], other)
@@ -127,7 +131,7 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, said: list[str]) 
             values, strays = read_written(texts, writing)
             other = recognise(texts) if 2 * len(strays) > len(texts) else None
             if other is not None and other.mark != writing.mark and other.unit == writing.unit:
-                said.append(_written_otherwise(cells, texts[strays[0]], other))
+                said.append(_written_otherwise(cells, [texts[place] for place in strays], other))
                 values, strays = read_written(texts, other)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
@@ -143,10 +147,23 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, said: list[str]) 
     return values
 
 
-def _written_otherwise(cells: pd.Series, text: str, writing: Writing) -> str:
+def _within(texts: list[str], writing: Writing, span: tuple[float, ...]) -> Writing:
+    """With the comma as the decimal mark where each may be one and more numbers are then in the span of the fit's."""
+    comma = writing._replace(mark=",")
+    values, strays = read_written(texts, comma)
+    if writing.mark != "." or strays or not span:
+        return writing
+    others, _ = read_written(texts, writing)
+    inside, usual = (np.count_nonzero((span[0] <= each) & (each <= span[1])) for each in (values, others))
+    return comma if inside > usual else writing
+
+
+def _written_otherwise(cells: pd.Series, texts: list[str], writing: Writing) -> str:
+    values, _ = read_written(texts, writing)
+    first = np.flatnonzero(~np.isnan(values))[0]
     return (
-        f"Column {cells.name!r}: numbers that are not written as in training, such as {text[:40]!r}, are read with "
-        f"{writing.mark!r} as the decimal point."
+        f"Column {cells.name!r}: numbers that are not written as in training are read with {writing.mark!r} as the "
+        f"decimal point, such as {texts[first][:40]!r} as {values[first]:.15g}."
     )
 
 

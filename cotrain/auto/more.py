@@ -129,7 +129,7 @@ def _numbers_in_form(cells: pd.Series, texts: pd.Series, known: Found) -> pd.Ser
         values = cells.to_numpy(np.float64)
     else:
         said: list[str] = []
-        values = read_as_numbers(texts, writing, said)
+        values = read_as_numbers(texts, writing, known.span, said)
         if not said:
             return None
     if writing is None:

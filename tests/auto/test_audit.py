@@ -472,16 +472,22 @@ def test_names_in_other_letters_are_taken_and_none_at_all_is_refused(fitted):
         (["55,76", "1.234,50", "8", "k.A."], [55.76, 1234.5, 8, np.nan]),
         (["1.234", "0,5", "12,75", "1.234,50"], [1234, 0.5, 12.75, 1234.5]),
         (["50.7139", "1.234", "4,5"], [50.7139, 1.234, 4.5]),  # one cell says nothing of the others
+        (["1,250", "-0,732", "2"], [1.25, -0.732, 2]),
+        (["1,250", "2,525"], [1.25, 2.525]),  # as large as in training
+        (["9,250", "8,525"], [9250, 8525]),  # large either way
         (["12 %", "3 %", "4"], [np.nan, np.nan, 4]),  # 0.12 or 12?
         (["2:30", "4:00", "4"], [np.nan, np.nan, 4]),
     ],
 )
 def test_numbers_written_otherwise_than_in_training(cells, values):
-    plain = infer(read(pd.DataFrame({"n": RANDOM.normal(size=30), "label": ["x", "y"] * 15})).frame, target="label")
+    plain = infer(read(pd.DataFrame({"n": np.linspace(-3, 3.5, 30), "label": ["x", "y"] * 15})).frame, target="label")
     warnings: list[str] = []
     aligned = align(read(pd.DataFrame({"n": cells})).frame, plain, warnings)
     np.testing.assert_array_equal(aligned["n"], values)
     assert warnings
+    assert all(
+        f"{cells[0]!r} as {values[0]:.15g}." in said for said in warnings if "decimal point" in said and "," in cells[0]
+    )
 
 
 def test_types_that_changed_between_fit_and_prediction(fitted):
