@@ -17,6 +17,9 @@ from cotrain.auto.wording import SHOWN, listing
 from cotrain.auto.written import CLOCK, Writing, read_written, recognise
 from cotrain.errors import InputError
 
+_BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
+_TRUTH = {word: truth for words, truth in zip(_BOOLEANS, (1.0, 0.0)) for word in words}
+
 
 def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = None) -> pd.DataFrame:
     """The feature and group columns of a table, ready for views; rows keep their order.
@@ -127,6 +130,10 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float
                 rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
                 values[rest], still = read_written([texts[row] for row in rest], other)
                 strays = [rest[place] for place in still]
+            truths = [_TRUTH.get(texts[row].strip().casefold()) for row in strays]
+            if strays and None not in truths and span == (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all():
+                said.append(f"Column {cells.name!r}: {texts[strays[0]]!r} is taken as {truths[0]:.0f}, and so on.")
+                values[strays], strays = truths, []
         else:
             values, strays = read_written(texts, writing)
             other = recognise(texts) if 2 * len(strays) > len(texts) else None
@@ -160,7 +167,7 @@ def _within(texts: list[str], writing: Writing, span: tuple[float, ...]) -> Writ
 
 def _written_otherwise(cells: pd.Series, texts: list[str], writing: Writing) -> str:
     values, _ = read_written(texts, writing)
-    first = np.flatnonzero(~np.isnan(values))[0]
+    first = np.argmax(~np.isnan(values))
     return (
         f"Column {cells.name!r}: numbers that are not written as in training are read with {writing.mark!r} as the "
         f"decimal point, such as {texts[first][:40]!r} as {values[first]:.15g}."
@@ -202,7 +209,6 @@ _READ = {
     "seconds": "as seconds since 1970",
     "milliseconds": "as milliseconds since 1970",
 }
-_BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
 
 
 def respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:

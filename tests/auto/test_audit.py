@@ -490,6 +490,17 @@ def test_numbers_written_otherwise_than_in_training(cells, values):
     )
 
 
+def test_true_and_false_are_one_and_zero_where_training_had_these():
+    frame = pd.DataFrame({"flag": [0, 1, 1] * 10, "share": np.linspace(0, 2, 30), "label": ["x", "y"] * 15})
+    columns = infer(read(frame).frame, target="label")
+    said: list[str] = []
+    new = read([{"flag": True, "share": True}, {"flag": None, "share": None}, {"flag": False, "share": False}])
+    aligned = align(new.frame, columns, said)
+    np.testing.assert_array_equal(aligned["flag"], [1, np.nan, 0])
+    assert aligned["share"].isna().all()
+    assert "Column 'flag': 'True' is taken as 1, and so on." in said
+
+
 def test_types_that_changed_between_fit_and_prediction(fitted):
     frame = pd.DataFrame(
         {"text": [1, 2], "n": [True, False], "colour": [1.0, np.nan], "day": pd.to_datetime(["2024-01-02"] * 2)}
