@@ -144,6 +144,9 @@ def test_a_missing_number_column_counts_as_missing_and_a_missing_text_is_refused
     found = numbers.model.predict_proba(measures(seed=2).drop(columns="weight"), warnings)
     assert np.isfinite(found).all()
     assert any("'weight' is not there" in text for text in warnings)
+    for told in (numbers.model.predict, numbers.model.sets, numbers.student.predict):
+        with pytest.warns(UserWarning, match="'weight' is not there"):
+            told(measures(seed=2).drop(columns="weight"))
     with pytest.raises(InputError, match=r"There is no column 'review'\. Did you mean 'reviews'"):
         texts.model.predict(reviews().rename(columns={"review": "reviews"}))
 
