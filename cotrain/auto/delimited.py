@@ -180,6 +180,7 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
     source = _Lines(layout.skipped)
     waiting: list[list[str]] = []
     ragged = _Ragged()
+    blank: list[int] = []  # lines that are empty cells of a table of one column, unless no row follows
     previous: tuple[int, list[str]] = (0, [])  # where the record before starts, and its lines
     with open_lines(path, encoding) as lines, _unlimited_cells():
         reader = csv.reader(
@@ -203,6 +204,8 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
                 raise InputError(f"{path.name}, line {start}: {error}.") from error
             previous = start, source.record
             if not record or (len(record) == 1 and ragged.width > 1 and not record[0].strip()):
+                if ragged.width == 1:
+                    blank.append(start)
                 continue  # a blank line
             if delimiter == _ONE_COLUMN:
                 record = [delimiter.join(record)]
@@ -213,6 +216,10 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
                 continue
             if len(source.record) > 1 and all(line.count(delimiter) == ragged.width - 1 > 0 for line in source.record):
                 ragged.swallowed.append(start)
+            if blank:
+                waiting += [[""] for _ in blank]
+                out.lines.extend(blank)
+                blank.clear()
             if ragged.fit(record, start):
                 waiting.append(record)
                 out.lines.append(start)

@@ -301,6 +301,12 @@ def test_huge_cells_and_one_column(tmp_path):
     source = read(write(tmp_path / "t.csv", f"text\n{huge}\nwith, commas? no\n"))
     assert source.frame["text"].tolist() == [huge, "with, commas? no"]
     assert csv.field_size_limit() == 131_072
+    source = read(
+        write(tmp_path / "t.csv", "\ntext\n\ngood\n\n\nbad\n\n")
+    )  # a blank line is an empty cell but at the end
+    assert source.frame["text"].fillna("").tolist() == ["", "good", "", "", "bad"]
+    assert source.row_label(4) == "row 5 (line 7)"
+    assert len(read(write(tmp_path / "t.csv", "text,label\n\ngood,1\n\n"))) == 1
 
 
 # Ragged rows
