@@ -222,7 +222,7 @@ def respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
             alike.setdefault(name, set()).add(level)
     if len({len(level) for level in codes}) == 1:
         for level in codes:
-            alike.setdefault(level.lstrip("0"), set()).add(level)
+            alike.setdefault(level.lstrip("0") or "0", set()).add(level)
     found = {value: alike.get(value.casefold(), set()) for value in unseen}
     return {value: min(names) for value, names in found.items() if len(names) == 1}
 

@@ -424,6 +424,8 @@ def test_cells_of_number_columns_as_text():
         (["1/31/2024", "2/1/2024 10:30"], "month first"),
         (["3.4.2024", "5.6.2024"], "day first"),
         (["2024-01", "2023-12"], "year first"),
+        (["24-09-10", "23-10-31", "24-01-05"], "year of two digits first"),
+        (["24-09-10", "13-10-10", "14-01-11"], "day first"),  # the last numbers are fewer, as years are
         (["1/31/2024 3:30 PM", "2/1/2024 10:30 am"], "month first"),
         (["Jan 5, 2024", "Sept. 12 2024"], "named"),
         (["5 January 2024", "12th Feb 2024 10:30", "05-Mar-2024"], "named"),
@@ -486,6 +488,8 @@ def test_the_order_is_of_days_and_months_and_of_nothing_else():
         ("%Y-%m-%d", "%d %B %Y", ""),
         ("%d %B %Y", "%m/%d/%Y", "read month first"),
         ("%Y-%m-%d", "%Y%m%d", "read as year, month and day"),
+        ("%Y-%m-%d", "%y-%m-%d", "read year of two digits first"),
+        ("%y/%m/%d", "%d.%m.%Y", "read day first"),
         ("%s", "%s000", "read as milliseconds since 1970"),
         ("%s000", "%s", "read as seconds since 1970"),
     ],
@@ -510,6 +514,7 @@ def test_dates_written_otherwise_than_in_training_are_read_and_said(before, now,
         (("no", "yes"), "TRUE", "yes"),
         (("no", "yes", "maybe"), "TRUE", ""),
         (("00123", "01067", "20095"), "1067", "01067"),
+        (("00000", "01067", "20095"), "0", "00000"),
         (("00123", "1067"), "123", ""),  # of several lengths, so nothing is lost
     ],
 )
