@@ -389,6 +389,8 @@ def test_doubtful_classes_are_warned_of_and_kept():
         (np.linspace(0, 9.5, 19), -999, ()),  # too few to tell
         (np.repeat([19, 49], 20), 99, ()),  # prices
         (np.repeat([199, 299], 20), 999, ()),
+        (np.repeat([*range(149, 1000, 50), 1999, 2499], 2), 9999, ()),
+        (np.repeat([*range(149, 1000, 50), 1999, 2499], 2), -999, (-999.0,)),
         (np.zeros(40), -9, ()),
         (np.linspace(5, 20, 40), 99, ()),
         (np.arange(40) % 2, -9, (-9.0,)),
