@@ -11,7 +11,9 @@ from cotrain.auto.cells import read_numbers, text_series
 from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dates
+from cotrain.auto.delimited import LIKE_A_ROW
 from cotrain.auto.labels import cell_texts
+from cotrain.auto.read import Source
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
 from cotrain.auto.written import CLOCK, Writing, read_written, recognise
@@ -79,6 +81,12 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     if extra := _spare(frame, columns):
         said.append(f"Columns that the fit did not know are ignored: {listing(extra)}.")
     return pd.DataFrame(out, index=pd.RangeIndex(len(frame)))
+
+
+def source_warnings(source: Source, columns: Columns) -> list[str]:
+    """What was odd about a table, but for the doubt whether its first line is a header where it names all columns."""
+    certain = set(columns.features) <= set(source.frame.columns)
+    return [warning for warning in source.warnings if not (certain and warning == LIKE_A_ROW)]
 
 
 def _spare(frame: pd.DataFrame, columns: Columns) -> list[str]:

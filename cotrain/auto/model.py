@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain import __version__
-from cotrain.auto.align import align
+from cotrain.auto.align import align, source_warnings
 from cotrain.auto.blend import Blend
 from cotrain.auto.calibrate import classes_in_sets, soften, with_prior
 from cotrain.auto.columns import Columns
@@ -69,7 +69,7 @@ class Table:
         """The rows of a path, DataFrame or array in the form of the training table, with what was odd about them."""
         source = read(data if isinstance(data, str | Path | pd.DataFrame | Source) else (data, None))
         source = named_as(source, self.columns)
-        said: list[str] = list(source.warnings)
+        said = source_warnings(source, self.columns)
         return align(source.frame, self.columns, said), source, said
 
     def predict(self, data: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from cotrain.auto.columns import infer
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import load
+from cotrain.auto.read import read
 from cotrain.auto.trial import even, joined, train
 from cotrain.auto.views import make_views
 from cotrain.errors import InputError
@@ -127,6 +128,15 @@ def test_sets_hold_the_truth_as_often_as_promised(numbers, measures):
 
 
 # Tables that changed between fit and predict
+
+
+def test_a_header_with_the_fit_s_columns_is_one(numbers, measures, tmp_path):
+    table = measures(seed=2)
+    table.assign(colour="colour").to_csv(tmp_path / "new.csv", index=False)
+    assert any("looks like a row" in warning for warning in read(tmp_path / "new.csv").warnings)
+    _, _, said = numbers.model.aligned(tmp_path / "new.csv")
+    assert said
+    assert not any("looks like a row" in warning for warning in said)
 
 
 def test_reordered_and_extra_columns_change_nothing(numbers, measures):

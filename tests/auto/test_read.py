@@ -241,6 +241,8 @@ def test_rows_swallowed_by_a_pair_of_quotes_are_warned_of(tmp_path):
     source = read(write(tmp_path / "t.tsv", 'label\ttext\nham\t"hello\nham\tbye"\nham\tok\n'))
     assert len(source) == 2
     assert said(source, "several lines", "1 (line 2)")
+    code = 'code,label\n"f(a, b)\ng(c)",x\n"f(a)\ng",x\n"f(a)\ng(a, b)",y\n'
+    assert not read(write(tmp_path / "t.csv", code)).warnings
 
 
 def test_old_mac_line_ends_and_gzip(tmp_path):
