@@ -127,21 +127,7 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float
     if _is_text(cells):
         texts = cells.fillna("").tolist()
         if writing is None:
-            read = read_numbers(cells)
-            values, strays = read.values.copy(), read.strays.tolist()
-            written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
-            other = recognise(written) if written else None
-            if other is not None and other.mark != CLOCK and not other.unit:
-                other = _within(written, other, span)
-                said.append(_written_otherwise(cells, written, other))
-                dotted = sum("." in text and "," not in text for text in texts)
-                rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
-                values[rest], still = read_written([texts[row] for row in rest], other)
-                strays = [rest[place] for place in still]
-            truths = [_TRUTH.get(texts[row].strip().casefold()) for row in strays]
-            if strays and None not in truths and span == (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all():
-                said.append(f"Column {cells.name!r}: {texts[strays[0]]!r} is taken as {truths[0]:.0f}, and so on.")
-                values[strays], strays = truths, []
+            values, strays = _read_plain(cells, texts, span, said)
         else:
             values, strays = read_written(texts, writing)
             other = recognise(texts) if 2 * len(strays) > len(texts) else None
@@ -160,6 +146,29 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float
         said.append(f"Column {cells.name!r}: infinite cells count as missing: {int(infinite.sum()):,}.")
         values[infinite] = np.nan
     return values
+
+
+def _read_plain(
+    cells: pd.Series, texts: list[str], span: tuple[float, ...], said: list[str]
+) -> tuple[np.ndarray, list[int]]:
+    """Cells of a column that held plain numbers, and the places of those that are none; numbers that are written
+    otherwise, and true and false where the column held 1 and 0, are read too."""
+    read = read_numbers(cells)
+    values, strays = read.values.copy(), read.strays.tolist()
+    written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
+    other = recognise(written) if written else None
+    if other is not None and other.mark != CLOCK and not other.unit:
+        other = _within(written, other, span)
+        said.append(_written_otherwise(cells, written, other))
+        dotted = sum("." in text and "," not in text for text in texts)
+        rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
+        values[rest], still = read_written([texts[row] for row in rest], other)
+        strays = [rest[place] for place in still]
+    truths = [_TRUTH.get(texts[row].strip().casefold()) for row in strays]
+    if strays and None not in truths and span == (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all():
+        said.append(f"Column {cells.name!r}: {texts[strays[0]]!r} is taken as {truths[0]:.0f}, and so on.")
+        values[strays], strays = truths, []
+    return values, strays
 
 
 def _within(texts: list[str], writing: Writing, span: tuple[float, ...]) -> Writing:
