@@ -10,12 +10,17 @@ import pandas as pd
 from cotrain.auto.cells import read_numbers, text_series
 from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
-from cotrain.auto.dates import DAY, MONTH, date_columns, date_numbers, looks_like_dates, orders_shown, read_dates
+from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dates
+from cotrain.auto.delimited import LIKE_A_ROW
 from cotrain.auto.labels import cell_texts
+from cotrain.auto.read import Source
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
 from cotrain.auto.written import CLOCK, Writing, read_written, recognise
 from cotrain.errors import InputError
+
+_BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
+_TRUTH = {word: truth for words, truth in zip(_BOOLEANS, (1.0, 0.0)) for word in words}
 
 
 def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = None) -> pd.DataFrame:
@@ -54,7 +59,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
             )
             cells = pd.Series(np.full(len(frame), np.nan), name=name)
         if name in columns.number:
-            out[name] = values = _numbers(cells, columns.written.get(name), said)
+            out[name] = values = read_as_numbers(cells, columns.written.get(name), columns.spans.get(name, ()), said)
             for number in columns.none.get(name, ()):
                 if count := np.count_nonzero(values == number):
                     said.append(f"Column {name!r}: {number:g} stands for a missing value in {count:,} rows.")
@@ -69,13 +74,19 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         elif name in columns.vector:
             out.update(zip(vector_columns(name, columns.shapes[name]), _vectors(cells, columns.shapes[name], said)))
         else:
-            out.update(zip(date_columns(name), date_numbers(_dates(cells, columns.orders[name], said))))
+            out.update(zip(date_columns(name), date_numbers(read_as_dates(cells, columns.orders[name], said))))
     for name in columns.group:
         if name in frame.columns:
             out[name] = text_series([value or "" for value in cell_texts(frame[name])])
     if extra := _spare(frame, columns):
         said.append(f"Columns that the fit did not know are ignored: {listing(extra)}.")
     return pd.DataFrame(out, index=pd.RangeIndex(len(frame)))
+
+
+def source_warnings(source: Source, columns: Columns) -> list[str]:
+    """What was odd about a table, but for the doubt whether its first line is a header where it names all columns."""
+    certain = set(columns.features) <= set(source.frame.columns)
+    return [warning for warning in source.warnings if not (certain and warning == LIKE_A_ROW)]
 
 
 def _spare(frame: pd.DataFrame, columns: Columns) -> list[str]:
@@ -108,24 +119,20 @@ def _is_text(cells: pd.Series) -> bool:
     return isinstance(cells.dtype, pd.StringDtype)
 
 
-def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.ndarray:
+def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float, ...], said: list[str]) -> np.ndarray:
+    """The cells as float64, NaN where one is no number; read otherwise than the fit's where they are written so.
+
+    span: the least and the greatest number of the fit, which tells whether 2,525 is above two thousand; () if unknown.
+    """
     if _is_text(cells):
         texts = cells.fillna("").tolist()
         if writing is None:
-            read = read_numbers(cells)
-            values, strays = read.values.copy(), read.strays.tolist()
-            written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
-            other = recognise(written) if written else None
-            if other is not None and other.mark != CLOCK and not other.unit:
-                said.append(_written_otherwise(cells, written[0], other))
-                rest = range(len(texts)) if other.mark == "," else strays
-                values[rest], still = read_written([texts[row] for row in rest], other)
-                strays = [rest[place] for place in still]
+            values, strays = _read_plain(cells, texts, span, said)
         else:
             values, strays = read_written(texts, writing)
             other = recognise(texts) if 2 * len(strays) > len(texts) else None
             if other is not None and other.mark != writing.mark and other.unit == writing.unit:
-                said.append(_written_otherwise(cells, texts[strays[0]], other))
+                said.append(_written_otherwise(cells, [texts[place] for place in strays], other))
                 values, strays = read_written(texts, other)
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
@@ -141,10 +148,46 @@ def _numbers(cells: pd.Series, writing: Writing | None, said: list[str]) -> np.n
     return values
 
 
-def _written_otherwise(cells: pd.Series, text: str, writing: Writing) -> str:
+def _read_plain(
+    cells: pd.Series, texts: list[str], span: tuple[float, ...], said: list[str]
+) -> tuple[np.ndarray, list[int]]:
+    """Cells of a column that held plain numbers, and the places of those that are none; numbers that are written
+    otherwise, and true and false where the column held 1 and 0, are read too."""
+    read = read_numbers(cells)
+    values, strays = read.values.copy(), read.strays.tolist()
+    written = [texts[row] for row in strays if re.search(r"\d", texts[row])]
+    other = recognise(written) if written else None
+    if other is not None and other.mark != CLOCK and not other.unit:
+        other = _within(written, other, span)
+        said.append(_written_otherwise(cells, written, other))
+        dotted = sum("." in text and "," not in text for text in texts)
+        rest = range(len(texts)) if other.mark == "," and len(written) > dotted else strays
+        values[rest], still = read_written([texts[row] for row in rest], other)
+        strays = [rest[place] for place in still]
+    truths = [_TRUTH.get(texts[row].strip().casefold()) for row in strays]
+    if strays and None not in truths and span == (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all():
+        said.append(f"Column {cells.name!r}: {texts[strays[0]]!r} is taken as {truths[0]:.0f}, and so on.")
+        values[strays], strays = truths, []
+    return values, strays
+
+
+def _within(texts: list[str], writing: Writing, span: tuple[float, ...]) -> Writing:
+    """With the comma as the decimal mark where each may be one and more numbers are then in the span of the fit's."""
+    comma = writing._replace(mark=",")
+    values, strays = read_written(texts, comma)
+    if writing.mark != "." or strays or not span:
+        return writing
+    others, _ = read_written(texts, writing)
+    inside, usual = (np.count_nonzero((span[0] <= each) & (each <= span[1])) for each in (values, others))
+    return comma if inside > usual else writing
+
+
+def _written_otherwise(cells: pd.Series, texts: list[str], writing: Writing) -> str:
+    values, _ = read_written(texts, writing)
+    first = np.argmax(~np.isnan(values))
     return (
-        f"Column {cells.name!r}: numbers are not written as in training, such as {text[:40]!r}; they are read with "
-        f"{writing.mark!r} as the decimal point."
+        f"Column {cells.name!r}: numbers that are not written as in training are read with {writing.mark!r} as the "
+        f"decimal point, such as {texts[first][:40]!r} as {values[first]:.15g}."
     )
 
 
@@ -165,7 +208,7 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     levels = columns.levels.get(name, ())
     values = [value or "" for value in cells]
     known = {*levels, ""}
-    if taken := _respelt({*values} - known, levels):
+    if taken := respelt({*values} - known, levels):
         values = [taken.get(value, value) for value in values]
         shown = listing(f"{value[:40]!r} for {level[:40]!r}" for value, level in sorted(taken.items()))
         said.append(f"Column {name!r}: categories are written otherwise than in training; taken is {shown}.")
@@ -177,10 +220,15 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     return text_series(values)
 
 
-_BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
+_READ = {
+    "named": "by the names of months",
+    "digits": "as year, month and day",
+    "seconds": "as seconds since 1970",
+    "milliseconds": "as milliseconds since 1970",
+}
 
 
-def _respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
+def respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
     """The levels that unseen values are in other letters: in upper or lower case, yes for true, or codes that have lost
     their leading zeros. Those that may be several are none."""
     alike: dict[str, set[str]] = {}
@@ -191,30 +239,25 @@ def _respelt(unseen: Iterable[str], levels: Sequence[str]) -> dict[str, str]:
             alike.setdefault(name, set()).add(level)
     if len({len(level) for level in codes}) == 1:
         for level in codes:
-            alike.setdefault(level.lstrip("0"), set()).add(level)
+            alike.setdefault(level.lstrip("0") or "0", set()).add(level)
     found = {value: alike.get(value.casefold(), set()) for value in unseen}
     return {value: min(names) for value, names in found.items() if len(names) == 1}
 
 
-def _dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
+def read_as_dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
+    """The cells as datetime64, NaT where one is no date; read in another order than the fit's where they show it."""
     if not _is_text(cells) and not pd.api.types.is_datetime64_any_dtype(cells.dtype):
         name, cells = cells.name, text_series(cell_texts(cells))
         cells.name = name
-    filled = (cells.fillna("").str.strip() != "") if _is_text(cells) else cells.notna()
-    dates = read_dates(cells, order)
-    if _is_text(cells):
-        texts = cells[filled].tolist()
-        other = next(iter(orders_shown(texts) - {order}), "") if order in (DAY, MONTH) else ""
-        if order in orders_shown(texts):
-            other = ""
-        elif not other and (dates.isna() & filled).sum() > filled.sum() / 2:
-            other = looks_like_dates(texts)
-        if other and other != order:
-            said.append(
-                f"Column {cells.name!r}: dates are not written as in training, such as {texts[0][:40]!r}; they are "
-                f"read {other if other != 'named' else 'by the names of months'}."
-            )
-            dates = read_dates(cells, other)
+    if not _is_text(cells):
+        return read_dates(cells, order).reset_index(drop=True)
+    filled = cells.fillna("").str.strip() != ""
+    if other := other_order(cells[filled], order):
+        said.append(
+            f"Column {cells.name!r}: dates are not written as in training, such as {cells[filled].iloc[0][:40]!r}; "
+            f"they are read {_READ.get(other, other)}."
+        )
+    dates = read_dates(cells, other or order)
     strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
     if len(strays):
         shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])

@@ -155,8 +155,11 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
         missing |= np.array([isinstance(label, str) and not label.strip() for label in y])
         classes, code = np.empty(0), np.full(len(y), -1)
         if not missing.all():
-            check_classification_targets(y[~missing])
-            classes, code[~missing] = np.unique(np.array(y[~missing].tolist()), return_inverse=True)
+            given = y[~missing]
+            if not any(isinstance(label, str) for label in given):
+                given = np.array(given.tolist())  # numbers that stood beside None are objects
+            check_classification_targets(given)
+            classes, code[~missing] = np.unique(np.array(given.tolist()), return_inverse=True)
         encode(code, rows)  # refuses what cannot be learnt from
         return classes, code
 

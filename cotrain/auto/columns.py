@@ -47,12 +47,13 @@ _CODES = "identifier (every value is another code)"
 class Columns:
     """The names of the columns by what they hold, in the order of the table.
 
-    levels: the values of each category column. orders: how the dates of each date column are written. written: how
-    the numbers of number columns are that hold texts such as "1,234.50" or "3 kg". none: numbers such as -999 that
-    stand for a missing value. parts: the places of the parts of each code column that are learnt from, as
-    categories. shapes: of each column of vectors. dropped: why a column is not used. hints: sentences about columns
-    or parts of file names that may be groups. longest: characters of a text that are read, where all texts together
-    would be too many. unlabelled: what cells of the target hold where there is no label, if that was said.
+    levels: the values of each category column. orders: how the dates of each date column are written. written: how the
+    numbers of number columns are that hold texts such as "1,234.50" or "3 kg". none: numbers such as -999 that stand
+    for a missing value. spans: the least and the greatest of each number column. parts: the places of the parts of each
+    code column that are learnt from, as categories. shapes: of each column of vectors. dropped: why a column is not
+    used. hints: sentences about columns or parts of file names that may be groups. longest: characters of a text that
+    are read, where all texts together would be too many. unlabelled: what cells of the target hold where there is no
+    label, if that was said.
     """
 
     target: str
@@ -69,6 +70,7 @@ class Columns:
     orders: dict[str, str] = field(default_factory=dict)
     written: dict[str, Writing] = field(default_factory=dict)
     none: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    spans: dict[str, tuple[float, ...]] = field(default_factory=dict)
     parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -119,14 +121,15 @@ class Columns:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
-        for numbers in ("none", "parts", "shapes"):
+        for numbers in ("none", "spans", "parts", "shapes"):
             plain[numbers] = {name: tuple(each) for name, each in values.get(numbers, {}).items()}
         return cls(**plain)
 
 
 class Found(NamedTuple):
     """What a column holds. why: it is dropped. order: of its dates. writing: of its numbers, if they are texts. none:
-    numbers that stand for a missing value. places: of the parts of its codes that repeat. shape: of its vectors."""
+    numbers that stand for a missing value. span: the least and the greatest of its other numbers. places: of the parts
+    of its codes that repeat. shape: of its vectors."""
 
     kind: Kind
     why: str = ""
@@ -135,6 +138,7 @@ class Found(NamedTuple):
     places: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     none: tuple[float, ...] = ()
+    span: tuple[float, ...] = ()
 
 
 def infer(
@@ -174,6 +178,7 @@ def infer(
     orders: dict[str, str] = {}
     written: dict[str, Writing] = {}
     none: dict[str, tuple[float, ...]] = {}
+    spans: dict[str, tuple[float, ...]] = {}
     parts: dict[str, tuple[int, ...]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in map(str, frame.columns):
@@ -184,7 +189,7 @@ def infer(
             elif name != target:
                 found[purpose[name]].append(name)
             continue
-        kind, why, order, writing, places, shape, codes = known
+        kind, why, order, writing, places, shape, codes, span = known
         if kind == "dropped":
             dropped[name] = why
             continue
@@ -193,6 +198,8 @@ def infer(
             written[name] = writing
         if codes:
             none[name] = codes
+        if span:
+            spans[name] = span
         if kind == "category":
             levels[name] = _levels(cell_texts(frame[name]))
         if kind == "date":
@@ -216,6 +223,7 @@ def infer(
         orders=orders,
         written=written,
         none=none,
+        spans=spans,
         parts=parts,
         shapes=shapes,
         dropped=dropped,
@@ -267,7 +275,7 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
             found = _number_kind(values, str(column.name))
             if found.kind == "dropped" and not writing.quantity:
                 return found
-            return Found("number", writing=writing, none=found.none)
+            return Found("number", writing=writing, none=found.none, span=found.span)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
@@ -310,7 +318,9 @@ def _number_kind(values: np.ndarray, name: str) -> Found:
         return Found("date", order=order)
     if different and _drawn_like_codes(finite):
         return Found("dropped", "identifier (every value is another whole number)")
-    return Found("number", none=numbers_for_none(finite))
+    none = numbers_for_none(finite)
+    others = finite[~np.isin(finite, none)]
+    return Found("number", none=none, span=(float(others.min()), float(others.max())))
 
 
 def _are_thousands(texts: pd.Series) -> bool:

@@ -8,6 +8,7 @@ import pandas as pd
 
 PARTS = ("day", "month", "weekday", "hour")
 DAY, MONTH = "day first", "month first"  # orders of dates with the year last
+SHORT = "year of two digits first"
 _ZONE = r"(Z|UTC|GMT|(UTC|GMT)?[+-]\d{1,2}(:?\d{2})?)"
 _TIME = rf"(([T ]|, )\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?\s*([APap]\.?[Mm]\.?)?\s*{_ZONE}?)?$"
 _YEAR_FIRST = re.compile(r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(19|20)\d\d-(0[1-9]|1[0-2]))" + _TIME)
@@ -19,12 +20,13 @@ _NAMED = re.compile(
 _MARKED = re.compile(r":.*([A-Z]|\.|[+-]\d{1,2}(:?\d\d)?)$", re.IGNORECASE)  # a time with a zone or a half of the day
 _EPOCH = {"seconds": 1, "milliseconds": 1_000}  # counted since 1970
 _SPAN = (946_684_800, 2_051_222_400)  # in seconds: 2000 to 2034
+_FORMATS = {"year first": "%Y-%m-%d", "named": "%d %b %Y", DAY: "%d.%m.%Y", MONTH: "%m/%d/%Y", SHORT: "%y-%m-%d"}
 _YEAR_LAST = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})" + _TIME)
 
 
 def looks_like_dates(texts: list[str]) -> str:
-    """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), "named" (31
-    January 2024), or "" where fewer than 95 of 100 can be read so."""
+    """What the texts are: "year first" (2024-01-31), "day first" (31.1.2024), "month first" (1/31/2024), "year of two
+    digits first" (24-01-31), "named" (31 January 2024), or "" where fewer than 95 of 100 can be read so."""
     order = _order([text.strip() for text in texts])
     return order if order and read_dates(pd.Series(texts), order).notna().mean() >= 0.95 else ""
 
@@ -38,8 +40,18 @@ def _order(stripped: list[str]) -> str:
     found = [match for text in stripped if (match := _YEAR_LAST.match(text))]
     if len(found) < 0.95 * len(stripped):
         return ""
+    if _years_come_first(found):
+        return SHORT
     shown, dotted = orders_shown(stripped), all("." in text for text in stripped)
     return DAY if DAY in shown or (dotted and not shown) else MONTH
+
+
+def _years_come_first(found: list[re.Match]) -> bool:
+    """Of dates such as 24-09-10: whether all first numbers are above 12, so no months, and fewer than the last ones."""
+    if any(len(match.group(3)) == 4 for match in found):
+        return False
+    first, second, last = ([int(match.group(place)) for match in found] for place in (1, 2, 3))
+    return min(first) > 12 >= max(second) and max(last) <= 31 and len(set(first)) < len(set(last))
 
 
 def count_as_dates(numbers: np.ndarray) -> str:
@@ -57,8 +69,8 @@ def count_as_dates(numbers: np.ndarray) -> str:
 
 def read_dates(column: pd.Series, order: str) -> pd.Series:
     """datetime64 without zone, in UTC where one is given; NaT where a cell is no date. order: see looks_like_dates and
-    count_as_dates; of texts it says which of day and month comes first where the year comes last, and those are NaT
-    that cannot be so."""
+    count_as_dates; of texts it says which of day and month comes first where the year comes last, or that the year of
+    two digits is first, and those are NaT that cannot be so, as are seconds and milliseconds not in 2000 to 2034."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column
     if order == "digits" or order in _EPOCH:
@@ -66,7 +78,8 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
         numbers = numbers.where(np.isfinite(numbers) & (numbers % 1 == 0))
         if order == "digits":
             return pd.to_datetime(numbers.astype("Int64").astype("string"), format="%Y%m%d", errors="coerce")
-        return pd.to_datetime(numbers / _EPOCH[order], unit="s", errors="coerce")
+        numbers = numbers / _EPOCH[order]
+        return pd.to_datetime(numbers.where(numbers.between(*_SPAN)), unit="s", errors="coerce")
     plain, named = np.full((2, len(column)), None, dtype=object)
     for place, cell in enumerate(column):
         text = cell.strip() if isinstance(cell, str) else ""
@@ -74,7 +87,7 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
             plain[place] = text
         elif _NAMED.match(text):
             named[place] = _plain(text)
-        elif order in (DAY, MONTH) and (match := _YEAR_LAST.match(text)):
+        elif order in (DAY, MONTH, SHORT) and (match := _YEAR_LAST.match(text)):
             plain[place] = _turned(match, order)
     texts = pd.Series([None if text is None else _plain(text) for text in plain], dtype=object)
     texts = texts.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
@@ -87,11 +100,21 @@ def read_dates(column: pd.Series, order: str) -> pd.Series:
     return read.where(read.notna(), by_name).dt.tz_localize(None)
 
 
+def write_dates(dates: pd.Series, order: str) -> pd.Series:
+    """What read_dates reads in this order: texts, or float64 where dates are counted or are digits."""
+    if order in _EPOCH:
+        return (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(seconds=1) * _EPOCH[order]
+    if order == "digits":
+        return dates.dt.year * 10_000.0 + dates.dt.month * 100 + dates.dt.day
+    timed = (dates.dropna() != dates.dropna().dt.normalize()).any()
+    return dates.dt.strftime(_FORMATS[order] + (" %H:%M:%S" if timed else ""))
+
+
 def _turned(match: re.Match, order: str) -> str:
-    """A date with its year last as one with its year first."""
-    first, second, year = (int(part) for part in match.group(1, 2, 3))
-    year += (2000 if year < 69 else 1900) * (len(match.group(3)) == 2)
-    day, month = (first, second) if order == DAY else (second, first)
+    """A date with its year last, or of two digits, as one with its year of four digits first."""
+    first, second, last = (int(part) for part in match.group(1, 2, 3))
+    day, month, year = {DAY: (first, second, last), MONTH: (second, first, last), SHORT: (last, second, first)}[order]
+    year += (2000 if year < 69 else 1900) * (year < 100)
     return f"{year}-{month:02}-{day:02}{match.string[match.end(3) :]}"
 
 
@@ -100,6 +123,24 @@ def orders_shown(texts: Iterable[str]) -> set[str]:
     found = [match for text in texts if (match := _YEAR_LAST.match(text.strip()))]
     first, second = (max((int(match.group(place)) for match in found), default=0) for place in (1, 2))
     return {order for order, most in ((DAY, first), (MONTH, second)) if most > 12}
+
+
+def other_order(texts: pd.Series, order: str) -> str:
+    """The order in which filled cells of a column are written that was known to be in `order`; "" where it is that
+    one, or none is seen."""
+    shown = orders_shown(texts)
+    if order in shown:
+        return ""
+    if order in (DAY, MONTH) and shown:
+        return min(shown)
+    if read_dates(texts, order).isna().sum() <= len(texts) / 2:
+        return ""
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    other = looks_like_dates(texts.tolist()) or count_as_dates(
+        np.repeat(numbers, 2)
+    )  # of a column of dates one will do
+    return other if other != order else ""
 
 
 def _plain(text: str) -> str:

@@ -25,6 +25,7 @@ from cotrain.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 MAY_DROP = 0.01  # share of rows with too many cells that are left out; with more than these the file is refused
+LIKE_A_ROW = "The first line looks like a row but is taken as the header; if it is a row, add a header line."
 _ONE_COLUMN = "\x1f"  # stands for a delimiter in a file whose header has none
 _CELLS = 20_000  # cells parsed before they are packed: few, so that they stay in the processor's cache
 
@@ -64,9 +65,7 @@ def read_delimited(path: Path, *, tabs: bool = False) -> Table:
         columns[name], said = _column(texts, name, layout.delimiter, records.lines)
         warnings += said
     if _is_row(records.names, columns):
-        warnings.append(
-            "The first line looks like a row but is taken as the header; if it is a row, add a header line."
-        )
+        warnings.append(LIKE_A_ROW)
     lines, left_out, short = (np.array(rows, np.int64) for rows in (records.lines, records.left_out, records.short))
     return Table(pd.DataFrame(columns), lines, warnings, left_out, short)
 
@@ -180,6 +179,7 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
     source = _Lines(layout.skipped)
     waiting: list[list[str]] = []
     ragged = _Ragged()
+    blank: list[int] = []  # lines that are empty cells of a table of one column, unless no row follows
     previous: tuple[int, list[str]] = (0, [])  # where the record before starts, and its lines
     with open_lines(path, encoding) as lines, _unlimited_cells():
         reader = csv.reader(
@@ -203,6 +203,8 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
                 raise InputError(f"{path.name}, line {start}: {error}.") from error
             previous = start, source.record
             if not record or (len(record) == 1 and ragged.width > 1 and not record[0].strip()):
+                if ragged.width == 1:
+                    blank.append(start)
                 continue  # a blank line
             if delimiter == _ONE_COLUMN:
                 record = [delimiter.join(record)]
@@ -211,8 +213,14 @@ def _records(path: Path, encoding: str, layout: _Layout, *, quotes: str) -> _Rec
                 ragged.width = len(record)
                 out.columns = [[] for _ in record]
                 continue
-            if len(source.record) > 1 and all(line.count(delimiter) == ragged.width - 1 > 0 for line in source.record):
-                ragged.swallowed.append(start)
+            if len(source.record) > 1:
+                ragged.several += 1
+                if all(line.count(delimiter) == ragged.width - 1 > 0 for line in source.record):
+                    ragged.swallowed.append(start)
+            if blank:
+                waiting += [[""] for _ in blank]
+                out.lines.extend(blank)
+                blank.clear()
             if ragged.fit(record, start):
                 waiting.append(record)
                 out.lines.append(start)
@@ -239,6 +247,7 @@ class _Ragged:
         self.width = 0  # cells of the header
         self.long: list[tuple[int, int]] = []  # line and number of cells
         self.short, self.trimmed, self.swallowed = array("q"), array("q"), array("q")
+        self.several = 0  # rows that run over several lines
 
     def fit(self, record: list[str], line: int) -> bool:
         """Makes a record as wide as the header, in place; False if it has too many cells to be kept."""
@@ -263,11 +272,13 @@ class _Ragged:
             )
 
     def warnings(self) -> list[str]:
+        # Where cells of several lines are usual, such as code, some have as many delimiters a line by chance.
+        swallowed = self.swallowed if 2 * len(self.swallowed) > self.several else array("q")
         found = (
             ([line for line, _ in self.long], f"more cells than the {self.width} of the header, left out"),
             (self.short, f"fewer cells than the {self.width} of the header, the missing ones taken as empty"),
             (self.trimmed, "empty cells beyond those of the header, which are dropped"),
-            (self.swallowed, "a cell in double quotes that runs over several lines, each of which looks like a row"),
+            (swallowed, "a cell in double quotes that runs over several lines, each of which looks like a row"),
         )
         return [
             f"Rows with {said}: {len(lines):,} (line {listing(lines[:SHOWN], len(lines))})."

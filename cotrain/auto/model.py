@@ -5,18 +5,18 @@ Legend: N rows, C classes.
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter, warn
 
 import numpy as np
 import pandas as pd
 
 from cotrain import __version__
-from cotrain.auto.align import align
+from cotrain.auto.align import align, source_warnings
 from cotrain.auto.blend import Blend
 from cotrain.auto.calibrate import classes_in_sets, soften, with_prior
 from cotrain.auto.columns import Columns
@@ -69,7 +69,7 @@ class Table:
         """The rows of a path, DataFrame or array in the form of the training table, with what was odd about them."""
         source = read(data if isinstance(data, str | Path | pd.DataFrame | Source) else (data, None))
         source = named_as(source, self.columns)
-        said: list[str] = list(source.warnings)
+        said = source_warnings(source, self.columns)
         return align(source.frame, self.columns, said), source, said
 
     def predict(self, data: Any) -> np.ndarray:
@@ -86,7 +86,7 @@ class Table:
     def predict_proba(self, data: Any, warnings: list[str] | None = None) -> np.ndarray:
         """Probabilities [N, C] in the order of `classes`; NaN for a row whose image or sound is missing or broken.
 
-        What was odd about the table is added to `warnings`.
+        What was odd about the table is added to `warnings`; without such a list, Python's own warnings say it.
 
         Raises:
             InputError: the table cannot be read or lacks a column, or more than half of its files cannot be used.
@@ -98,6 +98,9 @@ class Table:
             probability[usable] = self.probabilities(frame[usable].reset_index(drop=True), source.folder)
         if warnings is not None:
             warnings += said
+        else:
+            for sentence in said:
+                warn(sentence, stacklevel=2)
         return probability
 
     def probabilities(self, frame: pd.DataFrame, folder: Path, known: Known = None) -> np.ndarray:
@@ -233,8 +236,8 @@ def _load_member(file: Path, entry: dict[str, Any]) -> Member:
         strange = [name for name in unknown if name not in TRUSTED]
         if strange:
             raise InputError(f"{file} holds objects of {', '.join(strange)}; it is not loaded.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with catch_warnings():
+            simplefilter("ignore")
             estimator = skops.io.load(file, trusted=unknown)
     return Member(entry["name"], tuple(entry["views"]), entry["apart"], estimator, entry["temperature"])
 

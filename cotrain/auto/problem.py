@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.afford import longest_read, set_aside
-from cotrain.auto.align import align
+from cotrain.auto.align import align, source_warnings
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer
 from cotrain.auto.folder import LABEL
@@ -180,7 +180,7 @@ def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
     if strange and len(strange) == len(labels.classes):
         raise InputError(f"{source.name}: column {target!r} has only classes that no training row has: {named}.")
     codes = labels.codes([*classes, *strange])
-    said = list(source.warnings)
+    said = source_warnings(source, problem.columns)
     frame = align(source.frame, problem.columns, said)
     usable = usable_rows(source, frame, problem.columns, said)
     rows = np.flatnonzero((codes >= 0) & usable)

@@ -470,16 +470,35 @@ def test_names_in_other_letters_are_taken_and_none_at_all_is_refused(fitted):
         (["1,407.91", "950.00", "3"], [1407.91, 950, 3]),
         (["$168.30", "-$2", "n/a"], [168.3, -2, np.nan]),
         (["55,76", "1.234,50", "8", "k.A."], [55.76, 1234.5, 8, np.nan]),
+        (["1.234", "0,5", "12,75", "1.234,50"], [1234, 0.5, 12.75, 1234.5]),
+        (["50.7139", "1.234", "4,5"], [50.7139, 1.234, 4.5]),  # one cell says nothing of the others
+        (["1,250", "-0,732", "2"], [1.25, -0.732, 2]),
+        (["1,250", "2,525"], [1.25, 2.525]),  # as large as in training
+        (["9,250", "8,525"], [9250, 8525]),  # large either way
         (["12 %", "3 %", "4"], [np.nan, np.nan, 4]),  # 0.12 or 12?
         (["2:30", "4:00", "4"], [np.nan, np.nan, 4]),
     ],
 )
 def test_numbers_written_otherwise_than_in_training(cells, values):
-    plain = infer(read(pd.DataFrame({"n": RANDOM.normal(size=30), "label": ["x", "y"] * 15})).frame, target="label")
+    plain = infer(read(pd.DataFrame({"n": np.linspace(-3, 3.5, 30), "label": ["x", "y"] * 15})).frame, target="label")
     warnings: list[str] = []
     aligned = align(read(pd.DataFrame({"n": cells})).frame, plain, warnings)
     np.testing.assert_array_equal(aligned["n"], values)
     assert warnings
+    assert all(
+        f"{cells[0]!r} as {values[0]:.15g}." in said for said in warnings if "decimal point" in said and "," in cells[0]
+    )
+
+
+def test_true_and_false_are_one_and_zero_where_training_had_these():
+    frame = pd.DataFrame({"flag": [0, 1, 1] * 10, "share": np.linspace(0, 2, 30), "label": ["x", "y"] * 15})
+    columns = infer(read(frame).frame, target="label")
+    said: list[str] = []
+    new = read([{"flag": True, "share": True}, {"flag": None, "share": None}, {"flag": False, "share": False}])
+    aligned = align(new.frame, columns, said)
+    np.testing.assert_array_equal(aligned["flag"], [1, np.nan, 0])
+    assert aligned["share"].isna().all()
+    assert "Column 'flag': 'True' is taken as 1, and so on." in said
 
 
 def test_types_that_changed_between_fit_and_prediction(fitted):

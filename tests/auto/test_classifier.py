@@ -89,6 +89,12 @@ def test_a_value_of_the_user_s_own_for_no_label(measures):
     all_known = CoTrainClassifier(unlabelled=None, **FAST).fit(x, 2 * y - 1)
     assert all_known.classes_.tolist() == [-1, 1]
     assert all_known.report_["rows"]["unlabelled"] == 0
+    for labels in ([1, -1, None], [0, 1, None], [True, False, None], ["a", "b", None]):
+        classes, code = CoTrainClassifier(unlabelled=None)._codes(labels, 3)
+        assert classes[code[:2]].tolist() == labels[:2]
+        assert code[2] == -1
+    with pytest.raises(ValueError, match="Unknown label type"):
+        CoTrainClassifier(unlabelled=None)._codes([1, "a", None], 3)
 
 
 @pytest.mark.parametrize(

@@ -389,6 +389,8 @@ def test_doubtful_classes_are_warned_of_and_kept():
         (np.linspace(0, 9.5, 19), -999, ()),  # too few to tell
         (np.repeat([19, 49], 20), 99, ()),  # prices
         (np.repeat([199, 299], 20), 999, ()),
+        (np.repeat([*range(149, 1000, 50), 1999, 2499], 2), 9999, ()),
+        (np.repeat([*range(149, 1000, 50), 1999, 2499], 2), -999, (-999.0,)),
         (np.zeros(40), -9, ()),
         (np.linspace(5, 20, 40), 99, ()),
         (np.arange(40) % 2, -9, (-9.0,)),
@@ -424,6 +426,8 @@ def test_cells_of_number_columns_as_text():
         (["1/31/2024", "2/1/2024 10:30"], "month first"),
         (["3.4.2024", "5.6.2024"], "day first"),
         (["2024-01", "2023-12"], "year first"),
+        (["24-09-10", "23-10-31", "24-01-05"], "year of two digits first"),
+        (["24-09-10", "13-10-10", "14-01-11"], "day first"),  # the last numbers are fewer, as years are
         (["1/31/2024 3:30 PM", "2/1/2024 10:30 am"], "month first"),
         (["Jan 5, 2024", "Sept. 12 2024"], "named"),
         (["5 January 2024", "12th Feb 2024 10:30", "05-Mar-2024"], "named"),
@@ -485,6 +489,11 @@ def test_the_order_is_of_days_and_months_and_of_nothing_else():
         ("%Y-%m-%d", "%d.%m.%Y", "read day first"),
         ("%Y-%m-%d", "%d %B %Y", ""),
         ("%d %B %Y", "%m/%d/%Y", "read month first"),
+        ("%Y-%m-%d", "%Y%m%d", "read as year, month and day"),
+        ("%Y-%m-%d", "%y-%m-%d", "read year of two digits first"),
+        ("%y/%m/%d", "%d.%m.%Y", "read day first"),
+        ("%s", "%s000", "read as milliseconds since 1970"),
+        ("%s000", "%s", "read as seconds since 1970"),
     ],
 )
 def test_dates_written_otherwise_than_in_training_are_read_and_said(before, now, said):
@@ -507,6 +516,7 @@ def test_dates_written_otherwise_than_in_training_are_read_and_said(before, now,
         (("no", "yes"), "TRUE", "yes"),
         (("no", "yes", "maybe"), "TRUE", ""),
         (("00123", "01067", "20095"), "1067", "01067"),
+        (("00000", "01067", "20095"), "0", "00000"),
         (("00123", "1067"), "123", ""),  # of several lengths, so nothing is lost
     ],
 )
@@ -540,11 +550,11 @@ def test_dates_written_as_numbers_are_read():
     assert digits.iloc[0] == pd.Timestamp("2024-01-31")
     assert digits.isna().tolist() == [False, True, True, True, True]
     assert read_dates(pd.Series(["20240131", "x"]), "digits").iloc[0] == pd.Timestamp("2024-01-31")
-    assert read_dates(pd.Series([86_400 * 1.0]), "seconds").iloc[0] == pd.Timestamp("1970-01-02")
-    assert read_dates(pd.Series([86_400_000, 500]), "milliseconds").tolist() == [
-        pd.Timestamp("1970-01-02"),
-        pd.Timestamp("1970-01-01 00:00:00.500"),
-    ]
+    second = 10_957 * 86_400  # since 1970
+    assert read_dates(pd.Series([second * 1.0]), "seconds").iloc[0] == pd.Timestamp("2000-01-01")
+    milliseconds = read_dates(pd.Series([second * 1_000 + 500, second]), "milliseconds")
+    assert milliseconds.iloc[0] == pd.Timestamp("2000-01-01 00:00:00.500")
+    assert milliseconds.isna().tolist() == [False, True]
 
 
 # Codes

@@ -18,6 +18,7 @@ from cotrain.auto.columns import infer
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Member, Model
 from cotrain.auto.problem import load
+from cotrain.auto.read import read
 from cotrain.auto.trial import even, joined, train
 from cotrain.auto.views import make_views
 from cotrain.errors import InputError
@@ -129,6 +130,15 @@ def test_sets_hold_the_truth_as_often_as_promised(numbers, measures):
 # Tables that changed between fit and predict
 
 
+def test_a_header_with_the_fit_s_columns_is_one(numbers, measures, tmp_path):
+    table = measures(seed=2)
+    table.assign(colour="colour").to_csv(tmp_path / "new.csv", index=False)
+    assert any("looks like a row" in warning for warning in read(tmp_path / "new.csv").warnings)
+    _, _, said = numbers.model.aligned(tmp_path / "new.csv")
+    assert said
+    assert not any("looks like a row" in warning for warning in said)
+
+
 def test_reordered_and_extra_columns_change_nothing(numbers, measures):
     table = measures(seed=2)
     expected = numbers.model.predict_proba(table)
@@ -144,6 +154,9 @@ def test_a_missing_number_column_counts_as_missing_and_a_missing_text_is_refused
     found = numbers.model.predict_proba(measures(seed=2).drop(columns="weight"), warnings)
     assert np.isfinite(found).all()
     assert any("'weight' is not there" in text for text in warnings)
+    for told in (numbers.model.predict, numbers.model.sets, numbers.student.predict):
+        with pytest.warns(UserWarning, match="'weight' is not there"):
+            told(measures(seed=2).drop(columns="weight"))
     with pytest.raises(InputError, match=r"There is no column 'review'\. Did you mean 'reviews'"):
         texts.model.predict(reviews().rename(columns={"review": "reviews"}))
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cotrain.auto.align import align
+from cotrain.auto.columns import infer
 from cotrain.auto.fit import fit
 from cotrain.auto.more import with_more
 from cotrain.auto.problem import load
@@ -74,6 +76,40 @@ def test_each_column_is_of_one_kind():
     assert found.frame["yes"].dtype == bool
     assert any("has no column only; it is empty in its rows" in warning for warning in found.warnings)
     assert [found.row_label(row) for row in range(3)] == ["row 1", "row 2", "the table row 1"]
+
+
+def test_other_tables_are_brought_into_the_form_of_the_first():
+    days, rng = pd.date_range("2024-01-28", periods=40, freq="3D"), np.random.default_rng(0)
+    prices, kinds = rng.normal(50, 10, 40).round(2), np.array(["Gold", "Tin"] * 20)
+    comma = [str(price).replace(".", ",") for price in prices]
+    plain = {"day": days, "price": prices, "kind": kinds, "code": ["01067", "20095"] * 20, "label": ["a", "b"] * 20}
+    expected = None
+    for day, price in (
+        ("%m/%d/%Y", prices),
+        ("%d.%m.%Y", comma),
+        ("%Y-%m-%d", prices.astype(str)),
+        ("%d %b %Y", comma),
+    ):
+        first = read(pd.DataFrame(plain | {"day": days.strftime(day), "price": price}))
+        other = {"kind": [*np.char.lower(kinds[:-1]), "New"], "code": [1067, 20095] * 20, "label": None}
+        others = [
+            read(pd.DataFrame(plain | other | {"day": days.strftime(form), "price": numbers}), name=form)
+            for form, numbers in (("%d/%m/%Y", comma), ("%Y-%m-%d", prices), ("%Y%m%d", comma), ("%m/%d/%y", prices))
+        ]
+        found = with_more(first, [*others, pd.DataFrame(plain)], "label")
+        columns = infer(found.frame, target="label")
+        assert (columns.date, columns.number, columns.category) == (("day",), ("price",), ("kind", "code"))
+        said: list[str] = []
+        aligned = align(found.frame, columns, said)
+        assert not said
+        assert (
+            aligned[list(columns.numbers)].to_numpy() == np.tile(aligned[list(columns.numbers)][:40].to_numpy(), (6, 1))
+        ).all()
+        assert set(aligned["kind"]) == {"Gold", "Tin", "New"}
+        assert set(aligned["code"]) == {"01067", "20095"}
+        expected = aligned if expected is None else expected
+        pd.testing.assert_frame_equal(aligned, expected)
+    assert any("column 'kind' is not written as in the table; 'gold' is taken as 'Gold'" in w for w in found.warnings)
 
 
 def test_the_labels_may_be_in_the_second_table():

@@ -241,6 +241,8 @@ def test_rows_swallowed_by_a_pair_of_quotes_are_warned_of(tmp_path):
     source = read(write(tmp_path / "t.tsv", 'label\ttext\nham\t"hello\nham\tbye"\nham\tok\n'))
     assert len(source) == 2
     assert said(source, "several lines", "1 (line 2)")
+    code = 'code,label\n"f(a, b)\ng(c)",x\n"f(a)\ng",x\n"f(a)\ng(a, b)",y\n'
+    assert not read(write(tmp_path / "t.csv", code)).warnings
 
 
 def test_old_mac_line_ends_and_gzip(tmp_path):
@@ -301,6 +303,12 @@ def test_huge_cells_and_one_column(tmp_path):
     source = read(write(tmp_path / "t.csv", f"text\n{huge}\nwith, commas? no\n"))
     assert source.frame["text"].tolist() == [huge, "with, commas? no"]
     assert csv.field_size_limit() == 131_072
+    source = read(
+        write(tmp_path / "t.csv", "\ntext\n\ngood\n\n\nbad\n\n")
+    )  # a blank line is an empty cell but at the end
+    assert source.frame["text"].fillna("").tolist() == ["", "good", "", "", "bad"]
+    assert source.row_label(4) == "row 5 (line 7)"
+    assert len(read(write(tmp_path / "t.csv", "text,label\n\ngood,1\n\n"))) == 1
 
 
 # Ragged rows
