@@ -98,7 +98,7 @@ def words_for_none(texts: list[str]) -> set[str]:
 
 def numbers_for_none(values: np.ndarray) -> tuple[float, ...]:
     """Numbers that stand for a missing value: -9, -99, 99, -999 and so on that come up three times or more and stand
-    alone: below zero where nothing else is, or above all others by three times their range. Of few different numbers
+    alone: below zero where nothing else is, or beyond all others by three times their range. Of few different numbers
     only where these are answers (1 to 5, yes and no): 99 beside 19 and 49 is a price, as is 9999 where most others end
     in 9. values: finite."""
     least, most = values.min(initial=0), values.max(initial=0)
@@ -113,7 +113,8 @@ def numbers_for_none(values: np.ndarray) -> tuple[float, ...]:
         return ()
     prices = np.mean(others % 10 == 9) > 0.5
     above = np.inf if prices else max(9 if answers else 99, high + 3 * (high - low))
-    return tuple(n for n in often if n < 0 <= low or n > above)
+    below = min(-99, low - 3 * (high - low))
+    return tuple(n for n in often if n < 0 <= low or n > above or n < below)
 
 
 def whole_numbers(texts: pd.Series) -> np.ndarray | None:

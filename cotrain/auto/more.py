@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.align import read_as_numbers, respelt
-from cotrain.auto.cells import NUMBERS, text_series, tidy
+from cotrain.auto.cells import NUMBERS, read_numbers, text_series, tidy
 from cotrain.auto.columns import Found, find_kind
 from cotrain.auto.dates import DAY, MONTH, looks_like_dates, orders_shown, other_order, read_dates, write_dates
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.read import Source, read
 from cotrain.auto.wording import listing
-from cotrain.auto.written import CLOCK
+from cotrain.auto.written import CLOCK, read_written
 from cotrain.data.files import find_file, is_file
 from cotrain.errors import InputError
 
@@ -128,14 +128,13 @@ def _numbers_in_form(cells: pd.Series, texts: pd.Series, known: Found) -> pd.Ser
             return None
         values = cells.to_numpy(np.float64)
     else:
-        said: list[str] = []
-        values = read_as_numbers(texts, writing, known.span, said)
-        if not said:
+        values = read_as_numbers(texts, writing, known.span, [])
+        plain = read_numbers(texts).values if writing is None else read_written(texts.fillna("").tolist(), writing)[0]
+        if np.array_equal(values, plain, equal_nan=True):
             return None
-    if writing is None:
-        return pd.Series(values)
     written = [None if np.isnan(value) else np.format_float_positional(value, trim="-") for value in values]
-    return pd.Series([text and text.replace(".", mark) for text in written], dtype=object)
+    kept = [cell if text is None else text.replace(".", mark) for cell, text in zip(texts, written, strict=True)]
+    return pd.Series(kept, dtype=object)
 
 
 def _cells(name: str, source: Source, folder: Path) -> pd.Series:

@@ -123,7 +123,7 @@ def search(
     with progress("trying learners", steps) as advance, workers(jobs) as pool:
 
         def sweep(group: list[Trial]) -> None:
-            _sweep(group, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
+            _sweep(group, trials, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
 
         try:
             sweep(supervised or trials)
@@ -148,6 +148,7 @@ def search(
 
 def _sweep(
     group: list[Trial],
+    trials: list[Trial],
     features: Features,
     y: np.ndarray,
     folds: Sequence[Fold],
@@ -167,13 +168,14 @@ def _sweep(
         if done == 1:
             left = clock.left(TRIALS)
             some = max(2, min(len(folds), int(left / 2 / views))) if views else len(folds)
-            _drop(running, some, (left - views * some) * jobs, FITS * clock.budget * jobs)
+            _drop(running, _slowness(trials), some, (left - views * some) * jobs, FITS * clock.budget * jobs)
             running = [trial for trial in running if not trial.dropped]
         if not running:
             return
         count = 1
         if done:
-            each, left = views + sum(trial.seconds / trial.folds for trial in running) / jobs, clock.left(TRIALS)
+            work = sum(trial.work / trial.folds for trial in running) * _slowness(trials)
+            each, left = views + work / jobs, clock.left(TRIALS)
             if each > left:
                 names = listing(trial.candidate.name for trial in running)
                 warn(f"The time budget ended after {done} of {len(folds)} folds of {names}; estimates are less sure.")
@@ -196,17 +198,25 @@ def _sweep(
             advance()
 
 
-def _drop(running: list[Trial], folds: int, left: float, last: float) -> None:
+def _slowness(trials: list[Trial]) -> float:
+    """How much longer than the processor works on them learners take, as a rule, for there are other programs. That the
+    machine stood still once is no rule."""
+    found = [trial.seconds / trial.work for trial in trials if trial.work > 0.01]
+    return max(1.0, float(np.median(found))) if found else 1.0
+
+
+def _drop(running: list[Trial], slowness: float, folds: int, left: float, last: float) -> None:
     """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time; and LEAST
     learners on labelled rows whose last fit does, to be judged on fewer folds: `last` are the seconds for such fits."""
     spent = fits = 0.0
-    order = sorted(running, key=lambda trial: (trial.candidate.kind == STYLE, trial.seconds))
+    order = sorted(running, key=lambda trial: (trial.candidate.kind == STYLE, trial.work))
     for place, trial in enumerate(order):
-        spent += trial.seconds * folds
-        fits += trial.seconds
+        seconds = trial.work * slowness
+        spent += seconds * folds
+        fits += seconds
         owed = place < LEAST and fits <= last and not trial.candidate.unlabelled
         if place and spent > left and not owed:
-            trial.dropped = f"no time was left for it ({trial.seconds:.2g} s a fold)"
+            trial.dropped = f"no time was left for it ({seconds:.2g} s a fold)"
 
 
 def _accuracy(trial: Trial, y: np.ndarray) -> float:

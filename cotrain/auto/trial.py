@@ -31,6 +31,7 @@ class Trial:
     estimator: Any = None  # fitted on all rows, once the folds are done
     unlabelled: np.ndarray | None = None  # what that says of the unlabelled rows, [m, C]
     seconds: float = 0.0
+    work: float = 0.0  # seconds of the processor, of its seconds
     folds: int = 0  # how many have been run
     dropped: str = ""  # why it was given up, if it was
     silent: str = ""  # why it has no say, if it has none
@@ -140,13 +141,13 @@ def _side_by_side(
 ) -> float:
     """Run every candidate on each fold; one that fails is dropped. Returns the seconds that the views took."""
 
-    def timed(task: tuple[Trial, Fold, FoldFeatures]) -> float:
-        start = time.perf_counter()
+    def timed(task: tuple[Trial, Fold, FoldFeatures]) -> tuple[float, float]:
+        start, begun = time.perf_counter(), time.thread_time()
         try:
             run(*task)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             task[0].dropped = f"failed: {type(error).__name__}: {error}"
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.thread_time() - begun
 
     names = {name for trial in trials for name in trial.candidate.views}
     tasks = []
@@ -157,8 +158,9 @@ def _side_by_side(
         tasks += [(trial, fold, matrices) for trial in trials]
     made = time.perf_counter() - begun
     tasks.sort(key=lambda task: -task[0].seconds)
-    for (trial, *_), seconds in zip(tasks, pool.map(timed, tasks), strict=True):
+    for (trial, *_), (seconds, work) in zip(tasks, pool.map(timed, tasks), strict=True):
         trial.seconds += seconds
+        trial.work += work
     return made
 
 

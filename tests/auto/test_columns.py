@@ -383,6 +383,8 @@ def test_doubtful_classes_are_warned_of_and_kept():
         (np.linspace(0, 200_000, 40), -9, (-9.0,)),  # nothing else is below zero
         (np.linspace(-20, 30, 40), -9, ()),
         (np.linspace(-20, 30, 40), 999, (999.0,)),
+        (np.linspace(-20, 30, 40), -9999, (-9999.0,)),
+        (np.linspace(-20, 30, 40), -99, ()),
         (np.arange(1, 41) % 5, 99, (99.0,)),
         (np.arange(1, 41) % 5, 9, ()),
         (np.linspace(0, 400, 40), 999, ()),

@@ -125,7 +125,9 @@ class Constant:
         self.seconds, self.share = seconds, share
 
     def fit(self, x, y):
-        time.sleep(self.seconds)
+        begun = time.thread_time()
+        while time.thread_time() - begun < self.seconds:
+            pass
         self.classes_ = np.unique(y[y >= 0])
         return self
 
@@ -184,16 +186,27 @@ def test_three_learners_begin_however_late_it_is():
 def test_where_no_time_is_left_after_a_fold_three_quick_learners_stay_and_those_on_style_go_first():
     def trials(*seconds, unlabelled=False):
         nothing = np.full((1, 4, 2), np.nan)
-        made = [Trial(constant(f"{s}", unlabelled), nothing, seconds=s) for s in seconds]
-        return [Trial(Candidate("style", ("spy",), unlabelled, Constant, STYLE), nothing, seconds=0.01), *made]
+        made = [Trial(constant(f"{s}", unlabelled), nothing, seconds=9.0, work=s) for s in seconds]
+        return [Trial(Candidate("style", ("spy",), unlabelled, Constant, STYLE), nothing, work=0.01), *made]
 
     def kept(running, last):
-        module._drop(running, 10, -1.0, last)
+        module._drop(running, 1.0, 10, -1.0, last)
         return [trial.candidate.name for trial in running if not trial.dropped]
 
     assert kept(trials(0.4, 0.1, 0.2, 0.3), last=1.0) == ["0.1", "0.2", "0.3"]
     assert kept(trials(0.4, 0.1, 0.2, 0.3), last=0.35) == ["0.1", "0.2"]  # their last fits take 0.3 s
     assert kept(trials(0.1, 0.2, unlabelled=True), last=1.0) == ["0.1"]
+
+
+def test_a_machine_that_stood_still_once_gives_no_learner_up():
+    """Of five learners the first fold of one took 50 times as long as the processor worked on it, the others twice."""
+    nothing = np.full((1, 4, 2), np.nan)
+    ratios = (2, 50, 2, 2, 2)
+    trials = [Trial(constant(f"{r}", False), nothing, seconds=0.1 * r, work=0.1) for r in ratios]
+    assert module._slowness(trials) == 2
+    module._drop(trials, 2.0, 10, 10.0, 0.0)
+    assert not any(trial.dropped for trial in trials)
+    assert module._slowness([Trial(constant("a", False), nothing, seconds=0.01)]) == 1
 
 
 def test_folds_are_left_out_when_time_is_up():
