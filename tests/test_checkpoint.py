@@ -42,7 +42,7 @@ def same(one, two):
     return type(one) is type(two) and one == two
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tree=trees)
 def test_what_is_saved_is_loaded(tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")

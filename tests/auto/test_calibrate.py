@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cotrain.auto.calibrate import (
@@ -20,7 +20,6 @@ probabilities = st.lists(
 ).map(np.array)
 
 
-@settings(deadline=None)
 @given(probabilities, st.floats(0.2, 50))
 def test_a_temperature_keeps_the_arg_max_and_the_order(p, heat):
     soft = soften(p, heat)

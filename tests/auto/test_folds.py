@@ -46,7 +46,7 @@ def test_repeats_and_seeds_differ_and_a_seed_repeats_itself():
     assert first[:5] != first[5:]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_unit_is_never_on_both_sides(data):
     rows = data.draw(st.integers(4, 40))

@@ -38,7 +38,7 @@ def test_em_by_hand():
     np.testing.assert_allclose(saerens(even, rounds=2), [4 / 5, 1 / 5])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=30))
 def test_em_never_lowers_the_likelihood(rows):
     even = np.array(rows) / np.array(rows).sum(1, keepdims=True)

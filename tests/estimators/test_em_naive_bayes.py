@@ -76,7 +76,7 @@ def test_objective_is_the_weighted_penalised_log_likelihood():
     assert len(model.objective_) == model.n_iter_ + 1 == 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
     st.floats(0.01, 2),

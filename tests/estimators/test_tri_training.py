@@ -46,7 +46,7 @@ def test_first_size(error, size):
     assert initial_size(error, F(1, 2)) == size
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 60), st.integers(1, 60), st.integers(1, 60), st.integers(0, 400), st.integers(1, 300))
 def test_whatever_is_accepted_lowers_the_bound(wrong, more, of, size, previous_size):
     """Zhou and Li's condition 0 < e / e' < l' / l < 1, and one row more would break it or there is none."""
