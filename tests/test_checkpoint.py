@@ -118,6 +118,13 @@ def test_what_is_not_a_checkpoint_is_left_alone(tmp_path):
     assert not (tmp_path / "step-000000001").exists()
 
 
+def test_of_two_of_one_step_the_new_one_counts(tmp_path):
+    for name in ("old", "new"):
+        checkpoint.save(tmp_path / name, 1, {"name": name})
+    shutil.move(tmp_path / "old" / "step-000000001", tmp_path / "new" / "step-000000001.old")
+    assert checkpoint.load_last(tmp_path / "new") == {"name": "new"}
+
+
 def test_more_than_nine_digits(tmp_path):
     for step in (999_999_999, 10**9):
         checkpoint.save(tmp_path, step, {"step": step})
