@@ -118,6 +118,14 @@ def test_scale_lifts_tfidf_and_leaves_counts():
     assert lifted.score(tfidf, y) > EMNaiveBayes(scale=1).fit(tfidf, gaps).score(tfidf, y) + 0.2
 
 
+def test_new_rows_are_scaled_as_those_that_were_learnt_from():
+    """Three entries that weigh 1 together."""
+    x, y = np.array([[0.25, 0.25], [0.0, 0.5]]), [0, 1]
+    ours, theirs = EMNaiveBayes(alpha=1.0).fit(x, y), MultinomialNB(alpha=1.0).fit(3 * x, y)
+    assert ours.scale_ == 3
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(3 * x))
+
+
 def test_stops_when_nothing_is_gained():
     x, _, gaps = documents()
     model = EMNaiveBayes(rounds=200, tolerance=1e-3).fit(x, gaps)

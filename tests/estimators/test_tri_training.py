@@ -155,6 +155,19 @@ def test_agreement_and_disagreement_by_hand():
     assert free.transduction_.tolist() == [0, 1, 1, 1, 1, 1]
 
 
+def test_teachers_are_judged_where_they_agree():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.normal(size=(60, 2)) + 0.8 * y[:, None]
+    bases = [GaussianNB(), DecisionTreeClassifier(max_depth=1, random_state=0), LogisticRegression()]
+    model = TriTraining(bases, bootstrap=False, rounds=1).fit(x, np.where(np.arange(60) < 30, y, -1))
+    guess = [base.fit(x[:30], y[:30]).predict(x[:30]) for base in bases]
+    for i, error in enumerate(model.history_[0]["error"]):
+        one, other = guess[i - 1], guess[i - 2]
+        assert error == pytest.approx((one != y[:30])[one == other].mean())
+        assert error < max((one != y[:30]).mean(), (other != y[:30]).mean())  # of one alone it is more
+
+
 def test_majority_wins_and_the_mean_breaks_ties():
     rng = np.random.RandomState(0)
     p = rng.dirichlet([0.3] * 4, size=(3, 500))
