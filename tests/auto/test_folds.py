@@ -84,6 +84,11 @@ def test_a_group_is_held_out_where_the_others_have_its_classes():
     assert sorted(fold.held.tolist() for fold in folds) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14]]
 
 
+def test_as_many_groups_as_folds_are_held_out_once_each():
+    folds = folds_of(np.arange(30) % 2, np.arange(30) % 5, grouped=True)
+    assert [fold.repeat for fold in folds] == [0] * 5
+
+
 def test_units_of_a_rare_class_are_spread_over_folds():
     """Two patients have all rows of a class, beside more of the other."""
     y = np.tile([0, 0, 0, 0, 0, 0], 12)

@@ -1,14 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from test_steady import board_with
 
 from cotrain.auto import evidence
 from cotrain.auto.candidates import candidates
 from cotrain.auto.fit import fit
-from cotrain.auto.shift import APART, Shift, place_among
+from cotrain.auto.shift import APART, Shift, find_shift, place_among
 
 FAST = {"encoder": "none", "jobs": 1}
 
@@ -80,6 +83,14 @@ def test_topics_learnt_from_the_unlabelled_rows_do_not_make_the_labelled_ones_st
     assert topics["estimate"] is not None
     assert not result.report["shift"]["apart"]
     assert result.report["shift"]["place"] < 0.65
+
+
+def test_labelled_rows_are_of_the_classes_that_are_said_out_of_fold():
+    board, features, x, y = board_with(distance=0.7)
+    unit = np.arange(len(y))
+    said = np.r_[board.together([0])[0].argmax(1), board.trials[0].unlabelled.argmax(1)]
+    found = find_shift(SimpleNamespace(y=y, unit=unit), features, x, board, [0], 0)
+    assert found.place == place_among(x["table"], *split(60, 100), said, unit)
 
 
 def test_nothing_to_compare():
