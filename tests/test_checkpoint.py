@@ -42,7 +42,7 @@ def same(one, two):
     return type(one) is type(two) and one == two
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tree=trees)
 def test_what_is_saved_is_loaded(tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -116,6 +116,13 @@ def test_what_is_not_a_checkpoint_is_left_alone(tmp_path):
     checkpoint.save(tmp_path, 2, {"step": 2}, keep=1)
     assert (tmp_path / "step-by-step").exists()
     assert not (tmp_path / "step-000000001").exists()
+
+
+def test_of_two_of_one_step_the_new_one_counts(tmp_path):
+    for name in ("old", "new"):
+        checkpoint.save(tmp_path / name, 1, {"name": name})
+    shutil.move(tmp_path / "old" / "step-000000001", tmp_path / "new" / "step-000000001.old")
+    assert checkpoint.load_last(tmp_path / "new") == {"name": "new"}
 
 
 def test_more_than_nine_digits(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn
@@ -96,7 +96,6 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(trees, st.floats(0.001, 0.2), st.floats(0, 0.8))
 def test_every_parameter_is_sharded_once_and_units_keep_the_lower_bound(net, least, above):
     units = auto_units(net, least=least, most=least + above)

@@ -51,7 +51,7 @@ def reduce(values, chunk=64, slots=2):
     return torch.stack(together(len(values), rank, chunk=chunk, slots=slots))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     size=st.integers(1, 5),
     length=st.integers(1, 200),

@@ -61,7 +61,7 @@ def run(kind, values, divisor=1, wire="fp32", chunks=1):
 
 
 @pytest.mark.parametrize("kind", [TreeOuter, RingOuter])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(count=st.integers(1, NODES), length=st.integers(0, 40), seed=st.integers(0, 99))
 def test_integers_sum_exactly_and_bytes_are_those_of_the_fabric(kind, count, length, seed):
     values = torch.randint(-99, 99, (count, length), generator=torch.Generator().manual_seed(seed)).float()
@@ -79,7 +79,7 @@ def test_integers_sum_exactly_and_bytes_are_those_of_the_fabric(kind, count, len
 
 
 @pytest.mark.parametrize("kind", [TreeOuter, RingOuter])
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(count=st.integers(2, 7), seed=st.integers(0, 99))
 def test_bf16_on_the_wire_is_near_and_the_same_on_all_nodes(kind, count, seed):
     values = torch.randn(count, 33, generator=torch.Generator().manual_seed(seed))

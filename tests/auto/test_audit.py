@@ -519,7 +519,7 @@ cells = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(st.text(max_size=6), cells, cells, st.sampled_from(["a", "b", "", None])), min_size=1, max_size=30

@@ -646,7 +646,7 @@ def odd_tables(draw):
     return pd.DataFrame(table | {"the label": labels}, dtype=object)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(odd_tables())
 def test_odd_tables_are_fitted_or_refused(table):
     try:

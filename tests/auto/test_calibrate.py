@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cotrain.auto.calibrate import (
@@ -20,7 +20,6 @@ probabilities = st.lists(
 ).map(np.array)
 
 
-@settings(deadline=None)
 @given(probabilities, st.floats(0.2, 50))
 def test_a_temperature_keeps_the_arg_max_and_the_order(p, heat):
     soft = soften(p, heat)
@@ -147,3 +146,10 @@ def test_rows_that_count_twice_are_as_two():
     weighted, plain = calibration(p, y, weight, bins=1), calibration(np.r_[p, p[30:]], np.r_[y, y[30:]], bins=1)
     for name in ("log_loss", "brier", "ece"):
         assert weighted[name] == pytest.approx(plain[name])
+
+
+def test_weights_count_in_the_calibration_error():
+    """A quarter of the weight is told right where 0.6 is said, three quarters where 0.9 is."""
+    sure = np.repeat([0.6, 0.9], 50)
+    found = calibration(np.stack([sure, 1 - sure], 1), np.zeros(100, int), np.repeat([1.0, 3.0], 50), bins=2)
+    assert found["ece"] == pytest.approx(0.25 * 0.4 + 0.75 * 0.1)

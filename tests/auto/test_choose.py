@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import WORTH, Board, Choice, bootstrap
 from cotrain.auto.scores import interval
@@ -33,15 +34,18 @@ def mixed(n, share, seed):
 
 
 Y = np.arange(40) % 2
+BASE = np.repeat([1.0, 0.0], [28, 12])
+BETTER = np.repeat([0.0, 1.0, 0.0], [1, 30, 9])  # three rows gained and one lost: better with 0.8 to 0.9
 
 
-def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap_of_each_class():
-    right = mixed(40, 0.8, 0)
-    one = board([trial(right, Y)], Y)
+@pytest.mark.parametrize("units", [40, 10])
+def test_one_candidate_is_scored_by_the_plain_out_of_bag_bootstrap_of_each_class(units):
+    right, unit = mixed(40, 0.8, 0), np.arange(40) * units // 40
+    one = board([trial(right, Y)], Y, unit)
     rng = np.random.default_rng(7)
     plain = []
     for _ in range(300):
-        out = np.bincount(rng.integers(40, size=40), minlength=40) == 0
+        out = (np.bincount(rng.integers(units, size=units), minlength=units) == 0)[unit]
         plain.append([right[out & (code == Y)].mean() for code in (0, 1)])
     chosen, supervised = bootstrap(one, unlabelled=True, seed=7)
     assert chosen == pytest.approx(np.mean(plain), abs=1e-12)
@@ -116,6 +120,23 @@ def test_equal_learners_are_never_told_apart_with_certainty():
     assert (mean, error) == (0.0, pytest.approx(1 / 41))
 
 
+def test_temperatures_count_classes_alike_and_repeats_as_one():
+    y = np.repeat([0, 1], [36, 4])
+    right = np.where(y == 0, 1.0, np.arange(40) % 2)
+    one, three = (board([trial(right, y, repeats=repeats)], y) for repeats in (1, 3))
+    weight = np.where(y == 0, 20 / 36, 20 / 4)
+    assert one.temperatures == [temperature(trial(right, y).probability[0], y, weight)]
+    assert one.temperatures != [temperature(trial(right, y).probability[0], y, np.ones(40))]
+    assert three.temperatures == one.temperatures
+
+
+def test_a_voice_is_at_its_temperature():
+    found = board([trial(mixed(40, 0.6, 0), Y)], Y)
+    assert found.temperatures[0] > 1.2
+    said = np.array([[0.9, 0.1]])
+    np.testing.assert_allclose(found.voice([0], [said]), soften(said, found.temperatures[0]))
+
+
 def test_the_committee_holds_those_within_one_standard_error():
     found = board([trial(mixed(40, 0.9, 0), Y), trial(mixed(40, 0.88, 1), Y), trial(1 - mixed(40, 0.9, 0), Y)], Y)
     assert found.committee([0, 1, 2]) == [0, 1]
@@ -148,6 +169,37 @@ def test_a_learner_that_does_not_surely_gain_joins_where_the_committee_loses_not
         assert not choice.proven
         assert 0.4 < choice.p_helped < 0.8
         assert f"the supervised committee gains {gain:.1f} points with it" in choice.reasons[1]
+
+
+def test_where_only_labels_speak_supervised_learners_that_are_near_stay():
+    found = board([trial(BASE, Y), trial(BETTER, Y, unlabelled=True)], Y).choose()
+    assert found.proven
+    assert found.members == [0, 1]
+
+
+def test_learners_on_unlabelled_rows_may_be_further_behind_the_best_of_their_kind_than_supervised_ones():
+    near = np.where(np.arange(40) < 2, 0.0, 1.0)  # 1.2 standard errors behind one that is always right
+    best, poor = np.ones(40), mixed(40, 0.5, 0)
+    taken = board([trial(poor, Y), trial(best, Y, unlabelled=True), trial(near, Y, unlabelled=True)], Y)
+    assert taken.choose().members == [1, 2]
+    assert board([trial(best, Y), trial(near, Y)], Y).choose().members == [0]
+
+
+def test_who_is_contradicted_by_its_fellow_must_be_very_sure():
+    one, other = np.arange(60) % 2, np.arange(60) // 2 % 2  # they agree by chance
+    supervised = trial(BASE, Y, kind="words")
+    words = trial(BETTER, Y, unlabelled=True, kind="words", says=one)
+    characters = trial(BETTER, Y, unlabelled=True, kind="characters", says=other)
+    assert board([supervised, words], Y).choose().proven
+    assert not board([supervised, words, characters], Y).choose().proven
+
+
+def test_pupils_by_whom_something_is_lost_do_not_take_the_place_of_their_teachers():
+    pupil = trial(mixed(40, 0.6, 1), Y, unlabelled=True)
+    pupil = replace(pupil, candidate=replace(pupil.candidate, taught=True))
+    found = board([trial(mixed(40, 0.9, 0), Y), pupil], Y).choose()
+    assert found.members == [0]
+    assert found.accepted == [True, False]
 
 
 def test_a_learner_far_behind_or_by_which_the_committee_loses_is_left_out():
@@ -197,6 +249,12 @@ def test_agreement_between_views_is_cohens_kappa():
     )
     # 8 of 10 the same, 5 of 10 by chance: (0.8 - 0.5) / (1 - 0.5).
     np.testing.assert_allclose(found.agreement, [np.nan, 0.6, 0.6, 0.0, np.nan])
+    one, two = np.repeat([0, 1], [8, 2]), np.repeat([0, 1], [9, 1])
+    skewed = [
+        trial(right, Y, unlabelled=True, says=says, kind=kind) for says, kind in ((one, "words"), (two, "topics"))
+    ]
+    # 9 of 10 the same, 0.8 * 0.9 + 0.2 * 0.1 by chance.
+    np.testing.assert_allclose(board(skewed, Y).agreement, (0.9 - 0.74) / 0.26)
 
 
 def test_unlabelled_rows_may_speak_for_learners_that_agree_on_other_views():
@@ -219,6 +277,24 @@ def test_unlabelled_rows_may_speak_for_learners_that_agree_on_other_views():
     assert "the unlabelled rows speak for it" in choice.reasons[2]
     apart = [*agreeing[:2], trial(better, y, "u1", True, says=says, kind="words")]
     assert not board(apart, y).choose().proven
+
+
+@pytest.mark.parametrize(("right", "proven"), [(71, True), (68, False)])
+def test_labels_may_contradict_what_agreement_promises(right, proven):
+    """Kappa 0.8 promises that 0.9 are right; less than 0.9 - 2 / sqrt(100) of 100 labels contradict it."""
+    y = says = np.arange(100) % 2
+    other = np.where(np.arange(100) % 10 == 0, 1 - says, says)
+    told = np.arange(100) < right
+    found = board(
+        [
+            trial(told, y, kind="words"),
+            trial(told, y, unlabelled=True, kind="words", says=says),
+            trial(told, y, unlabelled=True, kind="characters", says=other),
+        ],
+        y,
+    )
+    assert found.agreement[1] == pytest.approx(0.8, abs=0.01)
+    assert found.choose().proven is proven
 
 
 @pytest.mark.parametrize(("score", "rows"), [(1.0, 12), (0.0, 12), (0.75, 40)])
@@ -264,6 +340,16 @@ def test_estimates_are_for_the_shares_of_the_rows_to_come_and_choices_for_those_
     assert bootstrap(found, True, 0)[0] == pytest.approx(0.95, abs=0.01)
     even = board([trial(right, Y)], Y)
     assert found.interval(0.9, right).low < even.interval(0.9, right).low  # twenty rows say nearly all
+
+
+def test_the_chance_that_it_helped_is_for_rows_to_come():
+    """Each tells a quarter of the rows of one class and all of the other; nine rows in ten will be of the first."""
+    base = np.where(Y == 0, np.arange(40) % 8 == 0, True)
+    other = np.where(Y == 0, True, np.arange(40) % 8 == 1)
+    stands_for = np.where(Y == 0, 0.9, 0.1) / 20
+    found = Board([trial(base, Y), trial(other, Y)], Y, np.arange(40), EVEN, np.full(40, 1 / 40), stands_for)
+    assert found.gain(other.astype(float), base.astype(float))[0] == pytest.approx(0)
+    assert found.surely_better([1], [0]) > 0.95
 
 
 def test_what_only_one_side_was_judged_on_is_left_out_of_both_scores():
@@ -412,6 +498,7 @@ def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():
     # Of the class of two one is left, of the class of five four.
     expected = (2 * 0.5**0.5 + 5 * 0.8**0.5) / 7
     assert board([trial(np.ones(7), two)], two).growth == pytest.approx(expected)
+    assert board([trial(np.ones(40), Y)], Y, unit=np.arange(40) // 20).growth == pytest.approx(0.5**0.5)  # of 2 units
 
 
 # Several sorts of columns

@@ -641,7 +641,7 @@ cells = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=80)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=80)
 @given(rows=st.lists(st.tuples(cells, cells, st.sampled_from(["a", "b", "", None, 1, -1])), min_size=1, max_size=25))
 def test_any_table_has_columns_or_is_refused(rows):
     frame = read(pd.DataFrame(rows, columns=["p", "q", "y"], dtype=object)).frame

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -9,9 +10,10 @@ from sklearn.naive_bayes import GaussianNB
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board
-from cotrain.auto.curve import MORE, NO_TIME, TOO_FEW, _thinned, learning_curve, projected_gain
+from cotrain.auto.curve import MORE, NO_TIME, TOO_FEW, _thinned, _thinned_folds, learning_curve, projected_gain
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
+from cotrain.auto.scores import interval
 from cotrain.auto.trial import Trial, run_folds
 from cotrain.views.table import ScaledView
 
@@ -96,6 +98,20 @@ def test_more_labels_more_right_and_the_last_point_is_the_boards_own():
     assert curve["more"] == MORE
     assert 0 <= curve["gain_low"] <= curve["gain"] <= curve["gain_high"] + 1e-9
     assert curve["gain_high"] < 1 - points[-1]["estimate"] + 0.01
+
+
+def test_intervals_by_hand():
+    board, features, y, folds = problem()
+    found = learning_curve(board, [0], features, y, folds, left=ample, seed=5, worth=0.3)
+    with ThreadPoolExecutor(1) as pool:
+        correct, labels = _thinned_folds(board, [0], features, y, folds[:5], ample, 5, pool)
+    rng, gains = np.random.default_rng(5), []
+    for _ in range(200):
+        drawn = rng.integers(60, size=60)
+        gains.append(projected_gain(labels, correct[:, drawn].mean(1), 60))
+    assert [found["gain_low"], found["gain_high"]] == pytest.approx(np.quantile(gains, [0.05, 0.95]).tolist())
+    last = interval(correct[-1].mean(), np.full(60, 1 / 60), worth=0.3)
+    assert found["points"][-1] == pytest.approx({"labels": 48, **asdict(last)})
 
 
 def test_held_rows_are_never_trained_on():

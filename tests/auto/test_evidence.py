@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from test_choose import board
+from test_choose import trial as judged
 
 from cotrain.auto.candidates import STYLE, Candidate
-from cotrain.auto.evidence import only, weigh
+from cotrain.auto.evidence import _metric, decide, only, weigh
 from cotrain.auto.fit import fit
 from cotrain.auto.trial import Trial
 
@@ -93,6 +95,27 @@ def test_texts_and_sounds_are_judged_apart():
 def test_where_nothing_else_was_tried_style_has_its_say():
     found = seen(trial(20, STYLE), trial(20, STYLE, unlabelled=True))
     assert not any(t.silent for t in found.board.trials)
+
+
+def test_a_class_is_rare_only_where_another_is_common():
+    assert _metric("auto", np.array([0.1, 0.9])) == "balanced accuracy"
+    assert _metric("auto", np.array([0.3, 0.7])) == "accuracy"
+    assert _metric("auto", np.array([0.04, *[0.96 / 9] * 9])) == "accuracy"
+
+
+@pytest.mark.parametrize(("rows", "alone"), [(40, False), (200, True)])
+def test_where_the_supervised_result_is_surely_perfect_the_unlabelled_rows_are_left_alone(rows, alone):
+    y, warnings = np.arange(rows) % 2, []
+    found = board([judged(np.ones(rows), y), judged(np.ones(rows), y, unlabelled=True)], y)
+    assert found.choose().used_unlabelled
+    assert decide(found, True, warnings).used_unlabelled is not alone
+    assert bool(warnings) is alone
+
+
+@pytest.mark.parametrize(("right", "asked"), [(24, False), (36, True)])
+def test_a_poor_committee_is_not_asked_for_the_shares(right, asked):
+    source = seen(trial(right, "words")).prior.source
+    assert source.startswith("the labelled rows, drawn to equal shares") is not asked
 
 
 def test_what_is_told_by_style_alone_is_found_and_taught_on():

@@ -400,7 +400,7 @@ def test_nothing_of_the_users_becomes_part_of_the_page(text):
     render(values).encode("utf-8")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60))
 def test_any_name_at_all(text):
     values = everywhere(example(), text)

@@ -46,7 +46,7 @@ def test_repeats_and_seeds_differ_and_a_seed_repeats_itself():
     assert first[:5] != first[5:]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_unit_is_never_on_both_sides(data):
     rows = data.draw(st.integers(4, 40))
@@ -82,6 +82,11 @@ def test_a_group_is_held_out_where_the_others_have_its_classes():
     speaker = np.repeat([0, 1, 2, 3], [4, 4, 4, 3])
     folds = folds_of(y, speaker, grouped=True)
     assert sorted(fold.held.tolist() for fold in folds) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14]]
+
+
+def test_as_many_groups_as_folds_are_held_out_once_each():
+    folds = folds_of(np.arange(30) % 2, np.arange(30) % 5, grouped=True)
+    assert [fold.repeat for fold in folds] == [0] * 5
 
 
 def test_units_of_a_rare_class_are_spread_over_folds():

@@ -38,7 +38,7 @@ def test_em_by_hand():
     np.testing.assert_allclose(saerens(even, rounds=2), [4 / 5, 1 / 5])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=30))
 def test_em_never_lowers_the_likelihood(rows):
     even = np.array(rows) / np.array(rows).sum(1, keepdims=True)
@@ -98,6 +98,15 @@ def test_auto_weighs_labels_and_committee_by_their_errors_where_labels_were_draw
     assert "labels look like a random draw" in drawn.source
 
 
+def test_the_error_of_labels_that_are_no_draw_is_at_least_that_of_a_draw():
+    """The committee says 0.73, the labels hardly less: they err by their noise, the committee by 2 * 0.05^2."""
+    found = estimate("auto", AB, np.array([30.0, 10.0]), heard([0.73, 0.27], [0.8, 0.2], [0.75, 0.25], False))
+    own, noise = of_labels(np.array([30.0, 10.0]))
+    assert 2 * (0.73 - own[0]) ** 2 < noise
+    weight = noise / (noise + 0.005)
+    np.testing.assert_allclose(found.shares, (1 - weight) * own + weight * np.array([0.73, 0.27]))
+
+
 def test_a_committee_that_tells_the_labelled_rows_shares_wrong_is_not_believed():
     """It says a of everything, of labelled rows too, half of which are b."""
     for drawn in (True, False):
@@ -113,6 +122,8 @@ def test_auto_without_a_committee_draws_the_labels_to_equal_shares():
     few = estimate("auto", AB, np.array([9.0, 1.0]), None)
     equal = 110 / (110 + 1024)
     np.testing.assert_allclose(few.shares, [0.5 * equal + (1 - equal) * 14 / 20, 0.5 * equal + (1 - equal) * 6 / 20])
+    noise = (1 - equal) * 2 * 0.9 * 0.1 / 10 + equal * (1 - equal) * 2 * 0.2**2  # of a draw, and between both thoughts
+    assert of_labels(np.array([9.0, 1.0]))[1] == pytest.approx(noise)
     many = estimate("auto", AB, np.array([9_000.0, 1_000.0]), None)
     np.testing.assert_allclose(many.shares, [0.9, 0.1], atol=0.001)
 
@@ -139,6 +150,14 @@ def test_as_many_labels_of_each_class_are_no_random_draw():
     """Even where the learner tells the other rows so, for it may be wrong by that."""
     said = np.eye(2)[np.arange(20) % 2]
     assert not told(said, np.arange(20) % 2, said).drawn
+    said = np.eye(2)[np.arange(21) % 2]  # one more is as many
+    assert not told(said, np.arange(21) % 2, said).drawn
+
+
+def test_labelled_rows_are_told_without_their_classes():
+    """It says a of everything; through its confusions its shares of the labelled rows would be right."""
+    said = np.full((40, 2), [0.9, 0.1])
+    assert told(said, np.arange(40) % 2, said).labelled[0] > 0.99
 
 
 def test_labels_that_equal_shares_explain_tell_equal_shares():

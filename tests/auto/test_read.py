@@ -22,7 +22,7 @@ from cotrain.auto.cells import read_numbers, whole_numbers
 from cotrain.auto.read import read
 from cotrain.errors import InputError
 
-odd = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+odd = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 # NUL cannot be kept (it is removed, see below); half characters cannot be written to a file.
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
 nasty = st.sampled_from(
@@ -98,7 +98,7 @@ def test_any_number_survives_a_delimited_file(tmp_path, numbers):
     np.testing.assert_array_equal(read(path).frame["x"], np.array(numbers))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(
     content=st.binary(max_size=300) | st.text(alphabet='a1,;\t"\n\r|{}[]: \0é', max_size=80).map(str.encode),
     start=st.sampled_from(

@@ -38,6 +38,13 @@ def test_what_does_not_heed_its_labels_is_steady():
     assert found == Steadiness(0.0, rows=100)
 
 
+def test_shares_decide_before_and_after():
+    """It says 0.9 to 0.1 of everything: of the second class, where that is nineteen times as frequent."""
+    board, features, x, y = board_with((Stubborn,))
+    board.decision = np.array([0.05, 0.95])
+    assert steadiness(board, [0], features, x, y, ample).flipped == 0
+
+
 def test_the_share_that_flips_by_hand():
     """Five learners on four fifths of the labels, compared one by one with the one on all."""
     board, features, x, y = board_with(labels=20, distance=0.7)

@@ -47,6 +47,18 @@ def test_a_round_by_hand():
     np.testing.assert_allclose(np.exp(then.feature_log_prob_[0]), counts / counts.sum(1, keepdims=True))
 
 
+def test_weight_temperature_and_scale_by_hand():
+    """The first round's odds 3 to 1 are root 3 to 1 at temperature 2; thrice the counts with thrice the smoothing and
+    the temperature say the same, and the unlabelled row counts half."""
+    x = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
+    said = np.array([3**0.5, 1]) / (3**0.5 + 1)
+    first = CoEM(weight=0.0, alpha=1.0, temperature=2.0).fit(x, [0, 1, -1])
+    np.testing.assert_allclose(first.predict_proba(x[2:])[0], said)
+    then = CoEM(scales=(3.0,), rounds=1, weight=0.5, alpha=3.0, temperature=6.0, tolerance=0.0).fit(x, [0, 1, -1])
+    counts = 3 * np.array([[2 + said[0] / 2, 0], [said[1] / 2, 2]]) + 3
+    np.testing.assert_allclose(np.exp(then.feature_log_prob_[0]), counts / counts.sum(1, keepdims=True))
+
+
 def test_views_help_each_other():
     views, y = texts()
     given = np.where(np.arange(600) < 9, y, -1)

@@ -66,7 +66,7 @@ def test_no_row_twice_and_quotas_kept(teach, pool):
 
 class Column:
     def fit(self, x, y):
-        self.classes_, self.seen = np.unique(y), len(y)
+        self.classes_, self.seen = np.unique(y), dict(zip(x[:, 0].tolist(), y.tolist()))
 
     def predict_proba(self, x):
         return np.column_stack([1 - x[:, 0], x[:, 0]])
@@ -80,9 +80,10 @@ def test_one_round_by_hand():
     common = CoTraining(Column(), per_round={0: 1, 1: 1}, rounds=1).fit((a, b), given)
     assert common.transduction_.tolist() == [0, 1, 1, 1, 0]
     assert common.history_[0] == {"round": 1, "added": {0: 1, 1: 2}, "conflicts": 1, "pool": 3, "labelled": 5}
-    assert [learner.seen for learner in common.learners_] == [5, 5]
+    assert [len(learner.seen) for learner in common.learners_] == [5, 5]
     other = CoTraining(Column(), per_round={0: 1, 1: 1}, rounds=1, teach="other").fit((a, b), given)
-    assert [learner.seen for learner in other.learners_] == [4, 4]
+    assert other.learners_[0].seen == {0.0: 0, 1.0: 1, 0.2: 1, 0.45: 0}  # rows 3 and 4, as B says
+    assert other.learners_[1].seen == {0.0: 0, 1.0: 1, 0.6: 1, 0.95: 0}  # rows 2 and 3, as A says
     sure = CoTraining(Column(), per_round={0: 1, 1: 1}, rounds=5, threshold=0.92).fit((a, b), given)
     assert sure.transduction_.tolist() == [0, 1, -1, 1, -1]
     assert sure.termination_condition_ == "no_change"

@@ -63,12 +63,41 @@ def test_the_outvoted_learn_from_the_majority():
 
 
 def test_what_would_lower_the_value_is_refused():
-    """With 8 labelled rows a learner's lower bound is 0.68: 30 rows with a third wrong are worth less than 8 clean ones
-    only if noise is high; here half of the labelled rows are mistaken by all, and nothing is added."""
+    """8 labelled rows that are all told right promise 0.68 at least: of 3 more 0.97 may be wrong, and 11 rows of which
+    0.97 are wrong are worth (11 - 1.94)^2 / 11 = 7.5. So it is where all mistake half of 40 labelled rows."""
     x, given = votes()
+    model = DemocraticCoLearning([Column(0), Column(1), Column(2)]).fit(x[32:], given[32:])
+    assert [entry["added"] for entry in model.history_] == [[0, 0, 0]]
     given[:40] = np.random.RandomState(0).permutation(given[:40])
     model = DemocraticCoLearning([Column(0), Column(1), Column(2)]).fit(x, given)
     assert [entry["added"] for entry in model.history_] == [[0, 0, 0]]
+
+
+def test_wrong_labels_of_all_rounds_are_counted():
+    """10 labelled rows promise 0.72, so p = 0.28 of a row is wrong: 6 more are worth (16 - 12 p)^2 / 16 = 10.03 rows,
+    then 7 are worth 10.12 and 8 are worth 10.21. Were only the last one's p counted, 7 would be worth 15.91 and the
+    eighth be refused: (18 - 4 p)^2 / 18 = 15.85."""
+
+    class Wavering(Column):  # the more it was taught, the further to the right it reads
+        def predict_proba(self, x):
+            self.column = {16: 3, 17: 4, 18: 5}.get(self.rows, 2)
+            return super().predict_proba(x)
+
+    x = np.full((18, 6), 0.9)
+    x[:5], x[10:16, 2], x[16, 3], x[17, 4] = 0.1, 0.1, 0.1, 0.1
+    given = np.repeat([0, 1, -1], [5, 5, 8])
+    model = DemocraticCoLearning([Column(0), Column(1), Wavering(2)]).fit(x, given)
+    assert [entry["added"][2] for entry in model.history_] == [6, 1, 1, 0]
+
+
+def test_votes_by_hand():
+    model = DemocraticCoLearning(KINDS)
+    model.classes_, model.weights_ = np.array([0, 1]), np.array([0.9, 0.4, 0.4])
+    said = np.array([[0], [1], [1]])
+    assert model._propose(said).tolist() == [-1]  # two of three, that weigh less than the third
+    assert model._vote(said).tolist() == [[1, 0]]  # those that are no better than chance are not heard
+    model.weights_ = np.array([0.7, 0.6, 0.6])
+    assert model._propose(said).tolist() == [1]
 
 
 def data(seed: int = 0, n: int = 200, labelled: float = 0.2):

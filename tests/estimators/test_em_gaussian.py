@@ -19,6 +19,11 @@ def test_two_classes_on_a_line_by_hand():
     np.testing.assert_allclose(model.predict_proba([[6.1]])[0, 1], 1 / (1 + np.exp(-1.0)), rtol=1e-5)
 
 
+def test_an_unlabelled_row_counts_its_weight():
+    model = EMGaussian(weight=0.5, shrink=1.0, rounds=1, tolerance=0.0).fit([[0.0], [10.0], [1.0]], [0, 1, -1])
+    np.testing.assert_allclose(model.means_, [[0.5 / 1.5], [10.0]], atol=0.02)  # the third is all but surely of class 0
+
+
 @pytest.mark.parametrize("shrink", [0.05, 0.5, 1.0])
 def test_all_labelled_it_is_linear_discriminant_analysis(shrink):
     x, y = make_blobs(200, n_features=4, centers=3, cluster_std=3.0, random_state=0)
@@ -48,6 +53,13 @@ def test_more_features_than_labels_begin_as_nearest_means():
     model = EMGaussian(weight=0.0).fit(x, y)
     nearest = ((x[:, None] - model.means_) ** 2).sum(-1).argmin(1)
     np.testing.assert_array_equal(model.predict(x), nearest)
+
+
+def test_the_first_round_is_the_nearer_to_a_sphere_the_fewer_the_rows():
+    x = np.random.default_rng(0).normal(size=(12, 5)) * [1, 2, 3, 4, 5]
+    y = np.arange(12) % 2
+    own, half = EMGaussian(weight=0.0).fit(x, y), EMGaussian(weight=0.0, shrink=0.5).fit(x, y)
+    np.testing.assert_allclose(own.covariance_, half.covariance_)  # 5 features for 12 rows less 2 classes
 
 
 def test_features_without_any_spread_are_no_harm():

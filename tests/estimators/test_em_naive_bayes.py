@@ -76,7 +76,7 @@ def test_objective_is_the_weighted_penalised_log_likelihood():
     assert len(model.objective_) == model.n_iter_ + 1 == 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
     st.floats(0.01, 2),
@@ -116,6 +116,14 @@ def test_scale_lifts_tfidf_and_leaves_counts():
     lifted = EMNaiveBayes().fit(tfidf, gaps)
     np.testing.assert_allclose(lifted.scale_, tfidf.nnz / tfidf.sum())
     assert lifted.score(tfidf, y) > EMNaiveBayes(scale=1).fit(tfidf, gaps).score(tfidf, y) + 0.2
+
+
+def test_new_rows_are_scaled_as_those_that_were_learnt_from():
+    """Three entries that weigh 1 together."""
+    x, y = np.array([[0.25, 0.25], [0.0, 0.5]]), [0, 1]
+    ours, theirs = EMNaiveBayes(alpha=1.0).fit(x, y), MultinomialNB(alpha=1.0).fit(3 * x, y)
+    assert ours.scale_ == 3
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(3 * x))
 
 
 def test_stops_when_nothing_is_gained():

@@ -86,7 +86,7 @@ def test_prior_that_cannot_be(prior):
         class_prior(prior, np.array(["ham", "spam"]), np.array([0, 1]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 1000))
 def test_bootstrap_keeps_every_class_with_its_number(labels, seed):
     code = np.array(labels)

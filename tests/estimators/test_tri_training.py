@@ -46,7 +46,7 @@ def test_first_size(error, size):
     assert initial_size(error, F(1, 2)) == size
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 60), st.integers(1, 60), st.integers(1, 60), st.integers(0, 400), st.integers(1, 300))
 def test_whatever_is_accepted_lowers_the_bound(wrong, more, of, size, previous_size):
     """Zhou and Li's condition 0 < e / e' < l' / l < 1, and one row more would break it or there is none."""
@@ -153,6 +153,19 @@ def test_agreement_and_disagreement_by_hand():
     assert free.history_[0]["added"] == [1, 0, 1]
     assert free.termination_condition_ == "no_change"
     assert free.transduction_.tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_teachers_are_judged_where_they_agree():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.normal(size=(60, 2)) + 0.8 * y[:, None]
+    bases = [GaussianNB(), DecisionTreeClassifier(max_depth=1, random_state=0), LogisticRegression()]
+    model = TriTraining(bases, bootstrap=False, rounds=1).fit(x, np.where(np.arange(60) < 30, y, -1))
+    guess = [base.fit(x[:30], y[:30]).predict(x[:30]) for base in bases]
+    for i, error in enumerate(model.history_[0]["error"]):
+        one, other = guess[i - 1], guess[i - 2]
+        assert error == pytest.approx((one != y[:30])[one == other].mean())
+        assert error < max((one != y[:30]).mean(), (other != y[:30]).mean())  # of one alone it is more
 
 
 def test_majority_wins_and_the_mean_breaks_ties():

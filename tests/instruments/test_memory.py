@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn, optim
@@ -55,7 +55,6 @@ def test_buffers_are_never_sharded_and_frozen_parts_have_no_gradient():
     assert (each.parameters, each.gradients, each.optimizer) == (4 * (4 + 1 + 2) + buffers, 4 * 3, 4 * 3)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9))
 def test_shards_make_up_the_whole(rows, ranks):
     shards = [shard_shape((rows, 3), ranks, rank) for rank in range(ranks)]

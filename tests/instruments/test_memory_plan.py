@@ -6,7 +6,7 @@ from itertools import accumulate, product
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn, optim
@@ -54,7 +54,6 @@ def test_the_cheapest_that_fits_shards_only_what_must_be():
 placed = st.builds(Bytes, *[st.integers(0, 30)] * 6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"ddp": placed, "fsdp": placed}), min_size=1, max_size=4), st.integers(1, 200))
 def test_no_other_way_that_fits_sends_less(tables, budget):
     learners = {str(number): table for number, table in enumerate(tables)}

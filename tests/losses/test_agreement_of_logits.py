@@ -33,7 +33,7 @@ def test_by_hand():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-300, 300), min_size=12, max_size=12))
 def test_is_in_range_equals_the_other_form_and_has_a_gradient(values):
     one, two = (torch.tensor(values[i : i + 6]).view(2, 3).requires_grad_() for i in (0, 6))
@@ -53,7 +53,7 @@ def test_sharpening():
         torch.testing.assert_close(sharpen(p, cold), torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.01, 1), min_size=4, max_size=4))
 def test_sharpening_lowers_the_entropy_steadily(weights):
     p = torch.tensor([weights], dtype=torch.float64)

@@ -18,6 +18,7 @@ def test_confident_label_by_hand():
 
 def test_thresholds_at_their_ends():
     logits = torch.randn(20, 3)
+    assert confident_label(torch.zeros(1, 2), 0.5)[1].tolist() == [1.0]  # one half reaches one half
     assert confident_label(logits, 0.0)[1].all()
     assert not confident_label(logits, 1.01)[1].any()
 

@@ -18,7 +18,7 @@ def test_mix_by_hand():
     torch.testing.assert_close(mixed, torch.tensor([[2.0, 2.0], [2.0, 4.0]]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(alpha=st.floats(0.001, 20), seed=st.integers(0, 2**31))
 def test_the_dominant_weight_is_at_least_a_half(alpha, seed):
     weight = mixup_weight(64, alpha, rng(seed))

@@ -36,6 +36,8 @@ def test_families_are_columns_whose_names_differ_in_a_number():
 def test_a_unit_is_shared_where_ranges_are_alike():
     assert share_a_unit(np.array([[0, 1, 5], [1, 3, 5]]))  # the constant does not count
     assert not share_a_unit(np.array([[0, 1, 0], [1, 2, 100]]))
+    assert share_a_unit(np.array([[0, 0, 0], [1, 0.4, 0.4]]))  # as by the column in the middle
+    assert not share_a_unit(np.array([[0, 0, 0], [1, 0.2, 0.2]]))
     assert not share_a_unit(np.ones((3, 3)))
     assert not share_a_unit(np.empty((0, 3)))
 

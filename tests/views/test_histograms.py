@@ -15,6 +15,19 @@ def test_a_vertical_edge_by_hand():
     assert blocks[:, 0] == pytest.approx(0.5)
 
 
+def test_a_strong_edge_does_not_drown_a_faint_slope():
+    """The root of red jumps by 1 in two columns of eight, that of green rises by 0.1 a row elsewhere (half of it at the
+    border). Of a cell's weights 1.0 fall on the two columns and 2.5 on the others, 3.5 on all rows and 3.1875 where the
+    border counts half; the slope at 90 degrees is shared by two orientations. The edge is cut to 0.2."""
+    image = np.zeros((1, 8, 8, 2), np.uint8)
+    image[0, :, 4:, 0] = 255
+    image[0, :, :, 1] = (255 * (0.5 + 0.05 * np.arange(8)[:, None]) ** 2).round()
+    strong, faint = 1.0 * 3.5, 2.5 * 3.1875 * 0.1 / 2
+    length = np.sqrt(4 * (strong**2 + 2 * faint**2))
+    blocks = gradient_histograms(image, (2, 2)).reshape(4, 9)
+    assert blocks[:, [4, 5]] / blocks[:, :1] == pytest.approx(np.full((4, 2), faint / length / 0.2), rel=0.05)
+
+
 def test_orientation_is_shared_among_neighbours():
     """A slope at 30 degrees lies halfway between the centres at 20 and 40 degrees."""
     y, x = np.mgrid[:16, :16]

@@ -56,6 +56,14 @@ def test_on_features_that_are_there_it_learns_and_says_the_same():
     np.testing.assert_allclose(upon.transform(raw), alone.transform(raw), atol=1e-6)
 
 
+def test_directions_are_those_of_rows_from_everywhere():
+    base = ScaledView(list(FRAME)[:2])
+    features = np.zeros((6_000, 2))
+    features[:5_000, 0], features[5_000:, 1] = np.tile([-1, 1], 2_500), np.tile([-9, 9], 500)
+    view = ReducedView.of(base, dimensions=1).fit_on(base, features)
+    np.testing.assert_allclose(np.abs(view.learned["direction"]), [[0, 1]], atol=0.1)
+
+
 def test_it_knows_its_base():
     view = ReducedView.of(ScaledView(list(FRAME)), dimensions=3)
     assert view.is_of(ScaledView(list(FRAME)))

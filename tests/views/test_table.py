@@ -42,6 +42,15 @@ def test_a_few_numbers_far_from_the_others_do_not_squash_these():
     np.testing.assert_allclose(plain.transform(view.extract(frame[:97]))[:, 0], usual / usual.std(), atol=1e-6)
 
 
+def test_skewed_columns_are_seen_in_logarithms_and_what_is_far_out_is_cut():
+    table = np.random.default_rng(0).normal(size=(200, 2))
+    table[:, 0] = np.exp(1.5 * table[:, 0])
+    view = ScaledView(["a", "b"]).fit(table)
+    drawn = np.log1p(table[:, 0])
+    np.testing.assert_allclose(view.transform(table)[:, 0], (drawn - drawn.mean()) / drawn.std(), atol=1e-5)
+    assert view.transform(np.array([[1.0, 1e9], [1.0, -1e9]]))[:, 1].tolist() == [10, -10]
+
+
 def test_numbers_alone_are_kept_as_numbers():
     assert ScaledView(["height", "income"]).extract(FRAME).dtype == np.float64
     assert TreeView(["height", "colour"], categories=1).extract(FRAME).dtype == object

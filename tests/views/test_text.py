@@ -46,7 +46,7 @@ def test_no_gram_crosses_a_word_or_a_text():
     assert character_counts(["ab", "cd"], 2, 2).sum(1).ravel().tolist() == [[3.0, 3.0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
 def test_a_text_counts_the_same_alone_and_among_others(texts):
     for count in (word_counts, character_counts):

@@ -26,7 +26,7 @@ def texts(lengths, width=12):
     return ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=6),
     seed=st.integers(0, 1000),

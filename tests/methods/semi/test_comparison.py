@@ -84,6 +84,8 @@ def test_the_grid_has_three_points_that_differ():
         assert len(points) == (1 if name == "supervised" else 3)
     assert method_of("mixmatch", level="high").weight == FACTOR["high"] * method_of("mixmatch").weight
     assert method_of("fixmatch", level="low").threshold == 0.95
+    assert method_of("remixmatch", level="high").weight_turn == pytest.approx(1.5)
+    assert method_of("deep co-training").detach_target
 
 
 def test_published_rows_are_in_the_table():

@@ -78,6 +78,14 @@ def test_the_weak_copy_gets_no_gradient():
     assert views["strong"].grad is not None
 
 
+def test_labelled_and_strong_rows_are_seen_in_one_call():
+    seen, model = [], Learner(Scale())
+    model.net.register_forward_hook(lambda net, given, said: seen.append(len(said)))
+    rows, views = random_batch(labelled=5, unlabelled=7)
+    FixMatch().step({"model": model}, {"labelled": rows, "unlabelled": views}, {})
+    assert seen == [7, 12]
+
+
 def test_mixup_keeps_the_dominant_row_s_label():
     rows, views = random_batch()
     rng = torch.Generator().manual_seed(1)

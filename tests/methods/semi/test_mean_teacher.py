@@ -35,6 +35,20 @@ def test_by_hand():
     assert step(MeanTeacher(weight=10.0, ramp=0)).item() == pytest.approx(math.log(2) + 0.4, rel=1e-6)
 
 
+def test_the_target_is_what_the_teacher_says():
+    # a teacher of weight 0 says one half: ln 2 + 10 * (0.8 - 0.5)^2
+    found = step(MeanTeacher(weight=10.0, ramp=0), teacher=0.0)
+    assert found.item() == pytest.approx(math.log(2) + 0.9, rel=1e-6)
+
+
+def test_labelled_and_weak_rows_are_seen_in_one_call():
+    seen = []
+    learners = {"model": Learner(Scale()), "teacher": Learner(Scale())}
+    learners["model"].net.register_forward_hook(lambda net, given, said: seen.append(len(said)))
+    MeanTeacher().step(learners, BATCH, {"step": 0})
+    assert seen == [2]
+
+
 def test_the_weight_rises():
     early, late = (step(MeanTeacher(weight=10.0, ramp=100), at=at).item() - math.log(2) for at in (0, 100))
     assert early == pytest.approx(0.4 * math.exp(-5), rel=1e-3)

@@ -68,6 +68,22 @@ def test_what_is_remembered_aligns_the_guess():
     torch.testing.assert_close(memory["labelled"], torch.tensor([[1.0, 0.0]]))
 
 
+def test_a_guess_is_aligned_and_then_sharpened():
+    method = ReMixMatch(mixup=0.0, ramp=0, weight=0.0, weight_strong=1.0, weight_turn=0.0, history=1)
+    memory = {"labelled": torch.tensor([[0.5, 0.5]]), "guessed": torch.tensor([[0.8, 0.2]])}
+    losses, _ = step(method, memory=memory)
+    # aligned 3 : 8 as above, squared 9 : 64; the other order gives 9 : 16
+    assert losses["model"].item() == pytest.approx(math.log(2) + cross((9 / 73, 64 / 73), 0.7, 0.3), rel=1e-4)
+
+
+def test_the_guess_gets_no_gradient():
+    weak = UNLABELLED["weak"].clone().requires_grad_()
+    method = ReMixMatch(mixup=0.0, ramp=0, weight=0.0, weight_strong=1.0, weight_turn=0.0)
+    losses, _ = step(method, unlabelled=UNLABELLED | {"weak": weak})
+    losses["model"].backward()
+    assert not weak.grad.any()
+
+
 def test_no_weights_is_supervised_training():
     method = ReMixMatch(mixup=0.0, weight=0.0, weight_strong=0.0, weight_turn=0.0)
     losses, _ = step(method, unlabelled={"weak": UNLABELLED["weak"], "strong": UNLABELLED["strong"]})
