@@ -181,20 +181,18 @@ def _sweep(
                 warn(f"The time budget ended after {done} of {len(folds)} folds of {names}; estimates are less sure.")
                 return
             count = max(1, min(math.ceil(2 * jobs / len(running)), int(left / max(each, 1e-9))))
-        next_ones = folds[done : done + count]
+        part = folds[done : done + count]
         try:
-            made = run_folds(
-                running, features, y, next_ones, prior, place, pool, math.inf if done else clock.end(TRIALS)
-            )
+            made = run_folds(running, features, y, part, prior, place, pool, math.inf if done else clock.end(TRIALS))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # those that are at it would still write
             for trial in group:  # a fold that is only half done would favour those that had their turn
-                for fold in next_ones:
+                for fold in part:
                     trial.probability[fold.repeat, place[fold.held]] = np.nan
             raise
-        done += len(next_ones)
-        views = 0.0 if features.shared else made / len(next_ones)
-        for _ in range(len(group) * len(next_ones)):
+        done += len(part)
+        views = 0.0 if features.shared else made / len(part)
+        for _ in range(len(group) * len(part)):
             advance()
 
 
