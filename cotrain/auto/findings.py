@@ -357,16 +357,18 @@ def likeness(shift: Values) -> str:
 
 
 def ranking(lines: Sequence[Any]) -> str:
-    """How a table of methods is to be read, and which of them are surely behind."""
+    """How a table of methods is to be read, and which of them are surely behind: the more there are, the surer it must
+    be, for one of them is best by luck (Bonferroni's correction)."""
     scored = [line for line in lines if line.mean is not None]
     if len(scored) < 2:
         return ""
     best = next(line for line in scored if line.behind is None)
-    sure = [line.method for line in scored if line.behind is not None and line.behind >= SURE]
+    needed = 1 - (1 - SURE) / (len(scored) - 1)
+    sure = [line.method for line in scored if line.behind is not None and line.behind >= needed]
     spread = "± is what another split of the same rows changes; " if best.sd is not None else ""
     return (
         f"{spread}intervals are of what other rows would say. {best.method} has the highest mean; it is surely better "
-        f"(with a probability of {SURE} or more) than {listing(sure) if sure else 'none of the others'}."
+        f"(with a probability of {needed:.3g} or more) than {listing(sure) if sure else 'none of the others'}."
     )
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from scipy.stats import binomtest
 from test_fit_report import candidate, example, supervised_only
@@ -18,6 +20,7 @@ from cotrain.auto.findings import (
     on_test_rows,
     percent,
     probability,
+    ranking,
     score,
     searched,
     size,
@@ -277,3 +280,16 @@ def test_how_many_folds_were_run():
     assert "(1 to 9 of 20 folds)" in searched(values)
     assert "(9 of 20 folds)" in searched(supervised_only(candidates=tried[:1], settings={"folds": 20}))
     assert "(20 folds)" in searched(supervised_only(candidates=[ALONE], settings={"folds": 20}))
+
+
+def test_methods_are_surely_behind_the_more_surely_the_more_there_are():
+    def line(method, mean, behind):
+        return SimpleNamespace(method=method, mean=mean, sd=0.01, behind=behind)
+
+    best, near, far, none = line("a", 0.8, None), line("b", 0.7, 0.93), line("c", 0.6, 0.96), line("d", None, None)
+    assert "a has the highest mean; it is surely better (with a probability of 0.9 or more) than b" in ranking(
+        [near, best]
+    )
+    assert "(with a probability of 0.95 or more) than c." in ranking([best, near, far, none])
+    assert "than none of the others." in ranking([best, line("b", 0.7, 0.6)])
+    assert ranking([best, none]) == ""
