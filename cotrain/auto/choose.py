@@ -318,10 +318,6 @@ class Board:
                     reasons[m] += f"; the supervised committee {_by_points(joined)} with it"
                     accepted[m] = joined >= 0
             good = [m for m in others if accepted[m]]
-            if good and self.gain(self.right([*without, *good]), base, times)[0] < 0:  # each alone may be outvoted
-                for m in good:
-                    accepted[m], reasons[m] = False, f"{reasons[m]}, and loses with all that would join"
-                good = []
             members = sorted([*without, *good])
         for m in supervised:
             accepted[m] = m in without
