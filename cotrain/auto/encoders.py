@@ -43,7 +43,13 @@ def encoder_views(
                 continue
             fits = True
             view = EncoderView(read, encoder.place, folder=None if kind == "text" else str(folder))
-            needed = view.estimate_seconds(frame)
+            try:
+                needed = view.estimate_seconds(frame)
+            except InputError as error:
+                if name != "auto":
+                    raise
+                warnings.append(f"The encoder {encoder.place} on this disk is left out. {error}")
+                continue
             if name == "auto" and needed > SHARE * left:
                 warnings.append(
                     f"The encoder {encoder.name} would take {needed:.0f} s, too much of the time budget; "

@@ -60,14 +60,25 @@ class Backbone(ABC):
         """A batch for `module`. Items come sorted by length."""
 
     def embed(self, items: Sequence[Any]) -> Tensor:
-        """Vectors float32 [B, D] of a batch."""
-        device = next(self.module.parameters()).device
+        """Vectors float32 [B, D] of a batch.
+
+        Raises:
+            InputError: the network is no encoder of this kind, or an item cannot be read.
+        """
         try:
             with torch.inference_mode():
-                found = self.module(**{name: x.to(device) for name, x in self.inputs(items).items()})
-            return found.float().cpu()
+                return self._vectors(items).float().cpu()
+        except InputError:
+            raise
         except _FAILS as error:  # of another make inside
             raise InputError(f"The encoder in {self.folder} cannot be used for {self.kind}: {error}") from error
+
+    def _vectors(self, items: Sequence[Any]) -> Tensor:
+        return self.module(**self._on_device(items))
+
+    def _on_device(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        device = next(self.module.parameters()).device
+        return {name: x.to(device) for name, x in self.inputs(items).items()}
 
 
 def folder_digest(folder: Path) -> str:

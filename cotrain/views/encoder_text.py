@@ -104,12 +104,10 @@ class TextBackbone(Backbone):
             return {"input_ids": pad, "attention_mask": torch.ones_like(pad)}
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
-    def embed(self, items: Sequence[str]) -> Tensor:
+    def _vectors(self, items: Sequence[str]) -> Tensor:
         if self._sentence_model is None:
-            return super().embed(items)
-        return torch.as_tensor(
-            self._sentence_model.encode(list(items), show_progress_bar=False, convert_to_numpy=True)
-        ).float()
+            return super()._vectors(items)
+        return torch.as_tensor(self._sentence_model.encode(list(items), show_progress_bar=False, convert_to_numpy=True))
 
     def _own_longest(self, config: Any) -> int:
         positions = int(getattr(config, "max_position_embeddings", 0) or _LONGEST)

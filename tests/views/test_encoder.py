@@ -570,6 +570,18 @@ class TestAudio:
         with pytest.raises(InputError, match=r"gone\.wav"):
             view.extract(pd.DataFrame({"clip": ["gone.wav"]}))
 
+    def test_what_breaks_inside_is_said_of_the_encoder_or_of_the_file(self, tmp_path):
+        save_bert(tmp_path / "other")  # in a sound model's clothes
+        extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 4_000}
+        folder_with(tmp_path / "other", preprocessor_config__json=extractor)
+        with pytest.raises(InputError, match="other cannot be used for audio"):
+            load(str(tmp_path / "other")).backbone.embed([(np.zeros(400, np.float32), 4_000)])
+        self.save(tmp_path / "model", False)
+        (tmp_path / "a.wav").write_text("no sound")
+        with pytest.raises(InputError, match=r"a\.wav") as error:
+            load(str(tmp_path / "model")).backbone.embed([tmp_path / "a.wav"])
+        assert "cannot be used" not in str(error.value)
+
 
 class TestImage:
     def save(self, folder: Path, name="resnet10t"):
