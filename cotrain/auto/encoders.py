@@ -53,7 +53,7 @@ def encoder_views(
             if name == "auto" and needed > SHARE * left:
                 warnings.append(
                     f"The encoder {encoder.name} would take {needed:.0f} s, too much of the time budget; "
-                    f"it was left out. Give --encoder {encoder.name} or a longer --budget."
+                    f"it was left out. Give --encoder {encoder.place} or a longer --budget."
                 )
                 continue
             if needed > SHARE * left:

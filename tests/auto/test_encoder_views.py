@@ -61,3 +61,9 @@ def test_what_auto_found_and_cannot_be_used_is_left_out(encoder, monkeypatch):
     assert "cannot be used for text" in warning
     with pytest.raises(InputError, match="cannot be used for text"):
         views("small-model")
+
+
+def test_what_takes_too_long_is_left_out_with_a_name_that_finds_it():
+    found, (warning,) = views("auto", left=-1.0)
+    assert not found
+    assert f"Give --encoder {PLACE} or a longer --budget" in warning
