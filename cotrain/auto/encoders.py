@@ -50,6 +50,10 @@ def encoder_views(
                     raise
                 warnings.append(f"The encoder {encoder.place} on this disk is left out. {error}")
                 continue
+            if (view.columns, view.settings["digest"]) in [
+                (other.columns, other.settings["digest"]) for other in found
+            ]:
+                continue  # the same, by another name
             if name == "auto" and needed > SHARE * left:
                 warnings.append(
                     f"The encoder {encoder.name} would take {needed:.0f} s, too much of the time budget; "

@@ -67,3 +67,9 @@ def test_what_takes_too_long_is_left_out_with_a_name_that_finds_it():
     found, (warning,) = views("auto", left=-1.0)
     assert not found
     assert f"Give --encoder {PLACE} or a longer --budget" in warning
+
+
+def test_an_encoder_with_two_names_is_one_view():
+    (view,), warnings = views("auto", "small-model", "./small")
+    assert view.settings["encoder"] == PLACE
+    assert not warnings
