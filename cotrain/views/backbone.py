@@ -21,6 +21,7 @@ from cotrain.errors import InputError
 Kind = Literal["text", "audio", "image"]
 KINDS: tuple[Kind, ...] = ("text", "audio", "image")
 _FAILS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+_UNUSED = ("pooler.", "masked_spec_embed")  # weights that many folders lack, and no vector is made with
 _HASHED = (".json", ".safetensors", ".txt", ".model")  # the files that decide what a network computes
 
 
@@ -144,6 +145,30 @@ def library(name: str, extra: str) -> Any:
         raise InputError(
             f"This encoder needs {name}, which cannot be loaded ({error}): pip install 'cotrain[{extra}]'."
         ) from error
+
+
+def transformer(folder: Path) -> Any:
+    """The network of transformers in a folder, in float32; of an encoder with a decoder the encoder.
+
+    Raises:
+        InputError: it cannot be loaded, or lacks weights, which transformers would fill with random numbers.
+    """
+    model, report = quietly(
+        library("transformers", "hf").AutoModel.from_pretrained,
+        str(folder),
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    used = {id(weight) for weight in encoder.state_dict(keep_vars=True).values()}
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if name in report["missing_keys"] and id(weight) in used and not name.startswith(_UNUSED):
+            raise InputError(
+                f"The encoder in {folder} lacks weights that its config.json asks for, such as {name}: "
+                "its model.safetensors is not whole, or of another model; download it again."
+            )
+    return encoder
 
 
 def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 from cotrain.data.audio import read_wave
 from cotrain.data.files import find_file
 from cotrain.errors import InputError
-from cotrain.views.backbone import Backbone, library, quietly
+from cotrain.views.backbone import Backbone, library, quietly, transformer
 
 LONGEST = 30  # seconds that are listened to
 
@@ -39,14 +39,7 @@ class AudioBackbone(Backbone):
         super().__init__(folder)
         transformers = library("transformers", "hf")
         self._extractor = quietly(transformers.AutoFeatureExtractor.from_pretrained, str(folder))
-        model = quietly(
-            transformers.AutoModel.from_pretrained,
-            str(folder),
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-        if model.config.is_encoder_decoder:
-            model = model.get_encoder()
+        model = transformer(folder)
         self.module = model.eval()
         self.rate = int(self._extractor.sampling_rate)
         self._reads_waves = callable(getattr(model, "_get_feature_vector_attention_mask", None))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
-from cotrain.views.backbone import Backbone, library, quietly, read_json
+from cotrain.views.backbone import Backbone, library, quietly, read_json, transformer
 
 _LONGEST = 512  # tokens, where the model does not say
 _PLAIN = {"Transformer", "Pooling", "Normalize"}
@@ -62,14 +62,7 @@ class TextBackbone(Backbone):
         transformers = library("transformers", "hf")
         inner = folder / next((module["path"] for module in modules if module["type"] == "Transformer"), "")
         self._tokenizer = quietly(transformers.AutoTokenizer.from_pretrained, str(inner))
-        model = quietly(
-            transformers.AutoModel.from_pretrained,
-            str(inner),
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-        if model.config.is_encoder_decoder:
-            model = model.get_encoder()
+        model = transformer(inner)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         unit = not modules or any(module["type"] == "Normalize" for module in modules)

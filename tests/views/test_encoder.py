@@ -514,6 +514,20 @@ class TestText:
         with pytest.raises(InputError, match="code of its own"):
             load(str(tmp_path / "bert")).embed(["a"])
 
+    def test_missing_weights_are_refused_except_those_that_are_not_used(self, tmp_path):
+        model = save_bert(tmp_path / "bert")
+        weights = model.state_dict()
+        model.save_pretrained(
+            tmp_path / "bert", state_dict={name: x for name, x in weights.items() if not name.startswith("pooler.")}
+        )
+        found = find("text", str(tmp_path / "bert")).embed(SENTENCES)[0]
+        assert found == pytest.approx(self.vectors_by_hand(model), abs=1e-5)
+        model.save_pretrained(
+            tmp_path / "bert", state_dict={name: x for name, x in weights.items() if "layer.1.output" not in name}
+        )
+        with pytest.raises(InputError, match=r"lacks weights .* encoder\.layer\.1\.output\.dense\.weight"):
+            find("text", str(tmp_path / "bert")).embed(["a"])
+
     def test_a_broken_model_is_refused(self, tmp_path):
         save_bert(tmp_path / "bert")
         (tmp_path / "bert" / "model.safetensors").write_bytes(b"no weights")
