@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,14 @@ Kind = Literal["text", "audio", "image"]
 KINDS: tuple[Kind, ...] = ("text", "audio", "image")
 _FAILS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
 _UNUSED = ("pooler.", "masked_spec_embed")  # weights that many folders lack, and no vector is made with
-_HASHED = (".json", ".safetensors", ".txt", ".model")  # the files that decide what a network computes
+# The files that decide what a network computes, in its folder and those of its modules.
+_READ = (
+    *("config.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "router_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.model"),
+    *("vocab.json", "vocab.txt", "merges.txt", "dict.txt", "bpe.codes"),
+    *("*.safetensors", "*.safetensors.index.json"),
+)
 
 
 class Backbone(ABC):
@@ -102,7 +110,10 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _decisive(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix in _HASHED and path.is_file()]
+    def read(path: Path) -> bool:
+        return any(fnmatchcase(path.name, pattern) for pattern in _READ)
+
+    return [path for path in sorted(folder.rglob("*")) if read(path) and path.is_file()]
 
 
 def kind_of(folder: Path) -> Kind | None:

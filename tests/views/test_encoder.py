@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -329,7 +330,14 @@ class TestFind:
     def test_digest_is_of_contents(self, tmp_path):
         first = folder_with(tmp_path / "a", config__json={"x": 1})
         second = folder_with(tmp_path / "b", config__json={"x": 1})
-        (second / "README.md").write_text("not part of it")
+        for name in ("README.md", "notes.txt", "train_results.json"):  # not part of it
+            (second / name).write_text("{}")
+        assert folder_digest(first) == folder_digest(second)
+        folder_with(second / "2_Dense", config__json={"out_features": 3})
+        assert folder_digest(first) != (with_module := folder_digest(second))
+        (second / "2_Dense" / "model.safetensors").write_bytes(b"weights")
+        assert folder_digest(second) != with_module
+        shutil.rmtree(second / "2_Dense")
         assert folder_digest(first) == folder_digest(second)
         (second / "config.json").write_text("{}")
         assert folder_digest(first) != folder_digest(second)
