@@ -123,7 +123,8 @@ def kind_of(folder: Path) -> Kind | None:
         return "text"
     if "architecture" in config and ("pretrained_cfg" in config or "num_classes" in config):
         return "image"
-    if "sampling_rate" in read_json(folder / "preprocessor_config.json"):
+    extractor = read_json(folder / "processor_config.json").get("feature_extractor") or {}  # from transformers 5 on
+    if "sampling_rate" in {*extractor, *read_json(folder / "preprocessor_config.json")}:
         return "audio"
     words = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
     return "text" if "model_type" in config and any((folder / name).is_file() for name in words) else None

@@ -270,9 +270,16 @@ class TestFind:
             preprocessor_config__json={"sampling_rate": 16000},
             vocab__json={},
         )
+        with_processor = folder_with(
+            tmp_path / "p",
+            config__json={"model_type": "wav2vec2"},
+            processor_config__json={"feature_extractor": {"sampling_rate": 16000}},
+            vocab__json={},
+        )
         image = folder_with(tmp_path / "d", config__json={"architecture": "resnet18", "num_classes": 10})
         other = folder_with(tmp_path / "e", config__json={"model_type": "bert"})
-        assert [kind_of(f) for f in (text, sentences, sound, image, other)] == ["text", "text", "audio", "image", None]
+        assert [kind_of(f) for f in (text, sentences)] == ["text", "text"]
+        assert [kind_of(f) for f in (sound, with_processor, image, other)] == ["audio", "audio", "image", None]
 
     def test_none_and_nothing(self):
         assert find("text", "none") is None
