@@ -65,6 +65,7 @@ class TextBackbone(Backbone):
         model = transformer(inner)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._tokenizer.padding_side = "right"  # on the left it moves the positions, and the first token
         unit = not modules or any(module["type"] == "Normalize" for module in modules)
         self.module = Pooled(model, pooling, unit).eval()
         settings = read_json(inner / "sentence_bert_config.json")

@@ -419,8 +419,11 @@ class TestText:
             found.append((vector / vector.norm() if unit else vector).numpy())
         return np.array(found)
 
-    def test_plain_model_mean_pooling_and_unit_length(self, tmp_path):
+    @pytest.mark.parametrize("side", ["right", "left"])
+    def test_plain_model_mean_pooling_and_unit_length(self, tmp_path, side):
         model = save_bert(tmp_path / "bert")
+        settings = json.loads((tmp_path / "bert" / "tokenizer_config.json").read_text())
+        folder_with(tmp_path / "bert", tokenizer_config__json=settings | {"padding_side": side})
         view = EncoderView(("text",), str(tmp_path / "bert"))
         raw = view.extract(pd.DataFrame({"text": SENTENCES}))
         assert raw == pytest.approx(self.vectors_by_hand(model), abs=1e-5)
