@@ -96,6 +96,8 @@ class TextBackbone(Backbone):
         if not found["input_ids"].shape[1]:  # nothing but empty texts, for a tokenizer that adds nothing
             pad = torch.full((len(texts), 1), self._tokenizer.pad_token_id or 0)
             return {"input_ids": pad, "attention_mask": torch.ones_like(pad)}
+        mask_BL = found["attention_mask"]
+        mask_BL[mask_BL.sum(1) == 0, 0] = 1  # an empty text among others has the vector that it has alone
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
     def _vectors(self, items: Sequence[str]) -> Tensor:

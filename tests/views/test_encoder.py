@@ -504,7 +504,9 @@ class TestText:
 
         bare.pad_token_id = tokenizer.pad_token_id
         backbone._tokenizer = bare
-        assert torch.isfinite(backbone.embed(["", ""])).all()
+        alone, in_company = backbone.embed(["", ""]), backbone.embed(["", "the cat sat"])
+        assert torch.isfinite(alone).all()
+        torch.testing.assert_close(alone[0], in_company[0])
 
     def test_what_breaks_inside_is_said_of_the_encoder(self, tmp_path, monkeypatch):
         save_bert(tmp_path / "bert")
