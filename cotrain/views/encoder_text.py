@@ -82,7 +82,8 @@ class TextBackbone(Backbone):
 
     def inputs(self, items: Sequence[str]) -> dict[str, Tensor]:
         # A text is cut before it is tokenized: the end of a very long one would be thrown away, after seconds of work.
-        texts = [self._prompt + item[: 24 * self._longest].encode("utf-8", "ignore").decode() for item in items]
+        cut = [item.strip()[: 24 * self._longest].encode("utf-8", "ignore").decode() for item in items]
+        texts = [self._prompt + text for text in cut]
         if self._lower:
             texts = [text.lower() for text in texts]
         found = self._tokenizer(

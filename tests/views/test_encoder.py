@@ -428,6 +428,11 @@ class TestText:
         raw = view.extract(pd.DataFrame({"text": SENTENCES}))
         assert raw == pytest.approx(self.vectors_by_hand(model), abs=1e-5)
 
+    def test_blanks_before_a_text_are_not_read(self, tmp_path):
+        save_bert(tmp_path / "bert")
+        found = load(str(tmp_path / "bert")).backbone.embed([" " * 1000 + "a dog", "a dog"])
+        torch.testing.assert_close(found[0], found[1])
+
     @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
     @pytest.mark.parametrize("unit", [True, False])
     def test_sentence_transformers_folder(self, tmp_path, pooling, unit):
