@@ -70,9 +70,13 @@ class TextBackbone(Backbone):
         self.module = Pooled(model, pooling, unit).eval()
         settings = read_json(inner / "sentence_bert_config.json")
         self._lower = bool(settings.get("do_lower_case"))
-        self._longest = int(settings.get("max_seq_length") or self._own_longest(model.config))
-        prompts = read_json(folder / "config_sentence_transformers.json")
-        self._prompt = str((prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or "")
+        self._longest = settings.get("max_seq_length") or self._own_longest(model.config)
+        if not isinstance(self._longest, int) or self._longest < 1:
+            raise InputError(
+                f"{inner / 'sentence_bert_config.json'} gives {self._longest!r} as max_seq_length; "
+                "it must be a whole number above 0."
+            )
+        self._prompt = _prompt(folder / "config_sentence_transformers.json")
 
     def length(self, item: str) -> float:
         return min(len(item), 6 * self._longest) + 8.0  # a word piece is rarely longer than six characters
@@ -141,10 +145,20 @@ def _modules(folder: Path) -> list[dict[str, str]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return [
-            {"type": module["type"].split(".")[-1], "class": module["type"], "path": module["path"]} for module in found
+            {"type": module["type"].split(".")[-1], "class": module["type"], "path": str(Path(module["path"]))}
+            for module in found
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the list of modules of a sentence-transformers model: {error}") from error
+
+
+def _prompt(path: Path) -> str:
+    """What is put before every text."""
+    settings = read_json(path)
+    prompts, name = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(name, str | None):
+        raise InputError(f"{path} must give prompts as an object of name and text, and default_prompt_name as a text.")
+    return str(prompts.get(name) or "")
 
 
 def _pooling(folder: Path, modules: list[dict[str, str]]) -> str | None:

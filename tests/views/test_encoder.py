@@ -539,6 +539,22 @@ class TestText:
         with pytest.raises(InputError, match="code of its own"):
             load(str(tmp_path / "bert")).embed(["a"])
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("sentence_bert_config.json", {"max_seq_length": "abc"}),
+            ("sentence_bert_config.json", {"max_seq_length": -4}),
+            ("config_sentence_transformers.json", {"prompts": ["query: "], "default_prompt_name": "query"}),
+            ("config_sentence_transformers.json", {"prompts": {"query": ""}, "default_prompt_name": ["query"]}),
+            ("modules.json", [{"path": None, "type": "sentence_transformers.models.Transformer"}]),
+        ],
+    )
+    def test_settings_that_cannot_be_are_said_of_their_file(self, tmp_path, name, content):
+        save_bert(tmp_path)
+        folder_with(tmp_path, **{name: content})
+        with pytest.raises(InputError, match=name):
+            _ = load(str(tmp_path)).backbone
+
     def test_missing_weights_are_refused_except_those_that_are_not_used(self, tmp_path):
         model = save_bert(tmp_path / "bert")
         weights = model.state_dict()
