@@ -43,11 +43,21 @@ def encoder_views(
                 continue
             fits = True
             view = EncoderView(read, encoder.place, folder=None if kind == "text" else str(folder))
-            needed = view.estimate_seconds(frame)
+            try:
+                needed = view.estimate_seconds(frame)
+            except InputError as error:
+                if name != "auto":
+                    raise
+                warnings.append(f"The encoder {encoder.place} on this disk is left out. {error}")
+                continue
+            if (view.columns, view.settings["digest"]) in [
+                (other.columns, other.settings["digest"]) for other in found
+            ]:
+                continue  # the same, by another name
             if name == "auto" and needed > SHARE * left:
                 warnings.append(
                     f"The encoder {encoder.name} would take {needed:.0f} s, too much of the time budget; "
-                    f"it was left out. Give --encoder {encoder.name} or a longer --budget."
+                    f"it was left out. Give --encoder {encoder.place} or a longer --budget."
                 )
                 continue
             if needed > SHARE * left:

@@ -145,8 +145,10 @@ class DemocraticCoLearning(SemiSupervisedClassifier):
     def _propose(self, guess_Mu: np.ndarray) -> np.ndarray:
         """The class of most votes where it also has most weight, else -1 [u]."""
         votes_MuC = np.eye(len(self.classes_))[guess_Mu]
-        majority_u = votes_MuC.sum(axis=0).argmax(axis=1)
         weight_uC = np.einsum("m,muc->uc", self.weights_, votes_MuC)
+        count_uC = votes_MuC.sum(axis=0)
+        # Of classes with equally many votes the one with most weight, whichever comes first.
+        majority_u = np.where(count_uC == count_uC.max(axis=1, keepdims=True), weight_uC, -1).argmax(axis=1)
         rows = np.arange(len(majority_u))
         own = weight_uC[rows, majority_u]
         weight_uC[rows, majority_u] = -1

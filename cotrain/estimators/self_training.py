@@ -5,6 +5,7 @@ in Blum & Mitchell, COLT 1998; `relabel` as in Cascante-Bonilla et al., "Curricu
 Legend: u unlabelled rows, C classes.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -37,7 +38,7 @@ class SelfTraining(SemiSupervisedClassifier):
     Attributes:
         learner_, classes_, n_iter_, history_ (a dict a round);
         transduction_: y with the gaps filled; labeled_iter_: the round that labelled a row, 0 given, -1 never;
-        termination_condition_: "no_change", "max_iter" or "all_labeled".
+        termination_condition_: "no_change", "max_iter", "all_labeled" or "cycle" (relabel: labels come round again).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class SelfTraining(SemiSupervisedClassifier):
 
         self.history_: list[dict] = []
         self.termination_condition_, fitted = "all_labeled", False
+        states: set[bytes] = set()
         while (label < 0).any() or (self.relabel and not given.all()):
             if len(self.history_) == self.rounds:
                 self.termination_condition_ = "max_iter"
@@ -103,6 +105,15 @@ class SelfTraining(SemiSupervisedClassifier):
             if fitted:
                 self.termination_condition_ = "max_iter" if turn == self.rounds else "no_change"
                 break
+            if self.relabel:
+                # Labels that were there before come round for ever, once what a round may add grows no more.
+                most = {"threshold": 0, "k_best": self.k, "quota": quota}[self.criterion]
+                taken = np.minimum(np.multiply(most, turn), len(label))
+                state = hashlib.blake2b(label.tobytes() + taken.tobytes()).digest()
+                if state in states:
+                    self.termination_condition_ = "cycle"
+                    break
+                states.add(state)
 
         self.learner_ = learner if fitted else self._train(start, x, label)
         self.n_iter_ = len(self.history_)

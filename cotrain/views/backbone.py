@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,15 @@ from cotrain.errors import InputError
 Kind = Literal["text", "audio", "image"]
 KINDS: tuple[Kind, ...] = ("text", "audio", "image")
 _FAILS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
-_HASHED = (".json", ".safetensors", ".txt", ".model")  # the files that decide what a network computes
+_UNUSED = ("pooler.", "masked_spec_embed")  # weights that many folders lack, and no vector is made with
+# The files that decide what a network computes, in its folder and those of its modules.
+_READ = (
+    *("config.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "router_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.model"),
+    *("vocab.json", "vocab.txt", "merges.txt", "dict.txt", "bpe.codes"),
+    *("*.safetensors", "*.safetensors.index.json"),
+)
 
 
 class Backbone(ABC):
@@ -60,14 +69,25 @@ class Backbone(ABC):
         """A batch for `module`. Items come sorted by length."""
 
     def embed(self, items: Sequence[Any]) -> Tensor:
-        """Vectors float32 [B, D] of a batch."""
-        device = next(self.module.parameters()).device
+        """Vectors float32 [B, D] of a batch.
+
+        Raises:
+            InputError: the network is no encoder of this kind, or an item cannot be read.
+        """
         try:
             with torch.inference_mode():
-                found = self.module(**{name: x.to(device) for name, x in self.inputs(items).items()})
-            return found.float().cpu()
+                return self._vectors(items).float().cpu()
+        except InputError:
+            raise
         except _FAILS as error:  # of another make inside
             raise InputError(f"The encoder in {self.folder} cannot be used for {self.kind}: {error}") from error
+
+    def _vectors(self, items: Sequence[Any]) -> Tensor:
+        return self.module(**self._on_device(items))
+
+    def _on_device(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        device = next(self.module.parameters()).device
+        return {name: x.to(device) for name, x in self.inputs(items).items()}
 
 
 def folder_digest(folder: Path) -> str:
@@ -90,7 +110,10 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _decisive(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix in _HASHED and path.is_file()]
+    def read(path: Path) -> bool:
+        return any(fnmatchcase(path.name, pattern) for pattern in _READ)
+
+    return [path for path in sorted(folder.rglob("*")) if read(path) and path.is_file()]
 
 
 def kind_of(folder: Path) -> Kind | None:
@@ -100,7 +123,8 @@ def kind_of(folder: Path) -> Kind | None:
         return "text"
     if "architecture" in config and ("pretrained_cfg" in config or "num_classes" in config):
         return "image"
-    if "sampling_rate" in read_json(folder / "preprocessor_config.json"):
+    extractor = read_json(folder / "processor_config.json").get("feature_extractor") or {}  # from transformers 5 on
+    if "sampling_rate" in {*extractor, *read_json(folder / "preprocessor_config.json")}:
         return "audio"
     words = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
     return "text" if "model_type" in config and any((folder / name).is_file() for name in words) else None
@@ -133,6 +157,30 @@ def library(name: str, extra: str) -> Any:
         raise InputError(
             f"This encoder needs {name}, which cannot be loaded ({error}): pip install 'cotrain[{extra}]'."
         ) from error
+
+
+def transformer(folder: Path) -> Any:
+    """The network of transformers in a folder, in float32; of an encoder with a decoder the encoder.
+
+    Raises:
+        InputError: it cannot be loaded, or lacks weights, which transformers would fill with random numbers.
+    """
+    model, report = quietly(
+        library("transformers", "hf").AutoModel.from_pretrained,
+        str(folder),
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    used = {id(weight) for weight in encoder.state_dict(keep_vars=True).values()}
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if name in report["missing_keys"] and id(weight) in used and not name.startswith(_UNUSED):
+            raise InputError(
+                f"The encoder in {folder} lacks weights that its config.json asks for, such as {name}: "
+                "its model.safetensors is not whole, or of another model; download it again."
+            )
+    return encoder
 
 
 def quietly(load: Any, *arguments: Any, **settings: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 from cotrain.data.audio import read_wave
 from cotrain.data.files import find_file
 from cotrain.errors import InputError
-from cotrain.views.backbone import Backbone, library, quietly
+from cotrain.views.backbone import Backbone, library, quietly, transformer
 
 LONGEST = 30  # seconds that are listened to
 
@@ -39,14 +39,7 @@ class AudioBackbone(Backbone):
         super().__init__(folder)
         transformers = library("transformers", "hf")
         self._extractor = quietly(transformers.AutoFeatureExtractor.from_pretrained, str(folder))
-        model = quietly(
-            transformers.AutoModel.from_pretrained,
-            str(folder),
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-        if model.config.is_encoder_decoder:
-            model = model.get_encoder()
+        model = transformer(folder)
         self.module = model.eval()
         self.rate = int(self._extractor.sampling_rate)
         self._reads_waves = callable(getattr(model, "_get_feature_vector_attention_mask", None))
@@ -81,18 +74,17 @@ class AudioBackbone(Backbone):
             )
         )
 
-    def embed(self, items: Sequence[Sound]) -> Tensor:
+    def _vectors(self, items: Sequence[Sound]) -> Tensor:
         if self._reads_waves and not self._masked and len({self.length(item) for item in items}) > 1:
             # These models were trained without a mask: padding would change what they say, so each sound goes alone.
-            return torch.cat([self.embed([item]) for item in items])
-        inputs = {name: x.to(next(self.module.parameters()).device) for name, x in self.inputs(items).items()}
-        with torch.inference_mode():
-            hidden_BLD = self.module(**inputs)[0].float()
-            mask_BL1 = torch.ones_like(hidden_BLD[..., :1])
-            if self._reads_waves and "attention_mask" in inputs:
-                frames: Any = self.module._get_feature_vector_attention_mask
-                mask_BL1 = frames(hidden_BLD.shape[1], inputs["attention_mask"])[..., None].float()
-        return ((hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)).cpu()
+            return torch.cat([self._vectors([item]) for item in items])
+        inputs = self._on_device(items)
+        hidden_BLD = self.module(**inputs)[0].float()
+        mask_BL1 = torch.ones_like(hidden_BLD[..., :1])
+        if self._reads_waves and "attention_mask" in inputs:
+            frames: Any = self.module._get_feature_vector_attention_mask
+            mask_BL1 = frames(hidden_BLD.shape[1], inputs["attention_mask"])[..., None].float()
+        return (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
 
     def _wave(self, item: Sound) -> np.ndarray:
         if isinstance(item, tuple):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
-from cotrain.views.backbone import Backbone, library, quietly, read_json
+from cotrain.views.backbone import Backbone, library, quietly, read_json, transformer
 
 _LONGEST = 512  # tokens, where the model does not say
 _PLAIN = {"Transformer", "Pooling", "Normalize"}
@@ -62,23 +62,21 @@ class TextBackbone(Backbone):
         transformers = library("transformers", "hf")
         inner = folder / next((module["path"] for module in modules if module["type"] == "Transformer"), "")
         self._tokenizer = quietly(transformers.AutoTokenizer.from_pretrained, str(inner))
-        model = quietly(
-            transformers.AutoModel.from_pretrained,
-            str(inner),
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-        if model.config.is_encoder_decoder:
-            model = model.get_encoder()
+        model = transformer(inner)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._tokenizer.padding_side = "right"  # on the left it moves the positions, and the first token
         unit = not modules or any(module["type"] == "Normalize" for module in modules)
         self.module = Pooled(model, pooling, unit).eval()
         settings = read_json(inner / "sentence_bert_config.json")
         self._lower = bool(settings.get("do_lower_case"))
-        self._longest = int(settings.get("max_seq_length") or self._own_longest(model.config))
-        prompts = read_json(folder / "config_sentence_transformers.json")
-        self._prompt = str((prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or "")
+        self._longest = settings.get("max_seq_length") or self._own_longest(model.config)
+        if not isinstance(self._longest, int) or self._longest < 1:
+            raise InputError(
+                f"{inner / 'sentence_bert_config.json'} gives {self._longest!r} as max_seq_length; "
+                "it must be a whole number above 0."
+            )
+        self._prompt = _prompt(folder / "config_sentence_transformers.json")
 
     def length(self, item: str) -> float:
         return min(len(item), 6 * self._longest) + 8.0  # a word piece is rarely longer than six characters
@@ -88,7 +86,8 @@ class TextBackbone(Backbone):
 
     def inputs(self, items: Sequence[str]) -> dict[str, Tensor]:
         # A text is cut before it is tokenized: the end of a very long one would be thrown away, after seconds of work.
-        texts = [self._prompt + item[: 24 * self._longest].encode("utf-8", "ignore").decode() for item in items]
+        cut = [item.strip()[: 24 * self._longest].encode("utf-8", "ignore").decode() for item in items]
+        texts = [self._prompt + text for text in cut]
         if self._lower:
             texts = [text.lower() for text in texts]
         found = self._tokenizer(
@@ -102,14 +101,14 @@ class TextBackbone(Backbone):
         if not found["input_ids"].shape[1]:  # nothing but empty texts, for a tokenizer that adds nothing
             pad = torch.full((len(texts), 1), self._tokenizer.pad_token_id or 0)
             return {"input_ids": pad, "attention_mask": torch.ones_like(pad)}
+        mask_BL = found["attention_mask"]
+        mask_BL[mask_BL.sum(1) == 0, 0] = 1  # an empty text among others has the vector that it has alone
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
-    def embed(self, items: Sequence[str]) -> Tensor:
+    def _vectors(self, items: Sequence[str]) -> Tensor:
         if self._sentence_model is None:
-            return super().embed(items)
-        return torch.as_tensor(
-            self._sentence_model.encode(list(items), show_progress_bar=False, convert_to_numpy=True)
-        ).float()
+            return super()._vectors(items)
+        return torch.as_tensor(self._sentence_model.encode(list(items), show_progress_bar=False, convert_to_numpy=True))
 
     def _own_longest(self, config: Any) -> int:
         positions = int(getattr(config, "max_position_embeddings", 0) or _LONGEST)
@@ -146,10 +145,20 @@ def _modules(folder: Path) -> list[dict[str, str]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return [
-            {"type": module["type"].split(".")[-1], "class": module["type"], "path": module["path"]} for module in found
+            {"type": module["type"].split(".")[-1], "class": module["type"], "path": str(Path(module["path"]))}
+            for module in found
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the list of modules of a sentence-transformers model: {error}") from error
+
+
+def _prompt(path: Path) -> str:
+    """What is put before every text."""
+    settings = read_json(path)
+    prompts, name = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(name, str | None):
+        raise InputError(f"{path} must give prompts as an object of name and text, and default_prompt_name as a text.")
+    return str(prompts.get(name) or "")
 
 
 def _pooling(folder: Path, modules: list[dict[str, str]]) -> str | None:

@@ -159,3 +159,14 @@ def test_bad_arguments():
         DemocraticCoLearning([GaussianNB()]).fit(x, given)
     with pytest.raises(InputError, match="folds is 1"):
         DemocraticCoLearning(KINDS, folds=1).fit(x, given)
+
+
+def test_a_tie_of_votes_goes_to_the_more_accurate_whatever_the_classes_are_called():
+    x, given = votes()
+    x[0, 1] = 0.9  # learner 1 gets a labelled row wrong
+    x[40:42, :2] = [[0.9, 0.1], [0.2, 0.8]]
+    learners = [Column(0), Column(1)]
+    model = DemocraticCoLearning(learners, folds=0).fit(x, given)
+    other = DemocraticCoLearning(learners, folds=0).fit(1 - x, np.where(given < 0, -1, 1 - given))
+    assert model.history_[0]["added"] == other.history_[0]["added"] == [0, 2]
+    np.testing.assert_array_equal(model.transduction_, 1 - other.transduction_)

@@ -130,6 +130,14 @@ def test_relabel_lets_a_row_change_its_mind():
     assert (free.transduction_ != kept.transduction_).any()
 
 
+def test_labels_that_come_round_again_end_it():
+    x, y = make_classification(60, 4, n_informative=3, n_redundant=0, flip_y=0.1, random_state=1)
+    given = np.where(np.arange(60) < 8, y, -1)
+    model = SelfTraining(KNeighborsClassifier(3), relabel=True, rounds=100).fit(x, given)
+    assert model.termination_condition_ == "cycle"
+    assert [entry["labelled"] for entry in model.history_].count(model.history_[-1]["labelled"]) > 1
+
+
 def test_warm_goes_on_with_the_same_learner():
     warm = SelfTraining(Column(), threshold=0.8, warm=True).fit(ROWS, GAPS)
     cold = SelfTraining(Column(), threshold=0.8).fit(ROWS, GAPS)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,9 +270,16 @@ class TestFind:
             preprocessor_config__json={"sampling_rate": 16000},
             vocab__json={},
         )
+        with_processor = folder_with(
+            tmp_path / "p",
+            config__json={"model_type": "wav2vec2"},
+            processor_config__json={"feature_extractor": {"sampling_rate": 16000}},
+            vocab__json={},
+        )
         image = folder_with(tmp_path / "d", config__json={"architecture": "resnet18", "num_classes": 10})
         other = folder_with(tmp_path / "e", config__json={"model_type": "bert"})
-        assert [kind_of(f) for f in (text, sentences, sound, image, other)] == ["text", "text", "audio", "image", None]
+        assert [kind_of(f) for f in (text, sentences)] == ["text", "text"]
+        assert [kind_of(f) for f in (sound, with_processor, image, other)] == ["audio", "audio", "image", None]
 
     def test_none_and_nothing(self):
         assert find("text", "none") is None
@@ -329,7 +337,14 @@ class TestFind:
     def test_digest_is_of_contents(self, tmp_path):
         first = folder_with(tmp_path / "a", config__json={"x": 1})
         second = folder_with(tmp_path / "b", config__json={"x": 1})
-        (second / "README.md").write_text("not part of it")
+        for name in ("README.md", "notes.txt", "train_results.json"):  # not part of it
+            (second / name).write_text("{}")
+        assert folder_digest(first) == folder_digest(second)
+        folder_with(second / "2_Dense", config__json={"out_features": 3})
+        assert folder_digest(first) != (with_module := folder_digest(second))
+        (second / "2_Dense" / "model.safetensors").write_bytes(b"weights")
+        assert folder_digest(second) != with_module
+        shutil.rmtree(second / "2_Dense")
         assert folder_digest(first) == folder_digest(second)
         (second / "config.json").write_text("{}")
         assert folder_digest(first) != folder_digest(second)
@@ -404,11 +419,19 @@ class TestText:
             found.append((vector / vector.norm() if unit else vector).numpy())
         return np.array(found)
 
-    def test_plain_model_mean_pooling_and_unit_length(self, tmp_path):
+    @pytest.mark.parametrize("side", ["right", "left"])
+    def test_plain_model_mean_pooling_and_unit_length(self, tmp_path, side):
         model = save_bert(tmp_path / "bert")
+        settings = json.loads((tmp_path / "bert" / "tokenizer_config.json").read_text())
+        folder_with(tmp_path / "bert", tokenizer_config__json=settings | {"padding_side": side})
         view = EncoderView(("text",), str(tmp_path / "bert"))
         raw = view.extract(pd.DataFrame({"text": SENTENCES}))
         assert raw == pytest.approx(self.vectors_by_hand(model), abs=1e-5)
+
+    def test_blanks_before_a_text_are_not_read(self, tmp_path):
+        save_bert(tmp_path / "bert")
+        found = load(str(tmp_path / "bert")).backbone.embed([" " * 1000 + "a dog", "a dog"])
+        torch.testing.assert_close(found[0], found[1])
 
     @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
     @pytest.mark.parametrize("unit", [True, False])
@@ -486,7 +509,9 @@ class TestText:
 
         bare.pad_token_id = tokenizer.pad_token_id
         backbone._tokenizer = bare
-        assert torch.isfinite(backbone.embed(["", ""])).all()
+        alone, in_company = backbone.embed(["", ""]), backbone.embed(["", "the cat sat"])
+        assert torch.isfinite(alone).all()
+        torch.testing.assert_close(alone[0], in_company[0])
 
     def test_what_breaks_inside_is_said_of_the_encoder(self, tmp_path, monkeypatch):
         save_bert(tmp_path / "bert")
@@ -513,6 +538,36 @@ class TestText:
         (tmp_path / "bert" / "modules.json").write_text(json.dumps([{"path": "", "type": "evil.Transformer"}]))
         with pytest.raises(InputError, match="code of its own"):
             load(str(tmp_path / "bert")).embed(["a"])
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("sentence_bert_config.json", {"max_seq_length": "abc"}),
+            ("sentence_bert_config.json", {"max_seq_length": -4}),
+            ("config_sentence_transformers.json", {"prompts": ["query: "], "default_prompt_name": "query"}),
+            ("config_sentence_transformers.json", {"prompts": {"query": ""}, "default_prompt_name": ["query"]}),
+            ("modules.json", [{"path": None, "type": "sentence_transformers.models.Transformer"}]),
+        ],
+    )
+    def test_settings_that_cannot_be_are_said_of_their_file(self, tmp_path, name, content):
+        save_bert(tmp_path)
+        folder_with(tmp_path, **{name: content})
+        with pytest.raises(InputError, match=name):
+            _ = load(str(tmp_path)).backbone
+
+    def test_missing_weights_are_refused_except_those_that_are_not_used(self, tmp_path):
+        model = save_bert(tmp_path / "bert")
+        weights = model.state_dict()
+        model.save_pretrained(
+            tmp_path / "bert", state_dict={name: x for name, x in weights.items() if not name.startswith("pooler.")}
+        )
+        found = find("text", str(tmp_path / "bert")).embed(SENTENCES)[0]
+        assert found == pytest.approx(self.vectors_by_hand(model), abs=1e-5)
+        model.save_pretrained(
+            tmp_path / "bert", state_dict={name: x for name, x in weights.items() if "layer.1.output" not in name}
+        )
+        with pytest.raises(InputError, match=r"lacks weights .* encoder\.layer\.1\.output\.dense\.weight"):
+            find("text", str(tmp_path / "bert")).embed(["a"])
 
     def test_a_broken_model_is_refused(self, tmp_path):
         save_bert(tmp_path / "bert")
@@ -569,6 +624,18 @@ class TestAudio:
         assert raw[0] == pytest.approx(expected[0], abs=1e-3)
         with pytest.raises(InputError, match=r"gone\.wav"):
             view.extract(pd.DataFrame({"clip": ["gone.wav"]}))
+
+    def test_what_breaks_inside_is_said_of_the_encoder_or_of_the_file(self, tmp_path):
+        save_bert(tmp_path / "other")  # in a sound model's clothes
+        extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 4_000}
+        folder_with(tmp_path / "other", preprocessor_config__json=extractor)
+        with pytest.raises(InputError, match="other cannot be used for audio"):
+            load(str(tmp_path / "other")).backbone.embed([(np.zeros(400, np.float32), 4_000)])
+        self.save(tmp_path / "model", False)
+        (tmp_path / "a.wav").write_text("no sound")
+        with pytest.raises(InputError, match=r"a\.wav") as error:
+            load(str(tmp_path / "model")).backbone.embed([tmp_path / "a.wav"])
+        assert "cannot be used" not in str(error.value)
 
 
 class TestImage:
