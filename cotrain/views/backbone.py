@@ -113,7 +113,17 @@ def _decisive(folder: Path) -> list[Path]:
     def read(path: Path) -> bool:
         return any(fnmatchcase(path.name, pattern) for pattern in _READ)
 
-    return [path for path in sorted(folder.rglob("*")) if read(path) and path.is_file()]
+    folders = {folder, *(folder / place for place in _module_folders(folder))}
+    found = {path for each in folders for path in each.glob("*") if read(path) and path.is_file()}
+    return sorted(found)
+
+
+def _module_folders(folder: Path) -> list[str]:
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return [str(module["path"]).lstrip("/") for module in modules]
+    except (OSError, ValueError, LookupError, TypeError):  # those that use it say what is wrong
+        return []
 
 
 def kind_of(folder: Path) -> Kind | None:

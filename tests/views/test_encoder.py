@@ -339,7 +339,10 @@ class TestFind:
         second = folder_with(tmp_path / "b", config__json={"x": 1})
         for name in ("README.md", "notes.txt", "train_results.json"):  # not part of it
             (second / name).write_text("{}")
+        folder_with(second / "onnx", config__json={"x": 2})
         assert folder_digest(first) == folder_digest(second)
+        for each in (first, second):
+            (each / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
         folder_with(second / "2_Dense", config__json={"out_features": 3})
         assert folder_digest(first) != (with_module := folder_digest(second))
         (second / "2_Dense" / "model.safetensors").write_bytes(b"weights")
