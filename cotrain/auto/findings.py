@@ -362,7 +362,7 @@ def ranking(lines: Sequence[Any]) -> str:
     scored = [line for line in lines if line.mean is not None]
     if len(scored) < 2:
         return ""
-    best = next(line for line in scored if line.behind is None)
+    best = max(scored, key=lambda line: line.mean)
     needed = 1 - (1 - SURE) / (len(scored) - 1)
     sure = [line.method for line in scored if line.behind is not None and line.behind >= needed]
     spread = "± is what another split of the same rows changes; " if best.sd is not None else ""

@@ -292,4 +292,5 @@ def test_methods_are_surely_behind_the_more_surely_the_more_there_are():
     )
     assert "(with a probability of 0.95 or more) than c." in ranking([best, near, far, none])
     assert "than none of the others." in ranking([best, line("b", 0.7, 0.6)])
+    assert "a has the highest mean" in ranking([line("b", 0.7, None), best])  # they share no seed
     assert ranking([best, none]) == ""
