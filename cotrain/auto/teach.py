@@ -22,7 +22,7 @@ from cotrain.views.view import extract_each
 CHECKED = 2_000  # rows at most on which a student is checked
 LEAST = 0.001  # share of a class for which its rows count most
 FIRST, MANY = 20, 1_000  # rows on which the pace of a model is measured
-LONG = 0.5  # seconds that the first take from which they tell the pace
+LONG = 0.5  # seconds for that
 
 
 def teach(
@@ -102,16 +102,17 @@ def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
 
 
 def speed(model: Table, problem: Problem) -> float:
-    """Rows a second, with the reading of files; of few rows where these take long (sounds). Some are told before the
-    clock starts, for what is done only once."""
-    for count in (FIRST, MANY):
+    """Rows a second, with the reading of files: of as many as find time by the pace of the first ones, for which some
+    things are done once; or of these, where they take longer (sounds)."""
+
+    def rate(count: int) -> float:
         some = problem.frame.iloc[:count]
         start = time.perf_counter()
         model.probabilities(some, problem.source.folder)
-        seconds = max(time.perf_counter() - start, 1e-9)
-        if seconds > LONG:
-            break
-    return round(len(some) / seconds, 1)
+        return len(some) / max(time.perf_counter() - start, 1e-9)
+
+    first = rate(FIRST)
+    return round(rate(min(MANY, int(first * LONG))) if first * LONG > FIRST else first, 1)
 
 
 def _parted(problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
