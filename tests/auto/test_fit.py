@@ -693,7 +693,7 @@ def test_load_orders_rows_by_what_they_hold(reviews):
 
 
 def test_each_sound_is_read_once(monkeypatch, tmp_path):
-    """For the learners and the student, and for all scores of a test table; and 20 of them for the pace of model and student each."""
+    """For learners and student, and for all scores of a test table; 20 more for the pace of model and student each."""
     import soundfile
 
     from cotrain.auto import teach
