@@ -173,9 +173,11 @@ def _read_plain(
 
 def _within(texts: list[str], writing: Writing, span: tuple[float, ...]) -> Writing:
     """With the comma as the decimal mark where each may be one and more numbers are then in the span of the fit's."""
+    if writing.mark != "." or not span:
+        return writing
     comma = writing._replace(mark=",")
     values, strays = read_written(texts, comma)
-    if writing.mark != "." or strays or not span:
+    if strays:
         return writing
     others, _ = read_written(texts, writing)
     inside, usual = (np.count_nonzero((span[0] <= each) & (each <= span[1])) for each in (values, others))

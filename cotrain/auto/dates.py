@@ -137,9 +137,8 @@ def other_order(texts: pd.Series, order: str) -> str:
         return ""
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
     numbers = numbers[np.isfinite(numbers)]
-    other = looks_like_dates(texts.tolist()) or count_as_dates(
-        np.repeat(numbers, 2)
-    )  # of a column of dates one will do
+    twice = np.repeat(numbers, 2)  # of a column of dates one will do
+    other = looks_like_dates(texts.tolist()) or count_as_dates(twice)
     return other if other != order else ""
 
 

@@ -50,9 +50,9 @@ def encoder_views(
                     raise
                 warnings.append(f"The encoder {encoder.place} on this disk is left out. {error}")
                 continue
-            if (view.columns, view.settings["digest"]) in [
-                (other.columns, other.settings["digest"]) for other in found
-            ]:
+            if any(
+                view.columns == known.columns and view.settings["digest"] == known.settings["digest"] for known in found
+            ):
                 continue  # the same, by another name
             if name == "auto" and needed > SHARE * left:
                 warnings.append(

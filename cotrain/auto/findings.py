@@ -220,14 +220,17 @@ def limits(values: Values) -> str:
     if max(below, above) < 1:
         return f"{rows}: the true score is known to a point."
     if min(below, above) < 1:
-        most = f"up to {count(round(max(below, above)), 'point')}"
-        where = f"{most} lower" if below > above else f"{most} higher"
+        where = f"up to {_points(below)} lower" if below > above else f"up to {_points(above)} higher"
     elif max(below, above) > 1.5 * min(below, above):
-        where = f"{count(round(below), 'point')} lower or {count(round(above), 'point')} higher"
+        where = f"{_points(below)} lower or {_points(above)} higher"
     else:
-        where = f"{count(round(max(below, above)), 'point')} lower or higher"
+        where = f"{_points(max(below, above))} lower or higher"
     few = "Only " if labelled <= FEW else ""
     return f"{few}{rows}: the true score may be {where}; one time in ten it is further off."
+
+
+def _points(number: float) -> str:
+    return count(round(number), "point")
 
 
 def metric(values: Values) -> str:
