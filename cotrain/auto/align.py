@@ -13,6 +13,7 @@ from cotrain.auto.columns import Columns, unknown_column
 from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dates
 from cotrain.auto.delimited import LIKE_A_ROW
 from cotrain.auto.labels import cell_texts
+from cotrain.auto.nested import is_key
 from cotrain.auto.read import Source
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import SHOWN, listing
@@ -30,8 +31,8 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     missing or infinite; categories text, "" where missing; each date becomes four number columns, each code the
     categories of its parts, and each vector as many number columns as it has numbers (`columns.numbers` and
     `columns.categories` have their names). Columns may come in any order; those that the fit did not know are ignored,
-    and those that it knew and are not there count as missing, unless they hold text, images or sounds. What was done is
-    added to `warnings`.
+    and those that it knew and are not there count as missing, unless they hold text, images or sounds and are no key of
+    an object. What was done is added to `warnings`.
 
     Raises InputError if a column of text, images or sounds is not there, or none of all.
     """
@@ -44,9 +45,13 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
         )
     out: dict[str, pd.Series | np.ndarray] = {}
     for name in columns.text + columns.image + columns.audio:
-        if name not in frame.columns:
+        if name in frame.columns:
+            texts = _texts(frame[name])
+        elif is_key(name, frame.columns):
+            said.append(f"No row has the key {name!r}; all its cells count as missing.")
+            texts = text_series([""] * len(frame))
+        else:
             raise InputError(f"{unknown_column(name, frame.columns)} The model was fitted on it and cannot do without.")
-        texts = _texts(frame[name])
         cut = name in columns.text and columns.longest is not None
         out[name] = texts.str[: columns.longest] if cut else texts
     for name in columns.cells:

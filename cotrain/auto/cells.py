@@ -209,7 +209,7 @@ def _tidy_objects(cells: pd.Series) -> tuple[pd.Series, str]:
         return text_series(_each(cells, lambda cell: cell.decode("utf-8", "replace"))), "bytes are read as UTF-8 text"
     types = sorted({type(cell).__name__ for cell in cells[~cells.isna()]})
     texts = text_series(_each(cells, _as_text))
-    if len(types) == 1 and vector_shape(texts[texts.notna()].iloc[:50].tolist()):
+    if types == ["dict"] or (len(types) == 1 and vector_shape(texts[texts.notna()].iloc[:50].tolist())):
         return texts, ""
     if len(types) == 1:
         return texts, f"cells of type {types[0]} are read as text"

@@ -154,13 +154,14 @@ def infer(
 ) -> Columns:
     """Says what each column holds; for those not named, by looking at their cells.
 
-    folder: what file names in cells are relative to.
+    A column of objects is named for all its keys. folder: what file names in cells are relative to.
 
     Raises InputError: a misspelt column name (the nearest is suggested), a column named for two purposes, a target
     that is no class (numbers to predict, several labels a cell, free text), no column left to learn from.
     """
     given = {"target": target, "text": text, "image": image, "audio": audio, "drop": drop, "group": group}
     named = {use: _names(value) for use, value in given.items()}
+    named |= {use: _with_keys(names, frame.columns) for use, names in named.items() if use != "target"}
     purpose: dict[str, str] = {}
     for use, names in named.items():
         for name in names:
@@ -296,6 +297,13 @@ def unknown_column(name: object, columns: Iterable[object]) -> str:
 def _names(value: Any) -> tuple[str, ...]:
     """One name or several; those of arrays are numbers."""
     return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
+
+
+def _with_keys(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns, with all keys in the place of a column of objects (`size.cm` and `size.kg` for `size`)."""
+    columns = list(map(str, columns))
+    keys = {name: [each for each in columns if each.startswith(f"{name}.")] for name in names if name not in columns}
+    return tuple(each for name in names for each in keys.get(name) or [name])
 
 
 def _levels(cells: Iterable[str | None]) -> tuple[str, ...]:

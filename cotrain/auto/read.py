@@ -13,6 +13,7 @@ from cotrain.auto.delimited import Table, read_delimited, unique_names
 from cotrain.auto.encoding import ZIP, open_bytes, zipped
 from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, saved_dataset, tidy_frame
+from cotrain.auto.nested import unfold
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
@@ -271,5 +272,6 @@ def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None
         raise InputError(f"{name} has no column.")
     if not len(table.frame):
         raise InputError(f"{name} has no row.")
-    source = Source(table.frame, name, folder, table.warnings, table.lines, index)
+    frame, unfolded = unfold(table.frame)
+    source = Source(frame, name, folder, table.warnings + unfolded, table.lines, index)
     return replace(source, left_out=table.left_out, short=table.short)

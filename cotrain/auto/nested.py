@@ -1,0 +1,79 @@
+"""Columns whose cells are objects, such as `{"colour": "red", "size": 40}`: each key becomes a column of its own."""
+
+import ast
+import json
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from cotrain.auto.cells import tidy
+from cotrain.auto.wording import listing
+
+_KEYS = 100  # with more, the keys are rather data, such as words with their counts
+_DEEPEST = 5  # objects inside objects
+_LONGEST = 100_000  # characters of an object as Python writes it
+_OBJECTS = 0.9  # share of the cells that are not missing that must be objects
+_SPOILT = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)  # what a cell that is no object may raise
+
+
+def unfold(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with a column `name.key` in place for each key of a text column of objects, those inside others too.
+
+    An object is what JSON or Python write. A row that lacks a key, or whose cell is no object, lacks a value there.
+    """
+    columns: dict[str, pd.Series] = {}
+    said: list[str] = []
+    for name, cells in frame.items():
+        columns |= _unfolded(str(name), cells, {*frame.columns, *columns}, said, _DEEPEST)
+    return (pd.DataFrame(columns), said) if said else (frame, [])
+
+
+def is_key(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column that is not there may be a key that no row has: the object itself or other keys of it are."""
+    outer = name.rpartition(".")[0]
+    return bool(outer) and any(other == outer or other.startswith(f"{outer}.") for other in columns)
+
+
+def _unfolded(name: str, cells: pd.Series, taken: set[str], said: list[str], depth: int) -> dict[str, pd.Series]:
+    objects = _objects(cells) if depth and isinstance(cells.dtype, pd.StringDtype) else None
+    if objects is None:
+        return {name: cells}
+    keys = list(dict.fromkeys(key for each in objects if each for key in each))
+    names = [f"{name}.{key}" for key in keys]
+    if not 0 < len(keys) <= _KEYS or taken.intersection(names):
+        return {name: cells}
+    said.append(f"Column {name!r} holds objects; their keys are columns: {listing(map(repr, names))}.")
+    columns: dict[str, pd.Series] = {}
+    for key, new in zip(keys, names):
+        values, odd = tidy(pd.Series([each.get(key) if each else None for each in objects], dtype=object))
+        said += [f"Column {new!r}: {odd}."] if odd else []
+        columns |= _unfolded(new, values, taken, said, depth - 1)
+    return columns
+
+
+def _objects(cells: pd.Series) -> list[dict[str, Any] | None] | None:
+    """The object of each cell, None where there is none; None if this is no column of objects."""
+    filled = cells[cells.fillna("").str.strip() != ""]
+    if not len(filled) or sum(_looks(cell) for cell in filled.iloc[:100]) < _OBJECTS * min(len(filled), 100):
+        return None
+    objects = [_object(cell) if isinstance(cell, str) and _looks(cell) else None for cell in cells]
+    return objects if sum(each is not None for each in objects) >= _OBJECTS * len(filled) else None
+
+
+def _looks(cell: str) -> bool:
+    cell = cell.strip()
+    return cell[:1] + cell[-1:] == "{}"
+
+
+def _object(cell: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(cell)
+    except _SPOILT:
+        try:
+            with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of backslashes
+                found = ast.literal_eval(cell.strip()) if len(cell) <= _LONGEST else None
+        except _SPOILT:
+            return None
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else None
