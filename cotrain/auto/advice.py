@@ -42,7 +42,7 @@ def label_next(
     probability = with_prior(model.blend(votes), model.shares)
     ordered = np.sort(probability, axis=1)
     closeness = 1 - (ordered[:, -1] - ordered[:, -2])
-    said = votes.argmax(2)
+    said = with_prior(votes, model.shares).argmax(2)
     disagreement = (said != probability.argmax(1)).mean(0)
     place = _unit(features[model.members[0].views[0]][rows])
     crowd = place[rng.permutation(len(rows))[:_CROWD]]
@@ -79,7 +79,9 @@ def _reason(model: Model, probability: np.ndarray, said: np.ndarray) -> str:
     close = f"{model.classes[first]} ({probability[first]:.0%}) or {model.classes[second]} ({probability[second]:.0%})"
     split = np.bincount(said, minlength=len(model.classes))
     if (split > 0).sum() > 1:
-        voices = ", ".join(f"{split[c]} say {model.classes[c]}" for c in np.argsort(-split) if split[c])
+        voices = ", ".join(
+            f"{split[c]} say{'s' if split[c] == 1 else ''} {model.classes[c]}" for c in np.argsort(-split) if split[c]
+        )
         return f"{close}; the learners disagree: {voices}"
     return close
 

@@ -137,7 +137,9 @@ def compare(
     groups = _groups(views, methods)
     tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
     features = Features(views.views, problem.frame, problem.y, jobs)
-    asked = may_ask(problem, warnings)
+    said: list[str] = []
+    asked = may_ask(problem, said)
+    warnings += [f"{AUTO}: {each}" for each in said if AUTO in groups]
     setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
     found: dict[str, list[Judged | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
@@ -209,8 +211,9 @@ def _judged(
     test: Test | None,
 ) -> Judged | None:
     """A method's score with one seed, as `fit` would come to it; None where none of its learners was finished."""
-    problem, features, asked = setup.problem, setup.features, setup.asked
+    problem, features = setup.problem, setup.features
     auto = group.name == AUTO
+    asked = setup.asked if auto else problem.without_label > 0
     if not any(trial.estimator is not None and not trial.candidate.unlabelled for trial in trials):
         return None
     found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)

@@ -13,31 +13,27 @@ import numpy as np
 from cotrain.auto.choose import Board
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold
-from cotrain.auto.pace import Pace
+from cotrain.auto.pace import NO_TIME, TOO_FEW, Pace, Skipped
 from cotrain.auto.scores import interval
-from cotrain.auto.trial import train_and_ask
+from cotrain.auto.trial import FAILURES, train_and_ask
 from cotrain.threads import workers
 
 SHARES = (1 / 3, 2 / 3)
 MORE = 50  # labels beyond those at hand that are projected
 FASTEST = 1.0  # exponent of the curve at most: no learner's error falls faster than 1 / labels for long
 
-NO_TIME = "it takes longer than the time set aside for it (a longer --budget sets aside more)"
-TOO_FEW = "the labels are too few to leave some of them out"
-
 
 def learning_curve(
     board: Board,
     members: Sequence[int],
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     left: Callable[[], float],
     seed: int = 0,
     worth: float = 1.0,
     draws: int = 200,
     jobs: int = 1,
-) -> dict[str, Any] | str:
+) -> dict[str, Any]:
     """The committee's out-of-fold score with a third, two thirds and all of the training labels of each fold.
 
     Its members are trained again on the smaller parts (drawn by class, the third within the two thirds); their
@@ -45,21 +41,18 @@ def learning_curve(
     through the three points; its 90 % interval comes from drawing rows again.
 
     Args:
-        y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each
-            fold. worth: as in `interval`. jobs: threads.
+        left: seconds that are left for it, asked before each fold. worth: as in `interval`. jobs: threads.
 
     Returns:
-        `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`, or the
-        reason why there is none: no time, too few labels to thin out, or a member that cannot be trained on so few.
+        `{"points": [{"labels", "estimate", "low", "high"}], "more", "gain", "gain_low", "gain_high"}`.
+
+    Raises Skipped: no time, too few labels to thin out, or a member that cannot be trained on so few.
     """
     own = [fold for fold in folds if fold.repeat == 0]  # more repeats would take long and move the curve little
     with workers(jobs) as pool:
-        found = _thinned_folds(board, members, features, y, own, left, seed, pool)
-    if isinstance(found, str):
-        return found
-    correct_Sn, labels_S = found
+        correct_Sn, labels_S = _thinned_folds(board, members, features, own, left, seed, pool)
     if len(np.unique(labels_S.round())) < len(labels_S):
-        return TOO_FEW
+        raise Skipped(TOO_FEW)
     rng = np.random.default_rng(seed)
     units = board.unit.max() + 1
     gains = []
@@ -69,7 +62,7 @@ def learning_curve(
         if np.isfinite(drawn_S).all():
             gains.append(projected_gain(labels_S, drawn_S, len(board.y)))
     if not gains:
-        return TOO_FEW
+        raise Skipped(TOO_FEW)
     scores = [board.estimate(correct) for correct in correct_Sn]
     low, high = np.quantile(gains, [0.05, 0.95])
     return {
@@ -88,15 +81,13 @@ def _thinned_folds(
     board: Board,
     members: Sequence[int],
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     left: Callable[[], float],
     seed: int,
     pool: Executor,
-) -> tuple[np.ndarray, np.ndarray] | str:
-    """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]; or why
-    that cannot be told."""
-    place = features.place
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each labelled row was told right [S, n], NaN where it was not held out, and the mean sizes [S]."""
+    y, place = features.y, features.place
     correct_Sn = np.full((len(SHARES) + 1, len(board.y)), np.nan)
     sizes = []
     pace = Pace(len(folds), left)
@@ -105,13 +96,13 @@ def _thinned_folds(
         everything = board.together(members)[fold.repeat, held]
         unseen = np.isnan(everything).any()  # the search did not come to this fold
         if unseen or not pace.will_do():
-            return NO_TIME
+            raise Skipped(NO_TIME)
         parts = _thinned(y, fold.train, np.random.default_rng([seed, fold.repeat, number]))
         matrices = features.of(fold.train, fold.unlabelled)
         try:
             said = [_said(board, members, matrices, y, part, fold, pool) for part in parts]
-        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-            return "a learner of the result cannot be trained on a third of the labels"
+        except FAILURES as error:
+            raise Skipped("a learner of the result cannot be trained on a third of the labels") from error
         correct_Sn[:, held] = (np.stack([*said, everything]) * board.decision).argmax(2) == board.y[held]
         sizes.append([*map(len, parts), len(fold.train)])
     return correct_Sn, np.mean(sizes, axis=0)

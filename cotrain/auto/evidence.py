@@ -78,7 +78,7 @@ def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
             f"No class has two labelled rows (or groups), so nothing can be held out; label more rows.{copies}"
         )
     warn = partial(warn_first, setup.warnings)
-    trials = search(tried, features, problem.y, folds, counts / counts.sum(), setup.clock, setup.jobs, warn)
+    trials = search(tried, features, folds, counts / counts.sum(), setup.clock, setup.jobs, warn)
     return weigh(trials, problem, setup.asked, setup.prior, setup.metric, folds)
 
 
@@ -135,7 +135,7 @@ def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
     if not setup.asked or len(seen.board.parts) < 2:
         return seen
     choice, left = decide(seen.board, True), setup.clock.slot(LESSONS)
-    taught = lessons(seen.board, choice, setup.features, setup.problem.y, seen.folds, left, setup.jobs)
+    taught = lessons(seen.board, choice, setup.features, seen.folds, left, setup.jobs)
     if not taught:
         return seen
     found = weigh([*seen.trials, *taught], setup.problem, True, setup.prior, seen.metric, seen.folds)
@@ -173,7 +173,7 @@ def may_ask(problem: Problem, warnings: list[str], method: str | None = None) ->
     if unlabelled < ENOUGH * labelled:
         if unlabelled:
             warnings.append(
-                f"There are fewer than {ENOUGH} unlabelled rows for a labelled one ({unlabelled:,} for {labelled:,}); "
+                f"There are fewer than {ENOUGH} unlabelled rows per labelled one ({unlabelled:,} to {labelled:,}); "
                 "they were not learnt from."
             )
         return False

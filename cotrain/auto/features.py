@@ -31,6 +31,7 @@ class Features:
         with threadpool_limits(jobs):  # the steps of encoders are large enough to be shared out
             self.raw = extract_each(views, frame, self.extracted)
         self.base = {name: base for name, view in views.items() if (base := _base(view, views)) is not None}
+        self.y = y
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
         self.place = np.where(y >= 0, np.cumsum(y >= 0) - 1, -1)  # of a row among the labelled ones
         self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)

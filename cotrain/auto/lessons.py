@@ -17,7 +17,7 @@ from cotrain.auto.choose import MIXED, Board, Choice
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.auto.pace import Pace
-from cotrain.auto.trial import Trial, even, joined, some, train, train_and_ask
+from cotrain.auto.trial import FAILURES, Trial, even, joined, some, train, train_and_ask
 from cotrain.progress import progress
 from cotrain.threads import workers
 
@@ -29,7 +29,6 @@ def lessons(
     board: Board,
     choice: Choice,
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     left: Callable[[], float],
     jobs: int = 1,
@@ -41,15 +40,14 @@ def lessons(
     all learners are.
 
     Args:
-        y: class codes of all rows, -1 is unlabelled. left: seconds that are left for it, asked before each fold; where
-            not all folds will be done, nothing is. jobs: threads.
+        left: seconds that are left for it, asked before each fold; where not all folds will be done, nothing is. jobs:
+            threads.
     """
     folds = [fold for fold in folds if fold.repeat == 0]
     pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
     taught = some(features.unlabelled, MOST)
     if len(board.blend(choice.members).parts) < 2 or not len(taught):
         return []
-    place = features.place
     prior = board.label_shares
     trials = [
         Trial(
@@ -66,11 +64,11 @@ def lessons(
                 return []
             matrices = features.of(fold.train, fold.unlabelled)
             try:
-                _teach(board, choice.members, trials, matrices, y, fold, taught, prior, pool, fold is everything)
+                _teach(board, choice.members, trials, matrices, features.y, fold, taught, pool, fold is everything)
                 for trial in trials if len(fold.held) else ():
                     said = even(trial.estimator, joined(matrices, trial.candidate, fold.held), len(prior))
-                    trial.probability[fold.repeat, place[fold.held]] = said
-            except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError):
+                    trial.probability[fold.repeat, features.place[fold.held]] = said
+            except FAILURES:
                 return []
             advance()
     for trial in trials:
@@ -100,13 +98,12 @@ def _teach(
     y: np.ndarray,
     fold: Fold,
     taught: np.ndarray,
-    prior: np.ndarray,
     pool: Executor,
     whole: bool,
 ) -> None:
     """Fit each trial's estimator on the fold's labelled rows and on taught ones, with the classes that the members,
     trained on the same labels, give them."""
-    teachers = [board.trials[m] for m in members]
+    teachers, prior = [board.trials[m] for m in members], board.label_shares
     known = np.intersect1d(taught, fold.unlabelled)
     said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool, whole)
     filled = y.copy()

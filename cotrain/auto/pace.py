@@ -1,7 +1,14 @@
-"""Whether equal pieces of work will all be done in time, as told by those that are."""
+"""Whether equal pieces of work will all be done in time, as told by those that are; and why one is left out."""
 
 import time
 from collections.abc import Callable
+
+NO_TIME = "it takes longer than the time set aside for it (a longer --budget sets aside more)"
+TOO_FEW = "the labels are too few to leave some of them out"
+
+
+class Skipped(Exception):
+    """Something that a report can do without is left out; the message says why."""
 
 
 class Pace:

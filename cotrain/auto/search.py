@@ -101,7 +101,6 @@ class Clock:
 def search(
     candidates: Sequence[Candidate],
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     prior: np.ndarray,
     clock: Clock,
@@ -114,23 +113,22 @@ def search(
     rows alone went best first. TRIALS of the budget is the time for them. An interrupt ends the search with what
     is finished.
     """
-    labelled = features.labelled
-    place = features.place
-    shape = (1 + max(fold.repeat for fold in folds), len(labelled), len(prior))
+    y = features.y[features.labelled]
+    shape = (1 + max(fold.repeat for fold in folds), len(y), len(prior))
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]
     supervised = [trial for trial in trials if not trial.candidate.unlabelled]
     steps = len(trials) * len(folds)
     with progress("trying learners", steps) as advance, workers(jobs) as pool:
 
         def sweep(group: list[Trial]) -> None:
-            _sweep(group, trials, features, y, folds, prior, place, pool, clock, jobs, advance, warn)
+            _sweep(group, trials, features, folds, prior, pool, clock, jobs, advance, warn)
 
         try:
             sweep(supervised or trials)
             scores: dict[str, float] = {}
             for trial in supervised:
                 kind = trial.candidate.kind
-                scores[kind] = max(scores.get(kind, 0.0), _accuracy(trial, y[labelled]))
+                scores[kind] = max(scores.get(kind, 0.0), _accuracy(trial, y))
             others = [trial for trial in trials if trial.candidate.unlabelled and not trial.folds]
             kinds = dict.fromkeys(trial.candidate.kind for trial in others)
             for kind in sorted(kinds, key=lambda kind: -scores.get(kind, 0.0)):
@@ -142,7 +140,7 @@ def search(
             warn("Stopped by you while learners were tried; the result is made of what was finished.")
     clock.finishing = True
     with workers(jobs) as pool:
-        run_all([trial for trial in trials if not trial.dropped and trial.folds], features, y, prior, pool)
+        run_all([trial for trial in trials if not trial.dropped and trial.folds], features, prior, pool)
     return trials
 
 
@@ -150,10 +148,8 @@ def _sweep(
     group: list[Trial],
     trials: list[Trial],
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     prior: np.ndarray,
-    place: np.ndarray,
     pool: ThreadPoolExecutor,
     clock: Clock,
     jobs: int,
@@ -183,12 +179,12 @@ def _sweep(
             count = max(1, min(math.ceil(2 * jobs / len(running)), int(left / max(each, 1e-9))))
         part = folds[done : done + count]
         try:
-            made = run_folds(running, features, y, part, prior, place, pool, math.inf if done else clock.end(TRIALS))
+            made = run_folds(running, features, part, prior, pool, math.inf if done else clock.end(TRIALS))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # those that are at it would still write
             for trial in group:  # a fold that is only half done would favour those that had their turn
                 for fold in part:
-                    trial.probability[fold.repeat, place[fold.held]] = np.nan
+                    trial.probability[fold.repeat, features.place[fold.held]] = np.nan
             raise
         done += len(part)
         views = 0.0 if features.shared else made / len(part)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cotrain.auto.choose import Board
-from cotrain.auto.curve import NO_TIME, TOO_FEW
 from cotrain.auto.features import Features, FoldFeatures
-from cotrain.auto.pace import Pace
-from cotrain.auto.trial import train_and_ask
+from cotrain.auto.pace import NO_TIME, TOO_FEW, Pace, Skipped
+from cotrain.auto.trial import FAILURES, train_and_ask
 from cotrain.threads import workers
 
 TIMES = 5
@@ -36,22 +35,23 @@ def steadiness(
     members: Sequence[int],
     features: Features,
     matrices: FoldFeatures,
-    y: np.ndarray,
     left: Callable[[], float],
     seed: int = 0,
     jobs: int = 1,
-) -> Steadiness | str:
+) -> Steadiness:
     """Train the members again, TIMES, each time without a fifth of the labelled rows of each class, and compare.
 
     Only the labels differ: views, temperatures and classes' shares stay.
 
     Args:
-        matrices: features of all rows. y: class codes of all rows, -1 is unlabelled. left: seconds that are left for
-            it, asked before each round of trainings. jobs: threads.
+        matrices: features of all rows. left: seconds that are left for it, asked before each round of trainings. jobs:
+            threads.
 
-    Returns:
-        What was found, or the reason why nothing was.
+    Raises Skipped: no unlabelled rows, no time, or too few labels to leave some out.
     """
+    y = features.y
+    if not len(features.unlabelled):
+        raise Skipped("there are no unlabelled rows")
     rng = np.random.default_rng([seed, TIMES])
     place = np.arange(len(features.unlabelled))
     if len(place) > LOOKED_AT:
@@ -66,13 +66,13 @@ def steadiness(
         for _ in range(TIMES):
             kept = _thinned(y, features.labelled, rng)
             if len(kept) == len(features.labelled):
-                return TOO_FEW
+                raise Skipped(TOO_FEW)
             if not pace.will_do():
-                return NO_TIME
+                raise Skipped(NO_TIME)
             try:
                 found = train_and_ask(trials, matrices, y, kept, features.unlabelled, rows, prior, pool, whole=True)
-            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-                return "a learner of the result cannot be trained on fewer labels"
+            except FAILURES as error:
+                raise Skipped("a learner of the result cannot be trained on fewer labels") from error
             flips.append(((board.voice(members, found) * board.decision).argmax(1) != usual).mean())
     return Steadiness(float(np.mean(flips)), rows=len(rows))
 

@@ -19,6 +19,7 @@ from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.views.view import Matrix
 
+FAILURES = (ValueError, ArithmeticError, MemoryError)  # what learners raise on odd data; NumPy's LinAlgError too
 LEAST = 3  # learners on labelled rows that are tried and fitted, however short the time
 
 
@@ -87,14 +88,12 @@ def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
 def run_folds(
     trials: Sequence[Trial],
     features: Features,
-    y: np.ndarray,
     folds: Sequence[Fold],
     prior: np.ndarray,
-    place: np.ndarray,
     pool: Executor,
     deadline: float = math.inf,
 ) -> float:
-    """Train every candidate on each fold and fill in what it says of the held rows; `place` maps rows to 0..n-1.
+    """Train every candidate on each fold and fill in what it says of the held rows.
 
     After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as LEAST learners on
     labelled rows are done.
@@ -108,9 +107,9 @@ def run_folds(
         if len(done) >= owed and time.perf_counter() > deadline:
             trial.dropped = "the time budget had ended"
             return
-        estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior)
+        estimator = train(trial.candidate, matrices, features.y, fold.train, fold.unlabelled, prior)
         said = even(estimator, joined(matrices, trial.candidate, fold.held), len(prior))
-        trial.probability[fold.repeat, place[fold.held]] = said
+        trial.probability[fold.repeat, features.place[fold.held]] = said
         done.append(trial)
 
     seconds = _side_by_side(trials, features, folds, run, pool)
@@ -119,12 +118,12 @@ def run_folds(
     return seconds
 
 
-def run_all(trials: Sequence[Trial], features: Features, y: np.ndarray, prior: np.ndarray, pool: Executor) -> None:
+def run_all(trials: Sequence[Trial], features: Features, prior: np.ndarray, pool: Executor) -> None:
     """Train every candidate on all rows and ask it for the unlabelled ones."""
     everything = fold_of_all(features.labelled, features.unlabelled)
 
     def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:
-        estimator = train(trial.candidate, matrices, y, fold.train, fold.unlabelled, prior, True)
+        estimator = train(trial.candidate, matrices, features.y, fold.train, fold.unlabelled, prior, True)
         if len(fold.unlabelled):
             trial.unlabelled = even(estimator, joined(matrices, trial.candidate, fold.unlabelled), len(prior))
         trial.estimator = estimator
@@ -145,7 +144,7 @@ def _side_by_side(
         start, begun = time.perf_counter(), time.thread_time()
         try:
             run(*task)
-        except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+        except FAILURES as error:
             task[0].dropped = f"failed: {type(error).__name__}: {error}"
         return time.perf_counter() - start, time.thread_time() - begun
 

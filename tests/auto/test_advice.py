@@ -22,16 +22,16 @@ class Says:
         return np.stack([1 - b, b], 1)
 
 
-def model(members=1):
+def model(members=1, shares=(0.5, 0.5)):
     found = [Member(f"m{n}", ("view",), False, Says(n), 1.0) for n in range(members)]
-    return Model(Columns("label", text=("text",)), {}, found, ["a", "b"], np.array([0.5, 0.5]))
+    return Model(Columns("label", text=("text",)), {}, found, ["a", "b"], np.array(shares))
 
 
-def ask(x, count, among=None, members=1, **settings):
+def ask(x, count, among=None, members=1, shares=(0.5, 0.5), **settings):
     x = np.asarray(x, float)
     frame = pd.DataFrame({"text": [f"text {row}" for row in range(len(x))]})
     among = np.arange(len(x)) if among is None else np.asarray(among)
-    return label_next(model(members), frame, among, {"view": x}, count, np.arange(len(x)) * 10, **settings)
+    return label_next(model(members, shares), frame, among, {"view": x}, count, np.arange(len(x)) * 10, **settings)
 
 
 def test_the_row_between_the_classes_comes_first():
@@ -44,8 +44,17 @@ def test_disagreement_counts_and_is_told():
     """Both rows are level, but over the first the members contradict each other."""
     found = ask([[0.9, 0.1], [0.5, 0.5]], 2, members=2)
     assert found[0]["row"] == 1
-    assert "the learners disagree: 1 say a, 1 say b" in found[0]["reason"]
+    assert "the learners disagree: 1 says a, 1 says b" in found[0]["reason"]
     assert "disagree" not in found[1]["reason"]
+
+
+def test_learners_agree_where_the_shares_of_the_classes_make_them():
+    """For equal shares both say b; a is nine times as frequent, so that both say a, as the committee does."""
+    found = ask([[0.7, 0.6], [0.5, 0.5]], 2, members=2, shares=(0.9, 0.1))
+    assert not any("disagree" in each["reason"] for each in found)
+    level = ask([[0.7, 0.7], [0.5, 0.5]], 2, members=2, shares=(0.9, 0.1))
+    assert found[0]["row"] == level[0]["row"] == 1
+    assert found[0]["worth"] < 1
 
 
 def test_a_crowded_place_is_worth_more_than_a_lonely_one():

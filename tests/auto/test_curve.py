@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import pairwise
@@ -10,9 +11,10 @@ from sklearn.naive_bayes import GaussianNB
 
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board
-from cotrain.auto.curve import MORE, NO_TIME, TOO_FEW, _thinned, _thinned_folds, learning_curve, projected_gain
+from cotrain.auto.curve import MORE, _thinned, _thinned_folds, learning_curve, projected_gain
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
+from cotrain.auto.pace import NO_TIME, TOO_FEW, Skipped
 from cotrain.auto.scores import interval
 from cotrain.auto.trial import Trial, run_folds
 from cotrain.views.table import ScaledView
@@ -32,6 +34,16 @@ class Spy(GaussianNB):
         return super().fit(X, y)
 
 
+def failing(board, failure):
+    """The board, with a first learner that cannot be trained any more."""
+
+    def fail(prior):
+        raise failure
+
+    board.trials[0].candidate.__dict__["make"] = fail
+    return board
+
+
 def problem(labels=60, distance=1.0, seed=0, learners=(LogisticRegression,), classes=2):
     """A board with learners that ran on two numbers, and all that the curve needs beside it."""
     rng = np.random.default_rng(seed)
@@ -48,10 +60,10 @@ def problem(labels=60, distance=1.0, seed=0, learners=(LogisticRegression,), cla
         for n, make in enumerate(learners)
     ]
     with ThreadPoolExecutor(1) as pool:
-        run_folds(trials, features, codes, folds, prior, np.arange(len(codes)), pool)
+        run_folds(trials, features, folds, prior, pool)
     assert not [trial.dropped for trial in trials if trial.dropped]
     board = Board(trials, y, unit[:labels], np.full(classes, 1 / classes), np.full(labels, 1 / labels))
-    return board, features, codes, folds
+    return board, features, folds
 
 
 def test_projection_by_hand():
@@ -89,8 +101,8 @@ def test_parts_are_thirds_of_each_class_within_each_other():
 
 
 def test_more_labels_more_right_and_the_last_point_is_the_boards_own():
-    board, features, y, folds = problem(labels=90, distance=1.3, learners=(LogisticRegression, GaussianNB))
-    curve = learning_curve(board, [0, 1], features, y, folds, left=ample)
+    board, features, folds = problem(labels=90, distance=1.3, learners=(LogisticRegression, GaussianNB))
+    curve = learning_curve(board, [0, 1], features, folds, left=ample)
     points = curve["points"]
     assert [point["labels"] for point in points] == [24, 48, 72]
     assert points[-1]["estimate"] == pytest.approx(board.score(board.right([0, 1])))
@@ -101,10 +113,10 @@ def test_more_labels_more_right_and_the_last_point_is_the_boards_own():
 
 
 def test_intervals_by_hand():
-    board, features, y, folds = problem()
-    found = learning_curve(board, [0], features, y, folds, left=ample, seed=5, worth=0.3)
+    board, features, folds = problem()
+    found = learning_curve(board, [0], features, folds, left=ample, seed=5, worth=0.3)
     with ThreadPoolExecutor(1) as pool:
-        correct, labels = _thinned_folds(board, [0], features, y, folds[:5], ample, 5, pool)
+        correct, labels = _thinned_folds(board, [0], features, folds[:5], ample, 5, pool)
     rng, gains = np.random.default_rng(5), []
     for _ in range(200):
         drawn = rng.integers(60, size=60)
@@ -115,9 +127,9 @@ def test_intervals_by_hand():
 
 
 def test_held_rows_are_never_trained_on():
-    board, features, y, folds = problem(labels=30, learners=(Spy,))
+    board, features, folds = problem(labels=30, learners=(Spy,))
     Spy.seen.clear()
-    learning_curve(board, [0], features, y, folds, left=ample)
+    learning_curve(board, [0], features, folds, left=ample)
     assert len(Spy.seen) == 2 * 5  # one of the four repeats
     for number, fold in enumerate(folds[:5]):
         matrix = features.of(fold.train, fold.unlabelled)["table"]
@@ -132,18 +144,22 @@ def test_the_same_seed_gives_the_same_curve():
     assert curves[0] == curves[1]
 
 
-def test_no_curve_where_it_cannot_be_had():
-    board, features, y, folds = problem(labels=60)
-    assert learning_curve(board, [0], features, y, folds, left=lambda: -1.0) == NO_TIME
-    board.trials[0].candidate.__dict__["make"] = lambda _: LogisticRegression(C=-1.0)
-    assert "cannot be trained" in learning_curve(board, [0], features, y, folds, left=ample)
+@pytest.mark.parametrize("failure", [ValueError("odd"), MemoryError()])
+def test_no_curve_where_it_cannot_be_had(failure):
+    board, features, folds = problem(labels=60)
+    with pytest.raises(Skipped, match=re.escape(NO_TIME)):
+        learning_curve(board, [0], features, folds, left=lambda: -1.0)
+    with pytest.raises(Skipped, match="cannot be trained"):
+        learning_curve(failing(board, failure), [0], features, folds, left=ample)
     few = problem(labels=8, classes=4)  # one or two labels a class in training: a third is what two thirds are
-    assert learning_curve(few[0], [0], *few[1:], left=ample) == TOO_FEW
+    with pytest.raises(Skipped, match=re.escape(TOO_FEW)):
+        learning_curve(few[0], [0], *few[1:], left=ample)
 
 
 def test_there_is_no_curve_of_half_the_folds():
-    board, features, y, folds = problem(labels=30)
+    board, features, folds = problem(labels=30)
     left = iter([1e9] * 4)  # for four of the first repeat's five folds
-    assert learning_curve(board, [0], features, y, folds, left=lambda: next(left, -1.0)) == NO_TIME
+    with pytest.raises(Skipped, match=re.escape(NO_TIME)):
+        learning_curve(board, [0], features, folds, left=lambda: next(left, -1.0))
     left = iter([1e9] * 5)
-    assert isinstance(learning_curve(board, [0], features, y, folds, left=lambda: next(left, -1.0)), dict)
+    assert isinstance(learning_curve(board, [0], features, folds, left=lambda: next(left, -1.0)), dict)

@@ -539,7 +539,7 @@ def test_the_smallest_budget_still_gives_a_supervised_result(reviews):
 
 def test_too_few_unlabelled_rows_are_not_learnt_from(reviews):
     result = fit(reviews(rows=60, labelled=30), target="label", budget="20s", **FAST)
-    assert any("fewer than 3 unlabelled rows for a labelled one (30 for 30)" in w for w in result.report["warnings"])
+    assert any("fewer than 3 unlabelled rows per labelled one (30 to 30)" in w for w in result.report["warnings"])
     assert not result.report["used_unlabelled"]
 
 

@@ -52,10 +52,10 @@ def problem(labels=40, unlabelled=400, modalities=("sharp", "wide"), make=Logist
     ]
     prior = np.array([0.5, 0.5])
     with ThreadPoolExecutor(1) as pool:
-        run_folds(trials, features, codes, folds, prior, np.arange(len(codes)), pool)
-        run_all(trials, features, codes, prior, pool)
+        run_folds(trials, features, folds, prior, pool)
+        run_all(trials, features, prior, pool)
     board = Board(trials, codes[:labels], np.arange(labels), prior, np.full(labels, 1 / labels))
-    return (board, board.choose(), features, codes, folds), y
+    return (board, board.choose(), features, folds), y
 
 
 def test_a_sort_of_columns_that_needs_many_rows_learns_from_another():
@@ -79,8 +79,8 @@ def test_a_sort_of_columns_that_needs_many_rows_learns_from_another():
 
 
 def test_what_pupils_say_of_the_unlabelled_rows_is_kept():
-    (board, choice, features, codes, folds), y = problem()
-    for trial in lessons(board, choice, features, codes, folds, ample):
+    (board, choice, features, folds), y = problem()
+    for trial in lessons(board, choice, features, folds, ample):
         assert trial.unlabelled.shape == (len(features.unlabelled), 2)
         assert (trial.unlabelled.argmax(1) == y[features.unlabelled]).mean() > 0.85
         assert trial.folds == 5
@@ -89,9 +89,9 @@ def test_what_pupils_say_of_the_unlabelled_rows_is_kept():
 
 
 def test_held_rows_teach_nobody():
-    (board, choice, features, codes, folds), _ = problem(make=Spy)
+    (board, choice, features, folds), _ = problem(make=Spy)
     Spy.seen = []
-    lessons(board, choice, features, codes, folds, ample)
+    lessons(board, choice, features, folds, ample)
     one = [fold for fold in folds if fold.repeat == 0]
     assert len(Spy.seen) == 4 * (len(one) + 1)  # two teachers and two pupils
     for number, fold in enumerate(one):
@@ -105,11 +105,11 @@ def test_held_rows_teach_nobody():
 
 
 def test_labelled_rows_keep_their_label():
-    (board, choice, features, codes, folds), _ = problem(make=Spy)
+    (board, choice, features, folds), _ = problem(make=Spy)
     Spy.seen = []
-    lessons(board, choice, features, codes, folds, ample)
+    lessons(board, choice, features, folds, ample)
     _, y = Spy.seen[-1]
-    np.testing.assert_array_equal(y[:40], codes[:40])
+    np.testing.assert_array_equal(y[:40], features.y[:40])
     assert set(np.unique(y)) == {0, 1}
 
 

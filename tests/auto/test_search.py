@@ -69,7 +69,7 @@ def run(candidates, labelled=20, unlabelled=40, budget=60.0, jobs=2, unit=None, 
     folds = make_folds(y, features.unlabelled, unit, np.arange(len(y)), grouped, 0)
     said: list[str] = []
     clock = Clock(budget)
-    trials = search(candidates(y), features, y, folds, np.full(2, 0.5), clock, jobs, said.append)
+    trials = search(candidates(y), features, folds, np.full(2, 0.5), clock, jobs, said.append)
     return trials, said, folds, clock
 
 
