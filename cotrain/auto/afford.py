@@ -14,7 +14,7 @@ from cotrain.auto.media import check_file, media_paths
 from cotrain.errors import InputError
 from cotrain.views.text import LONGEST
 
-MOST = 20_000  # rows without a label that are learnt from; more cost time and change little
+MOST_ROWS = 20_000  # rows without a label that are learnt from; more cost time and change little
 MOST_NUMBERS = 40_000_000  # in their columns of numbers; wide tables, such as pictures, are learnt from in part
 SHARE = 0.3  # of the time, for reading files
 FREE = 500  # unlabelled rows that are read in any case
@@ -47,15 +47,15 @@ def beyond(
     pace = sum(_pace(media_paths(tried[name].tolist(), folder), "image") for name in columns.image)
     pace += sum(_pace(media_paths(tried[name].tolist(), folder), "audio") for name in columns.audio)
     fits = SHARE * seconds / pace
-    if len(order) <= min(MOST, fits):
+    if len(order) <= min(MOST_ROWS, fits):
         return out, ""
     # In steps of half an octave, so that one machine comes to one number again.
-    most = max(FREE, min(MOST, int(2 ** (np.floor(2 * np.log2(max(fits, 1))) / 2))))
+    most = max(FREE, min(MOST_ROWS, int(2 ** (np.floor(2 * np.log2(max(fits, 1))) / 2))))
     out[order[most:]] = True
     needed = f"about {max(1, round(len(order) * pace / 60)):,} min"
     return out, (
         f"Of {len(order):,} rows without a label {most:,} were read: reading all of their files would "
-        f"take {needed}, and learning from so many as long again. A longer --budget reads more, up to {MOST:,}."
+        f"take {needed}, and learning from so many as long again. A longer --budget reads more, up to {MOST_ROWS:,}."
     )
 
 
@@ -68,7 +68,7 @@ def set_aside(rows: np.ndarray, known: np.ndarray, content: np.ndarray, numbers:
         numbers: columns of numbers.
     """
     others = rows[~known[rows]]
-    most = int(np.clip(MOST_NUMBERS // max(1, numbers), FREE, MOST))
+    most = int(np.clip(MOST_NUMBERS // max(1, numbers), FREE, MOST_ROWS))
     if len(others) <= most:
         return rows
     chosen = others[np.argsort(content[others], kind="stable")[:most]]
@@ -77,7 +77,7 @@ def set_aside(rows: np.ndarray, known: np.ndarray, content: np.ndarray, numbers:
 
 def longest_read(frame: pd.DataFrame, columns: Columns, seconds: float) -> int | None:
     """Characters of each text that are read, where all texts together are too long for the time; None where not."""
-    learnt = frame.iloc[:: max(1, len(frame) // MOST)]  # as good as those that will not be set aside
+    learnt = frame.iloc[:: max(1, len(frame) // MOST_ROWS)]  # as good as those that will not be set aside
     texts = [learnt[name].dropna().astype(str).str.len().to_numpy(np.int64) for name in columns.text]
     lengths = np.sort(np.concatenate([np.empty(0, np.int64), *texts]).clip(max=LONGEST))
     most = min(max(seconds * CHARACTERS, FREE_CHARACTERS), MOST_CHARACTERS)

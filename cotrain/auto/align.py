@@ -142,7 +142,7 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float
         if strays:
             shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
             said.append(
-                f"Column {cells.name!r}: cells that are no numbers count as missing: {len(strays):,} ({shown})."
+                f"Column {cells.name!r}: cells that are not numbers count as missing: {len(strays):,} ({shown})."
             )
     else:
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
@@ -204,7 +204,7 @@ def _vectors(cells: pd.Series, shape: tuple[int, ...], said: list[str]) -> np.nd
     if strays:
         sides = " x ".join(map(str, shape))
         said.append(
-            f"Column {cells.name!r}: cells that are no vectors of {sides} numbers count as missing: {len(strays):,}, "
+            f"Column {cells.name!r}: cells that are not vectors of {sides} numbers count as missing: {len(strays):,}, "
             f"first {str(texts[strays[0]])[:40]!r}."
         )
     values[~np.isfinite(values)] = np.nan
@@ -217,8 +217,8 @@ def _categories(name: str, cells: Iterable[str | None], columns: Columns, said: 
     known = {*levels, ""}
     if taken := respelt({*values} - known, levels):
         values = [taken.get(value, value) for value in values]
-        shown = listing(f"{value[:40]!r} for {level[:40]!r}" for value, level in sorted(taken.items()))
-        said.append(f"Column {name!r}: categories are written otherwise than in training; taken is {shown}.")
+        shown = listing(f"{value[:40]!r} is read as {level[:40]!r}" for value, level in sorted(taken.items()))
+        said.append(f"Column {name!r}: categories are spelt differently from training: {shown}.")
     unseen = dict.fromkeys(value for value in values if value not in known)
     if unseen and levels:
         rows = sum(value in unseen for value in values)
@@ -268,5 +268,5 @@ def read_as_dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
     strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
     if len(strays):
         shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])
-        said.append(f"Column {cells.name!r}: cells that are no dates count as missing: {len(strays):,} ({shown}).")
+        said.append(f"Column {cells.name!r}: cells that are not dates count as missing: {len(strays):,} ({shown}).")
     return dates.reset_index(drop=True)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cotrain.auto.account import suspicious
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.evidence import Setup, check_seed, gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
 from cotrain.auto.problem import load
+from cotrain.auto.report_parts import suspicious
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.views import find_views
 from cotrain.errors import InputError
@@ -66,12 +66,12 @@ def audit_labels(
     warnings = list(found.warnings)
     views = find_views(encoder, problem, warnings, clock.left(), jobs)
     tried, _ = pick(views, None)
-    asked = may_ask(problem, warnings)
+    use_unlabelled = may_ask(problem, warnings)
     features = Features(views.views, problem.frame, problem.y, jobs)
-    setup = Setup(problem, features, "auto", "auto", seed, jobs, clock, asked, warnings)
+    setup = Setup(problem, features, "auto", "auto", seed, jobs, clock, use_unlabelled, warnings)
     with threadpool_limits(1):
-        seen = gather(setup, [candidate for candidate in tried if asked or not candidate.unlabelled])
-    together = out_of_fold(seen.board, seen.board.choose(unlabelled=asked).members)
+        seen = gather(setup, [candidate for candidate in tried if use_unlabelled or not candidate.unlabelled])
+    together = out_of_fold(seen.board, seen.board.choose(unlabelled=use_unlabelled).members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], seen.board.label_shares)
     return Doubts(

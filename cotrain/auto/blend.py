@@ -42,8 +42,8 @@ class Blend:
     @classmethod
     def from_dict(cls, values: dict[str, Any], members: int) -> "Blend":
         """Raises KeyError, TypeError or ValueError for other values than those of `to_dict` for so many members."""
-        parts, heats = tuple(map(tuple, values["parts"])), tuple(values["temperatures"])
-        found = cls(parts, heats, float(values["temperature"]), float(values.get("doubt", 0.0)))
+        parts, temperatures = tuple(map(tuple, values["parts"])), tuple(values["temperatures"])
+        found = cls(parts, temperatures, float(values["temperature"]), float(values.get("doubt", 0.0)))
         if sorted(m for part in found.parts for m in part) != list(range(members)):
             raise ValueError("the parts of the blend are not those of the members")
         if len(found.temperatures) != len(found.parts):
@@ -57,6 +57,6 @@ def product(means: Sequence[np.ndarray], temperatures: Sequence[float], doubt: f
     doubt: the chance that a part knows nothing of a row, which says each class as often. Else one that is sure for want
     of rows on which it was wrong overrules all others.
     """
-    soft = [soften(mean, heat) for mean, heat in zip(means, temperatures, strict=True)]
+    soft = [soften(mean, own) for mean, own in zip(means, temperatures, strict=True)]
     logs = sum(np.log(np.maximum((1 - doubt) * each + doubt / each.shape[-1], 1e-12)) for each in soft)
     return soften(np.exp(logs - np.max(logs, axis=-1, keepdims=True)), 1.0)

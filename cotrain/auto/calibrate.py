@@ -4,6 +4,7 @@ Legend: N rows, C classes.
 """
 
 import numpy as np
+from scipy.special import softmax
 
 MEASURABLE = 50  # held-out rows from which calibration can be measured, as many as weigh the same
 TEMPERATURES = np.exp(np.linspace(-1.5, 4.0, 45))
@@ -13,10 +14,7 @@ _SPREAD = 0.6  # standard deviation of the log temperature believed before any r
 
 def soften(probability: np.ndarray, temperature: float) -> np.ndarray:
     """p^(1/temperature), normalized over the last axis; NaN stays NaN."""
-    logits = np.log(np.clip(probability, 1e-12, 1)) / temperature
-    logits = logits - logits.max(-1, keepdims=True)
-    powers = np.exp(logits)
-    return powers / powers.sum(-1, keepdims=True)
+    return softmax(np.log(np.clip(probability, 1e-12, 1)) / temperature, axis=-1)
 
 
 def temperature(probability_NC: np.ndarray, y_N: np.ndarray, weight_N: np.ndarray) -> float:

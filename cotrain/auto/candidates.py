@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -61,7 +62,7 @@ class Candidate:
 
 
 STYLE = "style"  # the kind of learners that look at how a text is written, or how loud a sound is
-MOST = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
+KERNEL_ROWS = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 TURNED = 1_000  # sparse rows up to which a logistic regression is quicker on axes of their own
 _NO_LENGTH = 1e-10  # of the longest axis, squared
 PAIRS = 4_000_000  # margins of pairs of classes that are held at a time: 32 MB
@@ -76,8 +77,8 @@ class Margin(ClassifierMixin, BaseEstimator):
         self.C = C
 
     def fit(self, X, y):
-        if len(y) > MOST:
-            some = np.random.default_rng(0).permutation(len(y))[:MOST]
+        if len(y) > KERNEL_ROWS:
+            some = np.random.default_rng(0).permutation(len(y))[:KERNEL_ROWS]
             rare = np.unique(y, return_index=True)[1]  # every class stays
             some = np.union1d(some, rare)
             X, y = X[some], np.asarray(y)[some]
@@ -90,8 +91,7 @@ class Margin(ClassifierMixin, BaseEstimator):
         block = max(1, PAIRS // pairs)  # rows; of 150 classes there are 11,175 pairs
         parts = [self._logits(X[start : start + block]) for start in range(0, X.shape[0], block)]
         logits = np.concatenate(parts) if parts else np.empty((0, len(self.classes_)))
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
+        return softmax(logits, axis=1)
 
     def _logits(self, X):
         """Twice the margins of each class against the others, [N, C], as `SVC` makes them of pairs: the pairs that a

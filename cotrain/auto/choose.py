@@ -16,11 +16,11 @@ from cotrain.auto.calibrate import soften, temperature
 from cotrain.auto.scores import Estimate
 from cotrain.auto.trial import Trial
 
-SURE = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
-VERY_SURE = 0.9  # the same where its fellows on other views contradict it
+ACCEPTED_FROM = 0.8  # probability of a gain from which a learner on unlabelled rows is accepted
+CONTRADICTED_FROM = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
-FEW = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
+FEW_UNITS = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
@@ -103,11 +103,12 @@ class Board:
         parts = [part for part in parts if part]
         means = [self.probability[[members[place] for place in part]].mean(0) for part in parts]
         # a member is at its temperature already, a mean of several that err differently is too cautious
-        heats = [self._temperature(m) if len(part) > 1 else 1.0 for m, part in zip(means, parts, strict=True)]
+        temperatures = [self._temperature(m) if len(part) > 1 else 1.0 for m, part in zip(means, parts, strict=True)]
         if len(parts) == 1:
-            return Blend((tuple(parts[0]),), tuple(heats))
+            return Blend((tuple(parts[0]),), tuple(temperatures))
         doubt = 1 / (self.evaluated.sum() + 2)  # of one that erred on none of the judged rows (Laplace)
-        return Blend(tuple(map(tuple, parts)), tuple(heats), self._temperature(product(means, heats, doubt)), doubt)
+        together = self._temperature(product(means, temperatures, doubt))
+        return Blend(tuple(map(tuple, parts)), tuple(temperatures), together, doubt)
 
     def together(self, members: Sequence[int]) -> np.ndarray:
         """The committee's out-of-fold probabilities [R, n, C]."""
@@ -288,7 +289,7 @@ class Board:
             return [], [], False
         without = self.committee(supervised, times)
         base = self.right(without)
-        few = self.unit.max() + 1 < min(FEW, len(self.y))
+        few = self.unit.max() + 1 < min(FEW_UNITS, len(self.y))
         asked = others if unlabelled else []
         gains = {m: self.gain(self.correct[m], base, times) for m in asked}
         backed = [m for m in asked if self._backed(m, times)]
@@ -298,7 +299,7 @@ class Board:
         for m in asked:
             mean, error = gains[m]
             sure = self._probability(mean / error)
-            needed = VERY_SURE if self.agreement[m] < AGREEING else SURE
+            needed = CONTRADICTED_FROM if self.agreement[m] < AGREEING else ACCEPTED_FROM
             accepted[m] = bool((mean > 0 and sure >= needed and not few) or m in backed)
             reasons[m] = f"{_by_points(mean)}, surely better: {sure:.2f}"
             reasons[m] += ", the unlabelled rows speak for it" if m in backed else ""

@@ -13,7 +13,7 @@ from cotrain.auto.calibrate import classes_in_sets
 from cotrain.auto.fit import Metric, fit
 from cotrain.auto.labels import check_classes, read_labels
 from cotrain.auto.model import Model
-from cotrain.auto.result import Report
+from cotrain.auto.result import FitReport
 from cotrain.auto.student import Student
 from cotrain.errors import InputError
 from cotrain.estimators.labels import encode
@@ -82,7 +82,7 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     model_: Model
     student_: Student
-    report_: Report
+    report_: FitReport
 
     def fit(self, X, y) -> "CoTrainClassifier":
         """Learn from the labelled rows and, where they help, from the others.

@@ -190,27 +190,26 @@ def infer(
             elif name != target:
                 found[purpose[name]].append(name)
             continue
-        kind, why, order, writing, places, shape, codes, span = known
-        if kind == "dropped":
-            dropped[name] = why
+        if known.kind == "dropped":
+            dropped[name] = known.why
             continue
-        found[kind].append(name)
-        if writing is not None:
-            written[name] = writing
-        if codes:
-            none[name] = codes
-        if span:
-            spans[name] = span
-        if kind == "category":
+        found[known.kind].append(name)
+        if known.writing is not None:
+            written[name] = known.writing
+        if known.none:
+            none[name] = known.none
+        if known.span:
+            spans[name] = known.span
+        if known.kind == "category":
             levels[name] = _levels(cell_texts(frame[name]))
-        if kind == "date":
-            orders[name] = order
-        if kind == "code":
-            parts[name] = places
-            read = read_parts(cell_texts(frame[name]), places)
-            levels |= zip(code_columns(name, places), map(_levels, read))
-        if kind == "vector":
-            shapes[name] = shape
+        if known.kind == "date":
+            orders[name] = known.order
+        if known.kind == "code":
+            parts[name] = known.places
+            read = read_parts(cell_texts(frame[name]), known.places)
+            levels |= zip(code_columns(name, known.places), map(_levels, read))
+        if known.kind == "vector":
+            shapes[name] = known.shape
     columns: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     if not any(names for kind, names in columns.items() if kind != "group"):
         why = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:5]) or "there is no other column"
@@ -260,16 +259,16 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
     typed = [text for text in sample if text not in none]
     if shape := vector_shape(typed):
         return Found("vector", shape=shape)
-    codes = False  # whole numbers with leading zeros
+    leading_zeros = False
     if look_numeric(texts) > 0.5:
         numbers = read_numbers(column)
-        codes = numbers.codes
+        leading_zeros = numbers.codes
         plain = numbers.share >= NUMBERS or (none and read_numbers(texts[~texts.isin(none)]).share >= NUMBERS)
         if plain and not _are_thousands(texts):
             return _number_kind(numbers.values, str(column.name))
     if order := looks_like_dates(typed):
         return Found("date", order=order)
-    if not codes and (writing := recognise(typed)) is not None:
+    if not leading_zeros and (writing := recognise(typed)) is not None:
         filled = texts[~texts.isin(none)]
         values, strays = read_written(filled.tolist(), writing)
         if len(strays) <= (1 - NUMBERS) * len(filled):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain import show
-from cotrain.auto.model import Model, Table, usable_rows
+from cotrain.auto.model import Model, Predictor, usable_rows
 from cotrain.errors import InputError
 
 Options = Mapping[str, Any]  # keyword arguments of `cotrain.fit`
@@ -63,7 +63,7 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     The files of a folder without a table are named."""
     from cotrain.auto.read import read
 
-    table: Table
+    table: Predictor
     if student:
         from cotrain.auto.student import Student
 
@@ -99,7 +99,7 @@ def _write(text: str, file: Path) -> None:
             elsewhere = Path(tempfile.mkdtemp(prefix="cotrain-")) / file.name
             _replace(text, elsewhere)
         except OSError:
-            raise InputError(f"{said}; leave --out away to have it on standard output.") from error
+            raise InputError(f"{said}; omit --out to print it to standard output.") from error
         raise InputError(f"{said}; it is in {elsewhere} instead.") from error
 
 

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cotrain.auto.account import row_weights
 from cotrain.auto.candidates import Candidate, named
 from cotrain.auto.choose import Board, bootstrap
 from cotrain.auto.evidence import (
     Evidence,
     Setup,
     after_lessons,
-    apart,
+    board_of,
     check_seed,
     check_words,
     decide,
@@ -29,8 +28,9 @@ from cotrain.auto.evidence import (
 )
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
-from cotrain.auto.problem import Test, load, read_test
+from cotrain.auto.problem import TestTable, load, read_test
 from cotrain.auto.read import read
+from cotrain.auto.report_parts import row_weights
 from cotrain.auto.scores import chance, gain, interval, mean_of_known
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.trial import Trial
@@ -129,7 +129,7 @@ def compare(
         check_seed(seed, jobs)
     time_for_each = seconds(budget)
     tested = None if test is None else read(test)
-    problem = load(data, y, target=target, unlabelled=unlabelled, apart=tested, seconds=time_for_each, **columns)
+    problem = load(data, y, target=target, unlabelled=unlabelled, test=tested, seconds=time_for_each, **columns)
     check_words(prior, metric, problem.audit.classes)
     checked = None if tested is None else read_test(tested, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
@@ -138,9 +138,9 @@ def compare(
     tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
     features = Features(views.views, problem.frame, problem.y, jobs)
     said: list[str] = []
-    asked = may_ask(problem, said)
+    use_unlabelled = may_ask(problem, said)
     warnings += [f"{AUTO}: {each}" for each in said if AUTO in groups]
-    setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), asked, warnings)
+    setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), use_unlabelled, warnings)
     found: dict[str, list[Judged | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
     finished: list[int] = []
@@ -208,26 +208,26 @@ def _judged(
     trials: list[Trial],
     seen: Evidence,
     setup: Setup,
-    test: Test | None,
+    test: TestTable | None,
 ) -> Judged | None:
     """A method's score with one seed, as `fit` would come to it; None where none of its learners was finished."""
     problem, features = setup.problem, setup.features
     auto = group.name == AUTO
-    asked = setup.asked if auto else problem.without_label > 0
+    use_unlabelled = setup.use_unlabelled if auto else problem.without_label > 0
     if not any(trial.estimator is not None and not trial.candidate.unlabelled for trial in trials):
         return None
-    found = weigh(trials, problem, asked, setup.prior, seen.metric, seen.folds)
+    found = weigh(trials, problem, use_unlabelled, setup.prior, seen.metric, seen.folds)
     if auto:
         found = after_lessons(setup, found)
     board: Board | None = found.board
     if not auto:
-        board = apart(trials, group.own, problem, found.prior, found.metric)
+        board = board_of(trials, group.own, problem, found.prior, found.metric)
     if board is None:
         return None
-    choice = decide(board, asked and auto)
+    choice = decide(board, use_unlabelled and auto)
     if test is None:
         right = board.right(choice.members)
-        corrected = bootstrap(board, asked and auto, setup.seed)[0 if choice.used_unlabelled else 1]
+        corrected = bootstrap(board, use_unlabelled and auto, setup.seed)[0 if choice.used_unlabelled else 1]
         span = board.interval(corrected if np.isfinite(corrected) else board.estimate(right), right)
         return Judged(span.estimate, span.low, span.high, right, board.stands_for, board.unit)
     everything = features.of(features.labelled, features.unlabelled)

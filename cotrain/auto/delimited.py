@@ -358,7 +358,7 @@ def _column(texts: pd.Series, name: str, delimiter: str, lines: array) -> tuple[
         if NUMBERS <= read.share < 1:
             stray = read.strays[0]
             said.append(
-                f"Column {name!r}: cells that are no numbers among numbers: {len(read.strays):,}, first "
+                f"Column {name!r}: cells that are not numbers among numbers: {len(read.strays):,}, first "
                 f"{texts.iloc[stray][:40]!r} in row {stray + 1} (line {lines[stray]}). They are kept as they are."
             )
     return texts, said

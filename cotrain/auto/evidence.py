@@ -24,7 +24,7 @@ from cotrain.errors import InputError
 
 LESSONS = 0.25  # of the budget at most, for learners that teach each other
 SHOWS = 2.0  # standard errors above chance from which how a text is written may say something
-ENOUGH = 3  # unlabelled rows per labelled one below which they are not asked
+ENOUGH_PER_LABEL = 3  # unlabelled rows per labelled one below which they are not learnt from
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evidence:
 class Setup:
     """What learners are tried on, and how: the start of a fit, of a comparison and of an audit of labels.
 
-    prior, metric, seed, jobs: as `fit` takes them. asked: may the unlabelled rows have a say.
+    prior, metric, seed, jobs: as `fit` takes them. use_unlabelled: may they have a say.
     warnings: of the report; what happens is added.
     """
 
@@ -58,7 +58,7 @@ class Setup:
     seed: int
     jobs: int
     clock: Clock
-    asked: bool
+    use_unlabelled: bool
     warnings: list[str]
 
 
@@ -79,11 +79,11 @@ def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
         )
     warn = partial(warn_first, setup.warnings)
     trials = search(tried, features, folds, counts / counts.sum(), setup.clock, setup.jobs, warn)
-    return weigh(trials, problem, setup.asked, setup.prior, setup.metric, folds)
+    return weigh(trials, problem, setup.use_unlabelled, setup.prior, setup.metric, folds)
 
 
 def weigh(
-    trials: list[Trial], problem: Problem, asked: bool, prior: str, metric: str, folds: Sequence[Fold]
+    trials: list[Trial], problem: Problem, use_unlabelled: bool, prior: str, metric: str, folds: Sequence[Fold]
 ) -> Evidence:
     """What follows from trials. Raises InputError if none of a learner on labelled rows came to an end."""
     classes = problem.audit.classes
@@ -97,7 +97,7 @@ def weigh(
         what = "how the texts are written" if trial.candidate.modality == "texts" else "how loud the sounds are"
         trial.silent = f"{what} tells too little"
     first = make_board(running, problem, priors.Prior.equal(len(classes)), "accuracy")
-    found = _told(first, asked)
+    found = _told(first, use_unlabelled)
     shares = priors.estimate(prior, classes, counts.astype(float), found)
     measure = _metric(metric, shares.shares if found is not None or shares.given else counts / counts.sum())
     board = make_board(running, problem, shares, measure)
@@ -132,7 +132,7 @@ def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
 
 def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
     """With learners that taught each other, where the table has several sorts of columns and there is time."""
-    if not setup.asked or len(seen.board.parts) < 2:
+    if not setup.use_unlabelled or len(seen.board.parts) < 2:
         return seen
     choice, left = decide(seen.board, True), setup.clock.slot(LESSONS)
     taught = lessons(seen.board, choice, setup.features, seen.folds, left, setup.jobs)
@@ -170,20 +170,20 @@ def may_ask(problem: Problem, warnings: list[str], method: str | None = None) ->
     if method is not None:
         return problem.without_label > 0
     labelled, unlabelled = len(problem.labelled), problem.without_label
-    if unlabelled < ENOUGH * labelled:
+    if unlabelled < ENOUGH_PER_LABEL * labelled:
         if unlabelled:
             warnings.append(
-                f"There are fewer than {ENOUGH} unlabelled rows per labelled one ({unlabelled:,} to {labelled:,}); "
-                "they were not learnt from."
+                f"There are fewer than {ENOUGH_PER_LABEL} unlabelled rows per labelled one ({unlabelled:,} to "
+                f"{labelled:,}); they were not learnt from."
             )
         return False
     return True
 
 
-def _told(board: Board, asked: bool) -> priors.Told | None:
+def _told(board: Board, use_unlabelled: bool) -> priors.Told | None:
     """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
     accepted on unlabelled rows for itself, or one that is right four times out of five."""
-    choice = board.choose(unlabelled=asked)
+    choice = board.choose(unlabelled=use_unlabelled)
     if any(board.trials[m].unlabelled is None for m in choice.members):  # there are no unlabelled rows
         return None
     if not (choice.proven or board.score(board.right(choice.members)) >= 0.8):
@@ -231,7 +231,9 @@ def make_board(trials: Sequence[Trial], problem: Problem, prior: priors.Prior, m
     return Board(trials, y, unit, decision, value / value.sum(), stands_for / stands_for.sum())
 
 
-def apart(trials: Sequence[Trial], names: set[str], problem: Problem, prior: priors.Prior, metric: str) -> Board | None:
+def board_of(
+    trials: Sequence[Trial], names: set[str], problem: Problem, prior: priors.Prior, metric: str
+) -> Board | None:
     """Of the learners of these names, which all stand on one side, so that the best are taken without a test; None
     where none of them ran."""
     own = [trial for trial in trials if trial.candidate.name in names and trial.estimator is not None]
@@ -248,10 +250,10 @@ def only(board: Board, choice: Choice, names: set[str]) -> Choice:
     return Choice(members, choice.supervised, used, helped, choice.reasons, choice.accepted)
 
 
-def decide(board: Board, asked: bool, warnings: list[str] | None = None) -> Choice:
+def decide(board: Board, use_unlabelled: bool, warnings: list[str] | None = None) -> Choice:
     """The choice; where the supervised result is nearly perfect already the unlabelled rows are left alone, and
     `warnings` say so."""
-    choice = board.choose(unlabelled=asked)
+    choice = board.choose(unlabelled=use_unlabelled)
     if not choice.used_unlabelled or not _already_good(board, choice):
         return choice
     if warnings is not None:

@@ -12,7 +12,7 @@ from cotrain.views.reduced import ReducedView
 from cotrain.views.view import Matrix, Raw, View, extract_each
 
 SMALL = 1_000  # rows up to which what was made for each fold is kept
-ENOUGH = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
+SHARED_PER_LABEL = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
 
 
 class Features:
@@ -34,7 +34,7 @@ class Features:
         self.y = y
         self.labelled, self.unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
         self.place = np.where(y >= 0, np.cumsum(y >= 0) - 1, -1)  # of a row among the labelled ones
-        self.shared = len(self.unlabelled) >= max(ENOUGH * len(self.labelled), 100)
+        self.shared = len(self.unlabelled) >= max(SHARED_PER_LABEL * len(self.labelled), 100)
         self._made: dict[str, Matrix] = {}
         self._fitted: dict[str, View] = {}
         self._apart: dict[bytes, tuple[dict[str, Matrix], dict[str, View]]] = {}  # by the rows fitted on

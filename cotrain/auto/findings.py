@@ -12,7 +12,7 @@ from cotrain.auto.wording import listing
 
 Values = Mapping[str, Any]
 SURE, LIKELY = 0.9, 0.7  # probability of a gain from which it is called a gain, and a probable one
-FEW = 40  # labelled rows up to which the numbers are called a rough guide
+FEW_LABELS = 40  # labelled rows up to which the numbers are called a rough guide
 NOT_RUN = "not run"  # why a learner has no score that was never begun
 
 
@@ -225,7 +225,7 @@ def limits(values: Values) -> str:
         where = f"{_points(below)} lower or {_points(above)} higher"
     else:
         where = f"{_points(max(below, above))} lower or higher"
-    few = "Only " if labelled <= FEW else ""
+    few = "Only " if labelled <= FEW_LABELS else ""
     return f"{few}{rows}: the true score may be {where}; one time in ten it is further off."
 
 
@@ -347,9 +347,9 @@ def steady(values: Values) -> str:
     found = values.get("steady")
     if not found:
         why = (values.get("skipped") or {}).get("steady")
-        return f"Whether the result hangs on single labels was not measured: {why}." if why else ""
+        return f"Whether the result depends on single labels was not measured: {why}." if why else ""
     again = f"Trained again {found['times']} times, each time without {percent(found['dropped'])} of the labels"
-    return f"{again}, the result tells {percent(found['flipped'])} of the unlabelled rows otherwise."
+    return f"{again}, the result gives {percent(found['flipped'])} of the unlabelled rows another class."
 
 
 def likeness(shift: Values) -> str:

@@ -16,15 +16,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
-from cotrain.auto.account import command, confusion, name_of, parts, score_test, slices, suspicious, table
+from cotrain.auto import report_parts
 from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.candidates import Candidate
-from cotrain.auto.choose import Board, bootstrap
+from cotrain.auto.choose import Board, Choice, bootstrap
 from cotrain.auto.evidence import (
     Setup,
     after_lessons,
-    apart,
+    board_of,
     check_seed,
     check_words,
     decide,
@@ -36,14 +36,14 @@ from cotrain.auto.evidence import (
     warn_first,
 )
 from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.further import look_further
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
-from cotrain.auto.problem import Problem, Test, load, read_test
+from cotrain.auto.problem import Problem, TestTable, load, read_test
 from cotrain.auto.read import read
-from cotrain.auto.result import Report, Result, check_folder
+from cotrain.auto.result import FitReport, Result, check_folder
 from cotrain.auto.search import Clock, seconds
 from cotrain.auto.shift import find_shift
-from cotrain.auto.spare import look_further
 from cotrain.auto.teach import speed, teach
 from cotrain.auto.views import Views, find_views
 from cotrain.auto.wording import listing
@@ -116,7 +116,7 @@ def fit(
         group=group,
         unlabelled=unlabelled,
         more=more,
-        apart=tested,
+        test=tested,
         seconds=clock.budget,
     )
     checked = None if tested is None else read_test(tested, problem, unlabelled)
@@ -126,8 +126,8 @@ def fit(
         views = find_views(encoder, problem, warnings, clock.left(), jobs)
         picked = pick(views, method)
         features = Features(views.views, problem.frame, problem.y, jobs)
-        asked = may_ask(problem, warnings, method)
-        setup = Setup(problem, features, prior, metric, seed, jobs, clock, asked, warnings)
+        use_unlabelled = may_ask(problem, warnings, method)
+        setup = Setup(problem, features, prior, metric, seed, jobs, clock, use_unlabelled, warnings)
         with threadpool_limits(1):  # from now on what runs at the same time is learners and views, see `workers`
             result = _fit(setup, checked, views, picked, coverage, method)
         if out is not None:
@@ -137,15 +137,15 @@ def fit(
 
 def _fit(
     setup: Setup,
-    test: Test | None,
+    test: TestTable | None,
     views: Views,
     picked: tuple[list[Candidate], set[str]],
     coverage: float,
     method: str | None,
 ) -> Result:
-    problem, features, seed, warnings, asked = setup.problem, setup.features, setup.seed, setup.warnings, setup.asked
+    problem, features, seed, warnings = setup.problem, setup.features, setup.seed, setup.warnings
     classes, (tried, own) = problem.audit.classes, picked
-    if not asked:
+    if not setup.use_unlabelled:
         tried = [c for c in tried if not c.unlabelled] or tried
         if method is not None and own.isdisjoint(candidate.name for candidate in tried):
             warnings.append(
@@ -153,24 +153,23 @@ def _fit(
             )
     seen = gather(setup, tried)
     seen = after_lessons(setup, seen) if method is None else seen
-    trials, board, prior, measure = seen.trials, seen.board, seen.prior, seen.metric
+    board, prior, measure = seen.board, seen.prior, seen.metric
     if measure == "balanced accuracy" and setup.metric == "auto" and prior.given:
         warnings.append(
-            "By the shares that were given a class is rare, so every class counts the same and predictions do not lean "
-            "to common classes; --metric accuracy makes them."
+            "With the class shares that were given, one class is rare, so every class counts the same and predictions "
+            "do not lean to common classes; --metric accuracy makes them."
         )
     if method is None:
-        choice = decide(board, asked, warnings)
+        choice = decide(board, setup.use_unlabelled, warnings)
     else:
-        choice = only(board, board.choose(unlabelled=asked), own)
+        choice = only(board, board.choose(unlabelled=setup.use_unlabelled), own)
     everything = features.of(features.labelled, features.unlabelled)
-    shift = find_shift(problem, features, everything, board, choice.members, seed) if asked else None
+    shift = find_shift(problem, features, everything, board, choice.members, seed) if setup.use_unlabelled else None
     if shift is not None and shift.apart:
         warnings.append(shift.warning(choice.used_unlabelled, problem.grouped))
 
     model = committee(board, choice.members, everything, problem, prior.shares, measure)
     supervised = committee(board, choice.supervised, everything, problem, prior.shares, measure)
-    even_N = model.even(everything, np.arange(len(problem.y)))
     together = out_of_fold(board, choice.members)
     held = ~np.isnan(together[:, 0])
     said = with_prior(together[held], model.shares)
@@ -178,32 +177,20 @@ def _fit(
     model.threshold = conformal_threshold(said, truth, coverage, prior.shares)
     if model.threshold is None:
         needed = next(n for n in count(1) if np.ceil((n + 1) * coverage) <= n)
-        warnings.append(
-            f"Sets with {100 * coverage:g}% coverage cannot be promised below {needed:,} labelled rows that are held "
-            "out."
-        )
+        warnings.append(f"Sets with {100 * coverage:g}% coverage need at least {needed:,} held-out labelled rows.")
     warnings += unjudged(problem, truth)
 
+    even_NC = model.even(everything, np.arange(len(problem.y)))
+    unseen_NC = even_NC.copy()
+    unseen_NC[problem.labelled] = together
     uneven = prior.shares if measure == "balanced accuracy" else None
-    unseen_N = even_N.copy()
-    unseen_N[problem.labelled] = together
-    student, about_student = teach(setup, views, model, even_N, unseen_N, uneven)
+    student, about_student, loss = teach(setup, views, model, even_NC, unseen_NC, uneven)
+    own_board = None if method is None else board_of(seen.trials, own, problem, prior, measure)
+    chosen_score, supervised_score = _corrected(setup, board, choice, method, own_board)
     chosen_right, supervised_right = board.rights(choice)
-    chosen_score, supervised_score = bootstrap(board, asked and method is None, seed)
-    own_board = None
-    if method is not None:
-        own_board = apart(trials, own, problem, prior, measure)
-    if own_board is not None:
-        chosen_score = bootstrap(own_board, False, seed)[1]
-    if not np.isfinite(chosen_score):
-        chosen_score = board.estimate(chosen_right)
-    if not np.isfinite(supervised_score):
-        supervised_score = board.estimate(supervised_right)
-    if not choice.used_unlabelled:
-        chosen_score = supervised_score
     values: dict[str, Any] = {
         "version": __version__,
-        "command": command(),
+        "command": report_parts.command(),
         "seed": seed,
         "data": problem.source.name,
         "target": problem.columns.target,
@@ -216,9 +203,9 @@ def _fit(
         "metric": measure,
         "supervised": asdict(board.interval(supervised_score, supervised_right)),
         "chosen": {
-            "name": name_of(board, choice),
+            "name": report_parts.name_of(board, choice),
             "members": [board.trials[m].candidate.name for m in choice.members],
-            "parts": parts(board, choice),
+            "parts": report_parts.members_by_column(board, choice),
             **asdict(board.interval(chosen_score, chosen_right)),
         },
         "model": {"rows_per_second": speed(model, problem)},
@@ -229,21 +216,21 @@ def _fit(
             "source": prior.source,
             "asked": setup.prior,
         },
-        "candidates": table(trials, board, choice),
-        "student": about_student | {"estimate": left_of(chosen_score, about_student.pop("loss"))},
+        "candidates": report_parts.candidates(seen.trials, board, choice),
+        "student": about_student | {"estimate": left_of(chosen_score, loss)},
         "audit": problem.audit.to_dict(),
         "columns": problem.columns.to_dict(),
         "calibration": calibration(said, truth, board.stands_for[held]),
-        "confusion": confusion(said, truth, len(classes)),
+        "confusion": report_parts.confusion(said, truth, len(classes)),
         "coverage": {"asked": coverage, "threshold": model.threshold},
-        "slices": slices(problem, board, choice),
-        "suspicious": suspicious(problem, with_prior(together[held], board.label_shares), held, classes),
+        "slices": report_parts.slices(problem, board, choice),
+        "suspicious": report_parts.suspicious(problem, with_prior(together[held], board.label_shares), held, classes),
         "settings": {
             "budget": setup.clock.budget,
             "jobs": setup.jobs,
             "folds": len(seen.folds),
             "method": method,
-            "asked": asked,
+            "asked": setup.use_unlabelled,
         },
         "shift": None if shift is None else asdict(shift) | {"apart": shift.apart},
         "machine": machine(),
@@ -255,10 +242,25 @@ def _fit(
         if place := problem.source.place(item["row"] - 1):
             item["file"] = place
     if test is not None:
-        values["test"] = score_test(test, model, supervised, student, measure, warnings)
+        values["test"] = report_parts.score_test(test, model, supervised, student, measure, warnings)
     values |= look_further(setup, everything, seen, choice)
     values["seconds"] = round(setup.clock.spent, 2)
-    return Result(model, student, Report(values))
+    return Result(model, student, FitReport(values))
+
+
+def _corrected(
+    setup: Setup, board: Board, choice: Choice, method: str | None, own_board: Board | None
+) -> tuple[float, float]:
+    """The scores of the result and of the supervised committee, corrected for having chosen the luckiest learners; as
+    they are out of fold where no draw can tell the luck. own_board: of the learners of a method that was named."""
+    chosen, supervised = bootstrap(board, setup.use_unlabelled and method is None, setup.seed)
+    if own_board is not None:
+        chosen = bootstrap(own_board, False, setup.seed)[1]
+    scores = [
+        score if np.isfinite(score) else board.estimate(right)
+        for score, right in zip((chosen, supervised), board.rights(choice), strict=True)
+    ]
+    return scores[0] if choice.used_unlabelled else scores[1], scores[1]
 
 
 def left_of(score: float, loss: float | None) -> float | None:
@@ -298,7 +300,10 @@ def committee(
 ) -> Model:
     """The committee of these candidates as they were fitted on all rows."""
     trials = [(board.trials[m], board.temperatures[m]) for m in members]
-    found = [Member(t.candidate.name, t.candidate.views, t.candidate.apart, t.estimator, heat) for t, heat in trials]
+    found = [
+        Member(t.candidate.name, t.candidate.views, t.candidate.apart, t.estimator, temperature)
+        for t, temperature in trials
+    ]
     used = dict.fromkeys(name for member in found for name in member.views)
     classes = problem.audit.classes
     stated = shares if metric == "accuracy" else np.full(len(classes), 1 / len(classes))

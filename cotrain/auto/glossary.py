@@ -12,7 +12,7 @@ WORDS = {
         "picked the best of many learners is subtracted again."
     ),
     "67 % (60–73)": "An estimate and its 90 % interval: nine times out of ten the true score lies between the ends.",
-    "points": "Differences of percentages: from 67 % to 83 % are 16 points.",
+    "points": "Differences of percentages: from 67 % to 83 % is 16 points.",
     "probability that they helped": (
         "How sure it is, row by row on the labelled ones, that the result is better than the same without unlabelled "
         "rows. 0.5 is a coin toss; 0.9 and more is called a gain."

@@ -21,7 +21,7 @@ from cotrain.auto.trial import FAILURES, Trial, even, joined, some, train, train
 from cotrain.progress import progress
 from cotrain.threads import workers
 
-MOST = 2_000  # unlabelled rows that are taught
+TAUGHT_ROWS = 2_000  # unlabelled rows that are taught
 NAME = "taught by all columns"
 
 
@@ -45,7 +45,7 @@ def lessons(
     """
     folds = [fold for fold in folds if fold.repeat == 0]
     pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
-    taught = some(features.unlabelled, MOST)
+    taught = some(features.unlabelled, TAUGHT_ROWS)
     if len(board.blend(choice.members).parts) < 2 or not len(taught):
         return []
     prior = board.label_shares

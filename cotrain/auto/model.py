@@ -58,7 +58,7 @@ class Member:
     temperature: float
 
 
-class Table:
+class Predictor:
     """What a model and a student share: they know some columns and predict classes for tables that have them."""
 
     columns: Columns
@@ -129,7 +129,7 @@ def usable_rows(source: Source, frame: pd.DataFrame, columns: Columns, said: lis
     return usable
 
 
-class Model(Table):
+class Model(Predictor):
     """A committee: one probability of its members' calibrated ones, restated for the population's class shares.
 
     Attributes:
@@ -169,11 +169,9 @@ class Model(Table):
         return self.blend([self.votes(member, features, rows) for member in self.members])
 
     def votes(self, member: Member, features: Any, rows: np.ndarray) -> np.ndarray:
-        from cotrain.auto.candidates import Candidate
         from cotrain.auto.trial import even, joined
 
-        candidate = Candidate(member.name, member.views, True, lambda _: None, apart=member.apart)
-        said = even(member.estimator, joined(features, candidate, rows), len(self.classes))
+        said = even(member.estimator, joined(features, member, rows), len(self.classes))
         return soften(said, member.temperature)
 
     def sets(self, data: Any) -> list[list[str]]:

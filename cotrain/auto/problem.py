@@ -64,10 +64,10 @@ def load(
     group: str | Sequence[str] = (),
     unlabelled: str | None = None,
     more: Any = (),
-    apart: Source | None = None,
+    test: Source | None = None,
     seconds: float = math.inf,
 ) -> Problem:
-    """Read and audit; arguments as those of `fit`. `apart`: a test table, whose files are not learnt from. `seconds`:
+    """Read and audit; arguments as those of `fit`. `test`: a test table, whose files are not learnt from. `seconds`:
     the budget, which may be too short for all files."""
     source = read(data if y is None else (data, y))
     if target is None and y is None and not source.of_files:
@@ -79,7 +79,7 @@ def load(
     columns = infer(
         source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
     )
-    source = with_unlisted(source, columns, apart)
+    source = with_unlisted(source, columns, test)
     longest = longest_read(source.frame, columns, seconds)
     columns = replace(columns, longest=longest, unlabelled=None if unlabelled is None else str(unlabelled))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)
@@ -154,7 +154,7 @@ def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: 
 
 
 @dataclass(frozen=True)
-class Test:
+class TestTable:
     """A table with labels, apart.
 
     y: class codes; classes that no training row has come after those of the training rows.
@@ -167,7 +167,7 @@ class Test:
     warnings: list[str]
 
 
-def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
+def read_test(test: Any, problem: Problem, unlabelled: str | None) -> TestTable:
     """Raises InputError: no labels in it, or none of a class that training rows have."""
     source = named_as(read(test), problem.columns)
     target = problem.columns.target
@@ -192,4 +192,4 @@ def read_test(test: Any, problem: Problem, unlabelled: str | None) -> Test:
         )
     repeated = int(np.isin(overlap(problem.source, source, problem.columns), rows).sum())
     warnings = [f"{source.name} (test): {warning}" for warning in said]
-    return Test(frame.iloc[rows].reset_index(drop=True), source.folder, codes[rows], repeated, warnings)
+    return TestTable(frame.iloc[rows].reset_index(drop=True), source.folder, codes[rows], repeated, warnings)

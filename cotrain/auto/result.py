@@ -17,7 +17,7 @@ class Result:
 
     model: Model
     student: Student
-    report: "Report"
+    report: "FitReport"
     folder: Path | None = None  # where it was saved
 
     def save(self, folder: Path | str) -> None:
@@ -56,7 +56,7 @@ class Result:
             warnings[0] = f"{said}, nor among the temporary files; it is lost when this program ends."
 
 
-class Report:
+class FitReport:
     """What is known of a fit, as plain values."""
 
     def __init__(self, values: dict[str, Any]):

@@ -15,7 +15,7 @@ import numpy as np
 from cotrain.auto.candidates import STYLE, Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
-from cotrain.auto.trial import LEAST, Trial, run_all, run_folds
+from cotrain.auto.trial import LEAST_LEARNERS, Trial, run_all, run_folds
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 from cotrain.progress import progress
@@ -200,15 +200,16 @@ def _slowness(trials: list[Trial]) -> float:
 
 
 def _drop(running: list[Trial], slowness: float, folds: int, left: float, last: float) -> None:
-    """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time; and LEAST
-    learners on labelled rows whose last fit does, to be judged on fewer folds: `last` are the seconds for such fits."""
+    """After the first fold, keep the candidates, quick ones first, whose other folds and last fit find time; and
+    LEAST_LEARNERS on labelled rows whose last fit does, to be judged on fewer folds: `last` are the seconds for such
+    fits."""
     spent = fits = 0.0
     order = sorted(running, key=lambda trial: (trial.candidate.kind == STYLE, trial.work))
     for place, trial in enumerate(order):
         seconds = trial.work * slowness
         spent += seconds * folds
         fits += seconds
-        owed = place < LEAST and fits <= last and not trial.candidate.unlabelled
+        owed = place < LEAST_LEARNERS and fits <= last and not trial.candidate.unlabelled
         if place and spent > left and not owed:
             trial.dropped = f"no time was left for it ({seconds:.2g} s a fold)"
 

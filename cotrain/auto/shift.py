@@ -18,7 +18,7 @@ from cotrain.auto.folds import deal
 from cotrain.auto.problem import Problem
 from cotrain.views.view import Matrix
 
-MOST = 2_000  # unlabelled rows that are looked at
+LOOKED_AT = 2_000  # unlabelled rows that are looked at
 FOLDS = 5
 APART = 0.8  # the place of labelled rows among unlabelled ones from which they come from elsewhere
 CLEAR = 5.0  # standard errors that it is from 0.5 at least; rows share a classifier, so chance does more than that
@@ -105,8 +105,8 @@ def place_among(
     Source: Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests", ICLR; the classes are ours.
     """
     rng = np.random.default_rng(seed)
-    if len(unlabelled) > MOST:
-        unlabelled = np.sort(rng.choice(unlabelled, MOST, replace=False))
+    if len(unlabelled) > LOOKED_AT:
+        unlabelled = np.sort(rng.choice(unlabelled, LOOKED_AT, replace=False))
     rows = np.concatenate([labelled, unlabelled])
     known = np.arange(len(rows)) < len(labelled)
     said = said_N[rows]

@@ -16,13 +16,13 @@ from cotrain.threads import workers
 
 TIMES = 5
 DROPPED = 0.2  # of the labelled rows of each class
-FLIPPING = 0.15  # share of unlabelled rows told otherwise from which the result hangs on single labels
+FLIPPING = 0.15  # share of unlabelled rows with another class from which the result depends on single labels
 LOOKED_AT = 2_000  # unlabelled rows
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """The share of unlabelled rows that are told otherwise, over `times` trainings without `dropped` of the labels."""
+    """The share of unlabelled rows that get another class, over `times` trainings without `dropped` of the labels."""
 
     flipped: float
     times: int = TIMES
@@ -88,6 +88,6 @@ def _thinned(y: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def warning(found: Steadiness) -> str:
     return (
-        f"The result hangs on single labels: without a fifth of them, {found.flipped:.0%} of the unlabelled rows are "
-        "told otherwise. More labels would make it steadier."
+        f"The result depends on single labels: without a fifth of them, {found.flipped:.0%} of the unlabelled rows "
+        "would get another class. More labels would make it steadier."
     )

@@ -6,6 +6,7 @@ Legend: N rows, C classes, D features, H hidden units.
 """
 
 import json
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from cotrain import __version__
 from cotrain.auto.columns import Columns
 from cotrain.auto.model import (
-    Table,
+    Predictor,
     check_files,
     describe_views,
     file_digests,
@@ -34,12 +35,12 @@ from cotrain.views.view import Known, View
 
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
-WIDE = 50  # columns from which the net bears much noise
+NOISY_FROM = 50  # columns from which the net bears much noise
 NARROW = 100  # number columns up to which a net sees them in steps
 _TEXT_WEIGHTS = 600_000  # of the linear part, shared out over the classes
 
 
-class Student(Table):
+class Student(Predictor):
     """Views, and weights by name: `linear` [D, C] for sparse views; `hidden` [D, H], `hidden_bias` [H] and `out` [H, C]
     for dense ones; `bias` [C]."""
 
@@ -190,8 +191,6 @@ def soft_regression(
     """Softmax regression on soft targets: weights [D, C] and bias [C] that minimize the mean cross-entropy plus
     penalty / (2 N) |W|^2, by L-BFGS from zeros or, with a third of the steps, from the weights and bias `start`.
     `offset_NC` is added to the logits; `weight_N` is what each row counts."""
-    import time
-
     from cotrain.estimators.products import Products
 
     rows, columns, classes = x.shape[0], x.shape[1], target_NC.shape[1]
@@ -235,7 +234,7 @@ def _net(
 
     rng = generator(seed, "student")
     rows, size, classes = x.shape[0], x.shape[1], target_NC.shape[1]
-    noise = 0.5 if size >= WIDE else 0.1
+    noise = 0.5 if size >= NOISY_FROM else 0.1
     hidden = int(np.clip(PARAMETERS // (size + classes + 1), 8, 256))
     data, target = torch.from_numpy(x), torch.from_numpy(target_NC).float()
     drawn = None if weight_N is None else torch.from_numpy(weight_N)
@@ -251,7 +250,7 @@ def _net(
         weight.requires_grad_(True)
     steps = int(np.clip(20_000_000 // max(rows * size, 1), 8, 60)) * max(1, rows // 128)
     steps = int(np.clip(steps, *STEPS))
-    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(weights, weight_decay=1e-3, fused=True)  # the schedule sets rate and momentum
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
     for _ in range(steps):
         if drawn is None:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from cotrain.auto.calibrate import with_prior
 from cotrain.auto.evidence import Setup
-from cotrain.auto.model import Model, Table
+from cotrain.auto.model import Model, Predictor
 from cotrain.auto.pace import Pace
 from cotrain.auto.problem import Problem
 from cotrain.auto.student import Student, distil, student_views
@@ -20,7 +20,7 @@ from cotrain.errors import InputError
 from cotrain.views.view import extract_each
 
 CHECKED = 2_000  # rows at most on which a student is checked
-LEAST = 0.001  # share of a class for which its rows count most
+LEAST_SHARE = 0.001  # share of a class for which its rows count most
 FIRST, MANY = 20, 1_000  # rows on which the pace of a model is measured
 LONG = 0.5  # seconds for that
 
@@ -32,9 +32,9 @@ def teach(
     even_NC: np.ndarray,
     unseen_NC: np.ndarray,
     shares_C: np.ndarray | None = None,
-) -> tuple[Student, dict[str, Any]]:
-    """A student of the committee, and how well it does what the committee does on rows it was not taught; None where no
-    row could be kept from it.
+) -> tuple[Student, dict[str, Any], float | None]:
+    """A student of the committee; what the report says of it; and the score that it loses against the committee on rows
+    that it was not taught, None where no row could be kept from it.
 
     `even_NC`: what the committee says of the rows, for equal shares; `unseen_NC`: and of labelled rows that it had not
     seen either, NaN where there is no such answer.
@@ -46,7 +46,7 @@ def teach(
     target = with_prior(even_NC, model.shares)
     labelled = problem.labelled
     target[labelled] = np.eye(len(classes))[problem.y[labelled]]
-    weight = None if shares_C is None else 1 / np.maximum(target @ shares_C, LEAST) / len(classes)
+    weight = None if shares_C is None else 1 / np.maximum(target @ shares_C, LEAST_SHARE) / len(classes)
 
     def of(rows: np.ndarray) -> np.ndarray | None:
         return None if weight is None else weight[rows]
@@ -81,14 +81,14 @@ def teach(
     student = distil(own, part, target, problem.columns, classes, seed, time_for_it, how, before, weight)
     size = sum(w.nbytes for w in student.weights.values())
     size += sum(a.nbytes for view in student.views.values() for a in view.learned.values())
-    return student, {
+    about = {
         "kind": student.kind,
         "bytes": int(size),
         "parameters": int(student.parameters),
         "agreement": agreement,
         "rows_per_second": speed(student, problem),
-        "loss": loss,
     }
+    return student, about, loss
 
 
 def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
@@ -101,7 +101,7 @@ def _ways(matrices: dict[str, Any]) -> list[tuple[list[str], bool]]:
     return [(names, mixed) for names in sets for mixed in mixtures]
 
 
-def speed(model: Table, problem: Problem) -> float:
+def speed(model: Predictor, problem: Problem) -> float:
     """Rows a second, with the reading of files: of as many as find time by the pace of the first ones, for which some
     things are done once; or of these, where they take longer (sounds)."""
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +20,7 @@ from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.views.view import Matrix
 
 FAILURES = (ValueError, ArithmeticError, MemoryError)  # what learners raise on odd data; NumPy's LinAlgError too
-LEAST = 3  # learners on labelled rows that are tried and fitted, however short the time
+LEAST_LEARNERS = 3  # learners on labelled rows that are tried and fitted, however short the time
 
 
 @dataclass
@@ -38,10 +38,19 @@ class Trial:
     silent: str = ""  # why it has no say, if it has none
 
 
-def joined(matrices: Mapping[str, Matrix], candidate: Candidate, rows: np.ndarray) -> Any:
-    """The candidate's input: its views' features of these rows, side by side (or apart, where it wants views)."""
-    parts = tuple(matrices[name][rows] for name in candidate.views)
-    if candidate.apart:
+class Reader(Protocol):
+    """What reads features: a candidate, or a member of a model."""
+
+    @property
+    def views(self) -> tuple[str, ...]: ...
+    @property
+    def apart(self) -> bool: ...
+
+
+def joined(matrices: Mapping[str, Matrix], reader: Reader, rows: np.ndarray) -> Any:
+    """A learner's input: its views' features of these rows, side by side (or apart, where it wants views)."""
+    parts = tuple(matrices[name][rows] for name in reader.views)
+    if reader.apart:
         return parts
     if len(parts) == 1:
         return parts[0]
@@ -95,12 +104,12 @@ def run_folds(
 ) -> float:
     """Train every candidate on each fold and fill in what it says of the held rows.
 
-    After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as LEAST learners on
+    After the deadline (by `time.perf_counter`) those that did not begin are dropped, as long as LEAST_LEARNERS on
     labelled rows are done.
 
     Returns the seconds that the views took.
     """
-    owed = 0 if any(trial.candidate.unlabelled or trial.folds for trial in trials) else LEAST
+    owed = 0 if any(trial.candidate.unlabelled or trial.folds for trial in trials) else LEAST_LEARNERS
     done: list[Trial] = []
 
     def run(trial: Trial, fold: Fold, matrices: FoldFeatures) -> None:

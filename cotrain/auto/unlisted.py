@@ -14,20 +14,20 @@ from cotrain.auto.read import Source
 from cotrain.data.files import find_file
 
 
-def with_unlisted(source: Source, columns: Columns, apart: Source | None = None) -> Source:
+def with_unlisted(source: Source, columns: Columns, test: Source | None = None) -> Source:
     """The table of a folder with a row for each file beside those that it names, as if it were there without a label.
 
     Only where a folder was given and files are all that is learnt from: of other columns nothing would be known. Then,
     and where rows are grouped, a warning says that there are more files.
 
     Args:
-        apart: a test table, whose files are not taken.
+        test: a test table, whose files are not taken.
     """
     media = columns.image + columns.audio
     if not source.is_folder or len(media) != 1 or media[0] not in source.frame:
         return source
     kind = "image" if columns.image else "sound"
-    found = _beside(source, media[0], SORTS[kind], apart)
+    found = _beside(source, media[0], SORTS[kind], test)
     if not found:
         return source
     told = f"{len(found):,} {kind}s that are not in {source.name}, such as {found[0]},"
@@ -44,10 +44,10 @@ def with_unlisted(source: Source, columns: Columns, apart: Source | None = None)
     return replace(source, frame=frame, warnings=[*source.warnings, said], unlisted=tuple(found))
 
 
-def _beside(source: Source, column: str, suffixes: tuple[str, ...], apart: Source | None) -> list[str]:
+def _beside(source: Source, column: str, suffixes: tuple[str, ...], test: Source | None) -> list[str]:
     """The files in the folders of those that the column names, relative to the source's folder, in order."""
     listed = set(_paths(source.frame[column], source.folder))
-    tested = _paths(apart.frame[column], apart.folder) if apart is not None and column in apart.frame else ()
+    tested = _paths(test.frame[column], test.folder) if test is not None and column in test.frame else ()
     known = listed.union(tested)
     found = []
     for folder in {os.path.dirname(path) for path in listed}:

@@ -19,8 +19,8 @@ from cotrain.views.table import ScaledView, TreeView
 from cotrain.views.text import CharacterView, CountView, TopicView, WordView
 from cotrain.views.view import View
 
-WIDE = 100  # columns above which learners on unlabelled rows read a table's principal components
-MOST = 60_000_000  # numbers that are read as curves or pictures, in a minute or two
+MANY_COLUMNS = 100  # columns above which learners on unlabelled rows read a table's principal components
+SHAPE_CELLS = 60_000_000  # numbers that are read as curves or pictures, in a minute or two
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def make_views(
         name = f"encoder of {view.columns[0]!r}" + (f" {number + 1}" if len(encoders) > 1 else "")
         views[name] = view
         dense.append(name)
-    narrow = len(columns.numbers) + len(columns.categories) <= WIDE
+    narrow = len(columns.numbers) + len(columns.categories) <= MANY_COLUMNS
     costly = tuple(name for name in dense if name.startswith("patches of sound"))
     reduced = {name: f"{name}, reduced" for name in dense if (name != "table" or not narrow) and name not in costly}
     views |= {short: ReducedView.of(views[name]) for name, short in reduced.items()}
@@ -135,7 +135,7 @@ def _number_views(frame: pd.DataFrame, columns: Columns, warnings: list[str]) ->
     constant = [name for name, why in columns.dropped.items() if why.startswith("constant")]
     curves, pictures = find_shapes(frame, columns.measured, constant)
     names = [*chain(*curves), *chain(*(picture.columns for picture in pictures))]
-    if len(frame) * len(names) > MOST:
+    if len(frame) * len(names) > SHAPE_CELLS:
         warnings.append(
             f"Columns such as {names[0]!r} are read one by one; there are too many rows to see their shapes."
         )

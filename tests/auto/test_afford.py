@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cotrain.auto import afford
-from cotrain.auto.afford import CHARACTERS, FREE, LEAST_CHARACTERS, MOST, beyond, longest_read
+from cotrain.auto.afford import CHARACTERS, FREE, LEAST_CHARACTERS, MOST_ROWS, beyond, longest_read
 from cotrain.auto.align import align
 from cotrain.auto.audit import audit
 from cotrain.auto.columns import infer
@@ -40,8 +40,8 @@ def pace(monkeypatch):
         (2_010, 1.0, FREE),
         (2_010, 0.03 * 1_500 / 0.3, 1_448),  # 2 ** 10.5
         (2_010, 0.03 * 2_020 / 0.3, 2_000),  # there is time for all
-        (MOST + 1_010, 1e9, MOST),
-        (MOST + 1_010, math.inf, MOST + 1_000),
+        (MOST_ROWS + 1_010, 1e9, MOST_ROWS),
+        (MOST_ROWS + 1_010, math.inf, MOST_ROWS + 1_000),
     ],
 )
 def test_as_many_rows_as_there_is_time_for(pace, rows, seconds, kept):
@@ -64,7 +64,7 @@ def test_which_rows_hangs_on_the_names_of_their_files(pace):
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_of_very_many_rows_some_are_learnt_from_whatever_their_order(monkeypatch, order):
-    monkeypatch.setattr(afford, "MOST", 30)
+    monkeypatch.setattr(afford, "MOST_ROWS", 30)
     frame = pd.DataFrame({"a": np.arange(100) / 7, "b": ["x", "y"] * 50, "label": ["p", "n"] * 5 + [""] * 90})
     problem = load(frame.iloc[order].reset_index(drop=True), target="label")
     assert len(problem.labelled) == 10

@@ -221,7 +221,7 @@ def test_columns_that_give_the_label_away_are_named():
     }
     found = look(frame)
     assert set(found.leaks) == {"copy", "code", "score"}
-    assert said(found, "'copy' alone tells the label in 100.0%", "--drop 'copy'")
+    assert said(found, "'copy' alone predicts the label in 100.0%", "--drop 'copy'")
 
 
 def test_what_is_made_of_a_column_leaks_and_misses_by_the_name_of_the_column():
@@ -432,8 +432,8 @@ def test_a_table_for_prediction_may_be_reordered_and_have_more(fitted):
     np.testing.assert_array_equal(aligned["day:hour"], [12, np.nan])
     for part in (
         "not in training: 'pink'",
-        "'n': cells that are no numbers",
-        "'day': cells that are no dates",
+        "'n': cells that are not numbers",
+        "'day': cells that are not dates",
         "ignored: new",
     ):
         assert any(part in warning for warning in warnings)

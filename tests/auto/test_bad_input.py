@@ -202,7 +202,7 @@ def test_a_column_that_gives_the_label_away(goes_on, measures, tmp_path):
     table["paid"] = np.where(table["kind"] == "b", "yes", np.where(table["kind"] == "a", "no", "unknown"))
     goes_on(
         written(table, tmp_path),
-        "Column 'paid' alone tells the label in 100.0% of the labelled rows",
+        "Column 'paid' alone predicts the label in 100.0% of the labelled rows",
         "leave it out with --drop 'paid'",
         options=[*NUMBERS, "--target", "kind"],
     )
@@ -235,7 +235,7 @@ def test_numbers_with_gaps_infinities_and_words(goes_on, measures, tmp_path):
     goes_on(
         written(table, tmp_path),
         "Column 'size': infinite cells count as missing: 1",
-        "Column 'weight': cells that are no numbers",
+        "Column 'weight': cells that are not numbers",
         "'heavy' in row 8 (line 9)",
         "More than half of the cells are missing in 'age' 67%",
         options=[*NUMBERS, "--target", "kind"],

@@ -241,8 +241,8 @@ def test_more_labels_in_words():
 
 
 def test_how_steady_in_words():
-    said = "Trained again 5 times, each time without 20 % of the labels, the result tells 4 % of the unlabelled rows"
-    assert steady(example()).replace("\u00a0", " ") == f"{said} otherwise."
+    said = "Trained again 5 times, each time without 20 % of the labels, the result gives 4 % of the unlabelled rows"
+    assert steady(example()).replace("\u00a0", " ") == f"{said} another class."
     skipped = {"steady": None, "skipped": {"steady": "there was no time for it"}}
     assert steady(example(**skipped)).endswith("was not measured: there was no time for it.")
     assert steady(example(steady=None)) == ""

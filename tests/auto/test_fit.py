@@ -9,12 +9,12 @@ import pytest
 
 from cotrain.auto import evidence, steady
 from cotrain.auto import fit as module
-from cotrain.auto.account import score
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.curve import NO_TIME
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Model
 from cotrain.auto.problem import load
+from cotrain.auto.report_parts import score
 from cotrain.auto.result import Result
 from cotrain.auto.search import seconds
 from cotrain.auto.student import Student
@@ -168,7 +168,7 @@ def test_what_there_is_no_time_for_is_skipped_with_a_reason(reviews):
 def test_a_result_that_hangs_on_single_labels_is_warned_of(monkeypatch, reviews):
     monkeypatch.setattr(steady, "FLIPPING", -1.0)
     result = fit(reviews(rows=120), target="label", method="naive-bayes", **FAST, **AMPLE)
-    assert any("hangs on single labels" in text for text in result.report["warnings"])
+    assert any("depends on single labels" in text for text in result.report["warnings"])
 
 
 def test_a_planted_wrong_label_is_found(reviews):
@@ -545,7 +545,7 @@ def test_too_few_unlabelled_rows_are_not_learnt_from(reviews):
 
 def test_coverage_that_cannot_be_promised_is_said(reviews):
     result = fit(reviews(), target="label", method="naive-bayes", coverage=0.99, **FAST)
-    said = "Sets with 99% coverage cannot be promised below 99 labelled rows that are held out."
+    said = "Sets with 99% coverage need at least 99 held-out labelled rows."
     assert said in result.report["warnings"]
     assert result.report["coverage"]["threshold"] is None
 

@@ -57,7 +57,7 @@ def test_a_table_that_is_given_by_itself_is_all_there_is(folder):
 def test_files_of_a_test_table_are_left_alone(folder):
     held = pd.DataFrame({"file": ["img/18.png", "img/19.png"], "label": ["light", "dark"]})
     held.to_csv(folder / "held.csv", index=False)
-    problem = load(folder, target="label", apart=read(folder / "held.csv"))
+    problem = load(folder, target="label", test=read(folder / "held.csv"))
     assert problem.source.unlisted == tuple(f"img/{number}.png" for number in range(12, 18))
 
 

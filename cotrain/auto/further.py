@@ -20,7 +20,7 @@ def look_further(setup: Setup, matrices: FoldFeatures, seen: Evidence, choice: C
     features, clock = setup.features, setup.clock
     first = seen.first or seen
     board = first.board
-    members = decide(board, setup.asked).members if seen.first else choice.members
+    members = decide(board, setup.use_unlabelled).members if seen.first else choice.members
     worth = board.worth(board.right(members))
     curve = told = None
     skipped: dict[str, str] = {}

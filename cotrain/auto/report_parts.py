@@ -16,7 +16,7 @@ from cotrain.auto.advice import excerpt
 from cotrain.auto.choose import Board, Choice
 from cotrain.auto.findings import NOT_RUN
 from cotrain.auto.model import Model
-from cotrain.auto.problem import Problem, Test
+from cotrain.auto.problem import Problem, TestTable
 from cotrain.auto.scores import interval
 from cotrain.auto.student import Student
 from cotrain.auto.trial import Trial
@@ -30,7 +30,7 @@ def name_of(board: Board, choice: Choice) -> str:
     return f"committee of {len(choice.members)}" + ("" if choice.used_unlabelled else ", supervised")
 
 
-def parts(board: Board, choice: Choice) -> dict[str, list[str]]:
+def members_by_column(board: Board, choice: Choice) -> dict[str, list[str]]:
     """The members by the sort of columns that they read."""
     found: dict[str, list[str]] = {}
     for candidate in (board.trials[m].candidate for m in choice.members):
@@ -38,7 +38,7 @@ def parts(board: Board, choice: Choice) -> dict[str, list[str]]:
     return found
 
 
-def table(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[str, Any]]:
+def candidates(trials: Sequence[Trial], board: Board, choice: Choice) -> list[dict[str, Any]]:
     rows = []
     places = {id(t): m for m, t in enumerate(board.trials)}
     for trial in trials:
@@ -114,7 +114,7 @@ def suspicious(
 
 
 def score_test(
-    test: Test, model: Model, supervised: Model, student: Student, metric: str, warnings: list[str]
+    test: TestTable, model: Model, supervised: Model, student: Student, metric: str, warnings: list[str]
 ) -> dict[str, Any]:
     if test.repeated:
         warnings.append(
