@@ -141,8 +141,8 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     warnings += aligned
     warnings += _cell_warnings(frame, columns, missing, empty, long, categories, source)
     warnings += [
-        f"Column {name!r} alone predicts the label in {accuracy:.1%} of the labelled rows: if it is not known before the "
-        f"label is, it leaks; leave it out with --drop {name!r}."
+        f"Column {name!r} alone predicts the label in {accuracy:.1%} of the labelled rows: if it is not known before "
+        f"the label is, it leaks; leave it out with --drop {name!r}."
         for name, accuracy in leaks.items()
     ]
     return Audit(

@@ -1,5 +1,6 @@
 """`cotrain audit-labels`: labels in doubt, before anything is built on them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ class Doubts:
 
     counts: labelled rows by class. duplicates, near_duplicates: rows that repeat another, exactly or but for spelling.
     conflicts: rows that hold the same and differ in their label, the first of `conflict_groups`. suspicious: labels
-    that a committee of learners, which had not seen them, finds unlikely; the worst first. Rows are numbered from 1.
+    that a committee of learners, which had not seen them, finds unlikely; the worst first. judged: how many labels it
+    was asked about. Rows are numbered from 1.
     """
 
     counts: dict[str, int]
@@ -32,6 +34,7 @@ class Doubts:
     conflicts: list[dict[str, Any]]
     conflict_groups: int
     suspicious: list[dict[str, Any]]
+    judged: int
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def audit_labels(
     target: str | None = None,
     unlabelled: str | None = None,
     budget: str | float = "1m",
-    encoder: str = "auto",
+    encoder: str | Sequence[str] = "auto",
     seed: int = 0,
     jobs: int = 2,
     most: int = 50,
@@ -73,6 +76,8 @@ def audit_labels(
         seen = gather(setup, [candidate for candidate in tried if use_unlabelled or not candidate.unlabelled])
     together = out_of_fold(seen.board, seen.board.choose(unlabelled=use_unlabelled).members)
     held = ~np.isnan(together[:, 0])
+    if not held.all():
+        warnings.append(f"Only {held.sum():,} of {len(held):,} labels were judged; a longer --budget judges more.")
     said = with_prior(together[held], seen.board.label_shares)
     return Doubts(
         counts=found.counts,
@@ -82,5 +87,6 @@ def audit_labels(
         conflicts=found.conflicts,
         conflict_groups=found.conflict_groups,
         suspicious=suspicious(problem, said, held, found.classes, most),
+        judged=int(held.sum()),
         warnings=warnings,
     )

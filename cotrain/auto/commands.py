@@ -223,7 +223,8 @@ def audit_labels(data: Any, as_json: bool, options: Options) -> None:
             ],
         )
     if not found.conflicts and not found.suspicious:
-        show.line("No label is in doubt.")
+        every = found.judged == sum(found.counts.values())
+        show.line("No label is in doubt." if every else f"None of the {found.judged:,} labels judged is in doubt.")
 
 
 def report(folder: Path, as_json: bool) -> None:

@@ -134,12 +134,14 @@ def compare(
     checked = None if tested is None else read_test(tested, problem, unlabelled)
     warnings = list(problem.audit.warnings) + (checked.warnings if checked else [])
     views = find_views(encoder, problem, warnings, time_for_each, jobs)
-    groups = _groups(views, methods)
-    tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
-    features = Features(views.views, problem.frame, problem.y, jobs)
     said: list[str] = []
     use_unlabelled = may_ask(problem, said)
+    groups = _groups(views, methods, use_unlabelled, problem.without_label > 0)
     warnings += [f"{AUTO}: {each}" for each in said if AUTO in groups]
+    without = [name for name, group in groups.items() if not group.own]
+    warnings += [f"{name} needs unlabelled rows, and there are none." for name in without]
+    tried = list({candidate.name: candidate for group in groups.values() for candidate in group.tried}.values())
+    features = Features(views.views, problem.frame, problem.y, jobs)
     setup = Setup(problem, features, prior, metric, 0, jobs, Clock(time_for_each), use_unlabelled, warnings)
     found: dict[str, list[Judged | None]] = {name: [] for name in groups}
     spent = dict.fromkeys(groups, 0.0)
@@ -189,8 +191,9 @@ class Group:
         return [trial for trial in seen.trials if trial.candidate.name in names]
 
 
-def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, Group]:
-    """Raises InputError for a method that does not exist for these views."""
+def _groups(views: Views, methods: str | Sequence[str], use_unlabelled: bool, any_unlabelled: bool) -> dict[str, Group]:
+    """The methods as `fit` tries them: "auto" without learners on unlabelled rows where these are few, a named method
+    without them only where there is none. Raises InputError for a method that does not exist for these views."""
     known = [AUTO, *named(views)]
     wanted = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
     unknown = [name for name in wanted if name not in known]
@@ -199,7 +202,9 @@ def _groups(views: Views, methods: str | Sequence[str]) -> dict[str, Group]:
     groups = {}
     for name in wanted:
         tried, own = pick(views, None if name == AUTO else name)
-        groups[name] = Group(name, own, tried)
+        if not (use_unlabelled if name == AUTO else any_unlabelled):
+            tried = [candidate for candidate in tried if not candidate.unlabelled]
+        groups[name] = Group(name, own & {candidate.name for candidate in tried}, tried)
     return groups
 
 

@@ -173,7 +173,7 @@ def test_missing_infinite_and_stray_cells():
     assert found.missing == {"age": 1, "n": 30, "kind": 13}
     assert found.infinite == {"n": 20}
     assert said(found, "'n'", "infinite", "20")
-    assert said(found, "'age'", "no numbers", "'old'")
+    assert said(found, "'age'", "not numbers", "'old'")
     assert said(found, "More than half", "'n' 75%")
 
 

@@ -67,6 +67,15 @@ def test_named_methods_learn_from_few_unlabelled_rows_as_fit_does(reviews):
     assert [warning.split(":")[0] for warning in both.warnings if "not learnt from" in warning] == ["auto"]
 
 
+def test_without_unlabelled_rows_nobody_learns_from_some(measures):
+    found = compare(measures(rows=40, labelled=40), target="kind", methods="logistic,graph,auto", seeds=1, **FAST)
+    logistic, graph, auto = found.lines
+    assert graph.mean is None
+    assert "graph needs unlabelled rows, and there are none." in found.warnings
+    assert graph.learners == 0 < logistic.learners
+    assert 1 < auto.learners < compare(measures(), target="kind", methods="auto", seeds=1, **FAST).lines[0].learners
+
+
 def test_the_same_seeds_give_the_same_scores(table):
     one, other = (compare(table, target="label", methods="naive-bayes", seeds=2, **FAST) for _ in range(2))
     assert one.lines[0].values == other.lines[0].values
@@ -191,10 +200,22 @@ def test_labels_in_doubt_are_listed_with_their_rows(reviews):
     (conflict,) = found.conflicts
     assert conflict == {"rows": [21, 31], "where": ["row 21", "row 31"], "labels": ["good", "bad"]}
     assert (found.duplicates, found.near_duplicates) == (1, 1)
-    assert sum(found.counts.values()) == 160
+    assert sum(found.counts.values()) == found.judged == 160
     assert found.unlabelled == 10
     assert len(audit_labels(table, target="label", most=1, **FAST).suspicious) <= 1
     json.dumps(found.to_dict())
+
+
+def test_how_many_labels_were_judged_is_said(monkeypatch, measures):
+    def half(board, members):
+        found = evidence.out_of_fold(board, members)
+        found[:20] = np.nan
+        return found
+
+    monkeypatch.setattr(doubts, "out_of_fold", half)
+    found = audit_labels(measures(rows=60, labelled=50), target="kind", budget="5s", **FAST)
+    assert found.judged == 30
+    assert "Only 30 of 50 labels were judged; a longer --budget judges more." in found.warnings
 
 
 def test_clean_labels_are_not_doubted(measures):

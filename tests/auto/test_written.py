@@ -137,6 +137,6 @@ def test_a_cell_that_does_not_fit_is_missing_and_told():
     columns = Columns("label", number=("price",), written={"price": Writing(".")})
     found = align(read(pd.DataFrame({"price": ["$3", "4 apples", None, "?"]})).frame, columns, said)
     np.testing.assert_array_equal(found["price"], [3, np.nan, np.nan, np.nan])
-    assert "no numbers count as missing: 1 ('4 apples')" in said[0]
+    assert "not numbers count as missing: 1 ('4 apples')" in said[0]
     plain = align(pd.DataFrame({"price": [3.0, 4.0]}), columns)  # another program wrote plain numbers
     np.testing.assert_array_equal(plain["price"], [3, 4])
