@@ -21,6 +21,7 @@ CONTRADICTED_FROM = 0.9  # the same where its fellows on other views contradict 
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
 FEW_UNITS = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
+NOT_BEHIND, HARDLY_BEHIND = 0.5, 1.0  # standard errors that a learner may lose for which the unlabelled rows speak
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
 MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
@@ -235,7 +236,8 @@ class Board:
         if not (agreement >= AGREEING and agreement > self.usual):
             return False
         promised = (1 + agreement) / 2
-        return self.score(self.correct[m], times) + 2 / np.sqrt(len(self.y)) >= promised
+        doubt = 2 / np.sqrt(len(self.y))  # at least four standard errors of a score
+        return self.score(self.correct[m], times) + doubt >= promised
 
     def committee(self, among: Sequence[int], times: np.ndarray | None = None, reach: float = 1.0) -> list[int]:
         """The best of these and all that are within so many standard errors of it; of each sort of columns apart."""
@@ -294,8 +296,8 @@ class Board:
         gains = {m: self.gain(self.correct[m], base, times) for m in asked}
         backed = [m for m in asked if self._backed(m, times)]
         # Where the unlabelled rows speak for a learner, others for which they speak are welcome unless they are behind.
-        spoken_for = any(gains[m][0] > -0.5 * gains[m][1] for m in backed)
-        backed = [m for m in backed if spoken_for and gains[m][0] > -gains[m][1]]
+        spoken_for = any(gains[m][0] > -NOT_BEHIND * gains[m][1] for m in backed)
+        backed = [m for m in backed if spoken_for and gains[m][0] > -HARDLY_BEHIND * gains[m][1]]
         for m in asked:
             mean, error = gains[m]
             sure = self._probability(mean / error)

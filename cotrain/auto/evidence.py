@@ -24,6 +24,9 @@ from cotrain.errors import InputError
 
 LESSONS = 0.25  # of the budget at most, for learners that teach each other
 SHOWS = 2.0  # standard errors above chance from which how a text is written may say something
+TRUSTED = 0.8  # out-of-fold score from which a committee may tell the classes' shares
+GOOD, SURELY_GOOD = 0.98, 0.95  # supervised score, and its lower bound, that leave nothing to gain
+RARE, COMMON = 0.5, 1.5  # times its even share: with a class below and one above, saying never "it" would pay
 ENOUGH_PER_LABEL = 3  # unlabelled rows per labelled one below which they are not learnt from
 
 
@@ -182,11 +185,11 @@ def may_ask(problem: Problem, warnings: list[str], method: str | None = None) ->
 
 def _told(board: Board, use_unlabelled: bool) -> priors.Told | None:
     """The classes' shares among the unlabelled rows, where there is a committee that can be trusted to see them: one
-    accepted on unlabelled rows for itself, or one that is right four times out of five."""
+    accepted on unlabelled rows for itself, or one that is TRUSTED."""
     choice = board.choose(unlabelled=use_unlabelled)
     if any(board.trials[m].unlabelled is None for m in choice.members):  # there are no unlabelled rows
         return None
-    if not (choice.proven or board.score(board.right(choice.members)) >= 0.8):
+    if not (choice.proven or board.score(board.right(choice.members)) >= TRUSTED):
         return None
     said = out_of_fold(board, choice.members)
     held = ~np.isnan(said[:, 0])
@@ -214,7 +217,7 @@ def _metric(asked: str, shares: np.ndarray) -> str:
         if asked not in ("accuracy", "balanced accuracy"):
             raise InputError(f"--metric is auto, accuracy or balanced accuracy; not {asked!r}.")
         return asked
-    rare = shares.min() < 0.5 / len(shares) and shares.max() > 1.5 / len(shares)
+    rare = shares.min() < RARE / len(shares) and shares.max() > COMMON / len(shares)
     return "balanced accuracy" if rare else "accuracy"
 
 
@@ -264,7 +267,7 @@ def decide(board: Board, use_unlabelled: bool, warnings: list[str] | None = None
 def _already_good(board: Board, choice: Choice) -> bool:
     right = board.right(choice.supervised)
     score = board.score(right)
-    return bool(score >= 0.98 and board.interval(score, right).low >= 0.95)
+    return bool(score >= GOOD and board.interval(score, right).low >= SURELY_GOOD)
 
 
 def out_of_fold(board: Board, members: Sequence[int]) -> np.ndarray:

@@ -21,6 +21,7 @@ from cotrain.auto.scores import interval
 from cotrain.auto.student import Student
 from cotrain.auto.trial import Trial
 
+UNLIKELY, LIKELY = 0.2, 0.7  # probabilities of a label and of another class from which the label is in doubt
 SLICE = 20  # labelled rows in a part of which a score is told
 
 
@@ -109,7 +110,7 @@ def suspicious(
             "shown": excerpt(problem.frame.iloc[rows[i]], problem.columns),
         }
         for i in order[:most]
-        if other[i] != given[i] and own[i] < 0.2 and said[i].max() > 0.7
+        if other[i] != given[i] and own[i] < UNLIKELY and said[i].max() > LIKELY
     ]
 
 
