@@ -267,7 +267,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        gradient = gradients[0].contiguous()
+        # A copy, for autograd may give the tensor itself to other nodes as well.
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient, group=ctx.place.along("data"))  # every rank's loss may look at these rows
         return gradient.chunk(ctx.place.ranks)[ctx.place.rank]
 
