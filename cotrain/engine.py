@@ -5,7 +5,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -33,8 +33,6 @@ from cotrain.stream import Stream
 from cotrain.tree import take_apart
 from cotrain.watch.lookout import Lookout
 from cotrain.watch.nonfinite import Guard, check_finite
-
-NOTHING = nullcontext()
 
 
 def fit(
@@ -193,7 +191,7 @@ def fit(
         def judge(done: int) -> dict[str, float]:
             if not judges:
                 return {}
-            with lookout.judging() if lookout is not None else NOTHING:
+            with lookout.judging():
                 numbers = judged(learners, judges, where)
             report.add({"step": done, **numbers})
             return numbers
@@ -211,16 +209,15 @@ def fit(
         advance = scope.enter_context(progress(title if place.first() else None, total=steps, done=start))
         told_to_stop = scope.enter_context(stopping(folder is not None))
         nets = {name: learner.net for name, learner in present.items() if learner.optimizer is not None}
-        lookout = Lookout(nets, where, mfu, folder) if mfu or here.mesh is not None else None
-        if lookout is not None:
-            scope.enter_context(lookout.watching())
+        lookout = Lookout(nets, where, mfu, folder)
+        scope.enter_context(lookout.watching())
 
         def trial(copies: Mapping[str, Learner]) -> None:
             scratch = RunMemory(place.move(method.memory(Roles("learner", copies)), where), seed)
             scratch.begin(start)
             with listening(Recorder()):
                 copied = Roles("learner", copies)
-                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, None)
+                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, lookout)
 
         for number in range(start, steps):
             done = number + 1
@@ -230,7 +227,7 @@ def fit(
             memory.begin(number)
             for name in drawing:
                 present[name].noise = address ^ own_noise[name]
-            with lookout.step(number) if lookout is not None else NOTHING:
+            with lookout.step(number):
                 batches = {name: _next_of(name, one, done, where, here) for name, one in streams.items()}
                 batch = Roles("stream", batches)
                 if number == start and stack:
@@ -252,25 +249,26 @@ def fit(
                 _check_reached(present)
             if last or done % log_every == 0:
                 _check_called(present)
-                row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
+                row = _merged(recorder.flush() | lookout.row(done))
                 _check_finite(row, done, guarded)
                 if "step" in row:
                     raise InputError("note('step') would hide the row's own step; note it by another name.")
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
-            with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
-                if (judging or saving) and here.mesh is not None:
-                    settle()
-                try:
-                    numbers = judge(done) if judging else {}
-                except Exception:
-                    if saving:  # what was learned outlives a judge that fails
-                        save(done, None, ends=last or stop)
-                    raise
-                if saving:
-                    # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
-                    save(done, numbers.get(best) if best is not None else None, ends=last or stop)
+            if judging or saving:
+                with lookout.aside():
+                    if here.mesh is not None:
+                        settle()
+                    try:
+                        numbers = judge(done) if judging else {}
+                    except Exception:
+                        if saving:  # what was learned outlives a judge that fails
+                            save(done, None, ends=last or stop)
+                        raise
+                    if saving:
+                        # A score is that of the weights that were judged. A run told to stop says that it is saved.
+                        save(done, numbers.get(best) if best is not None else None, ends=last or stop)
             if judging and best is not None and best not in numbers:  # said after what was learned is saved
                 there = ", ".join(map(repr, numbers)) or "none"
                 raise InputError(f"best is {best!r}, a number that no judge gave at step {done}; they gave: {there}.")
@@ -349,13 +347,12 @@ def _train(
     device: torch.device,
     recorder: Recorder,
     guard: Guard | None,
-    lookout: Lookout | None,
+    lookout: Lookout,
 ) -> None:
     """One step in as many parts as asked."""
-    if lookout is not None:
-        lookout.done("batch")
-        if any(learner.is_sharded for learner in learners.values()):
-            lookout.collective()  # the nets are gathered as they compute
+    lookout.done("batch")
+    if any(learner.is_sharded for learner in learners.values()):
+        lookout.collective()  # the nets are gathered as they compute
     pending = Pending()
     clear(learners)
     parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
@@ -363,12 +360,12 @@ def _train(
         if microbatches > 1:
             for learner in learners.values():
                 learner.hold(part is not parts[-1])
-        with NOTHING if precision == "fp32" else autocast(precision, device):
+        with autocast(precision, device):
             losses = method.step(learners, part, memory)
         if not isinstance(losses, Mapping):
             kind = type(losses).__name__
             raise InputError(f"{type(method).__name__}.step returned a {kind}; it returns a dict of losses by learner.")
-        if lookout is not None and part is parts[-1]:
+        if part is parts[-1]:
             lookout.done("forward")
             lookout.collective()
         # No other name may hold a loss here: its graph goes with `losses`, before the optimizers need memory.
@@ -380,11 +377,9 @@ def _train(
         )
         _record(losses, recorder)
         del losses
-    if lookout is not None:
-        lookout.done("backward")
+    lookout.done("backward")
     step(learners, pending, guard)
-    if lookout is not None:
-        lookout.done("update")
+    lookout.done("update")
 
 
 def _record(losses: Losses, recorder: Recorder) -> None:
