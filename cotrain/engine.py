@@ -26,8 +26,8 @@ from cotrain.preparation import check_streams, deal_learners, description, keep_
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
+from cotrain.run_state import RunMemory, RunState
 from cotrain.stacking import How, stacked, worthwhile
-from cotrain.standing import RunMemory, Standing
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 from cotrain.tree import take_apart
@@ -161,18 +161,18 @@ def fit(
         own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
-        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where)
+        run_state = RunState(method, seed, present, elsewhere, streams, memory, recorder, where)
         start, plan, saved = 0, None, None
         if folder is not None:
-            saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
+            saved = checkpoint.load_last(folder / "checkpoints", run_state.pattern() if here.mesh is not None else None)
         if folder is not None and saved is not None:
-            start, plan = standing.load(saved, steps, folder), saved.get("stack")
+            start, plan = run_state.load(saved, steps, folder), saved.get("stack")
         elif start_from is not None:
-            pattern = standing.pattern(partial) if here.mesh is not None else None
+            pattern = run_state.pattern(partial) if here.mesh is not None else None
             other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
             if other is None:
                 raise InputError(f"There is no checkpoint in {start_from} to start from.")
-            standing.take(other, partial)
+            run_state.take(other, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
@@ -201,7 +201,7 @@ def fit(
             _check_finite(_merged(recorder.means()), done, guarded)
             check_finite(present, done)
             if folder is not None:
-                checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
+                checkpoint.save(folder / "checkpoints", done, run_state.state(done), keep, score=score, wait=ends)
 
         scope.enter_context(_saved_at_the_end())
         scope.enter_context(_own_randomness(learners, where))

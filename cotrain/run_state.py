@@ -1,4 +1,4 @@
-"""Where a run stands: what a checkpoint holds of it, and what makes it this run and no other."""
+"""The state of a run: what a checkpoint holds of it, and what makes it this run and no other."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -50,7 +50,7 @@ class RunMemory(Memory):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """Everything that a run must have back to go on bit for bit."""
 
     method: Method
