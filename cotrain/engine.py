@@ -412,10 +412,7 @@ def _shares(losses: Losses, parts: int) -> Losses:
     def share(value: Any) -> Any:
         return value / parts if isinstance(value, Tensor) else value
 
-    return {
-        owners: [share(loss) for loss in listed(value)] if isinstance(value, Tensor | list | tuple) else value
-        for owners, value in losses.items()
-    }
+    return {owners: [share(loss) for loss in listed(value)] for owners, value in losses.items()}
 
 
 def _check_called(learners: Mapping[str, Learner]) -> None:
