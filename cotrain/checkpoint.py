@@ -73,7 +73,7 @@ def save(
     if score is not None and isnan(score):
         score = None
     tensors: dict[str, Tensor] = {}
-    trees = _together(lambda: (take_apart(state, tensors, _rank()), _kinds(tensors)))
+    trees = _together(lambda: (take_apart(state, tensors, place.number()), _kinds(tensors)))
     if wait:
         return _write(folder, step, trees, tensors, keep, score)
     _pending = _writer.submit(_write, folder, step, trees, tensors, keep, score)
@@ -132,7 +132,7 @@ def _write(
 ) -> Path:
     final = _named(folder, step)
     partial = folder / f"{final.name}.tmp"
-    first = _rank() == 0
+    first = place.first()
 
     def start() -> None:
         if first:
@@ -172,7 +172,7 @@ def _write(
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    if not _joined():
+    if not place.joined():
         save_file(tensors, path / TENSORS)
         return
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
@@ -235,7 +235,7 @@ def _read(path: Path, pattern: Any) -> Any:
         tree = json.loads((path / STATE).read_text())
 
     _together(verify)
-    if not _joined() and (path / TENSORS).exists():
+    if not place.joined() and (path / TENSORS).exists():
         return put_together(tree, load_file(path / TENSORS))
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, load
 
@@ -246,7 +246,12 @@ def _read(path: Path, pattern: Any) -> Any:
     try:
         with warnings.catch_warnings():  # of one process that reads what many wrote
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            load(needed, storage_reader=reader, process_group=_group() if _joined() else None, no_dist=not _joined())
+            load(
+                needed,
+                storage_reader=reader,
+                process_group=_group() if place.joined() else None,
+                no_dist=not place.joined(),
+            )
     except CheckpointException as error:
         raise CotrainError(_told(error.failures)) from error
     return put_together(tree, tensors)
@@ -256,7 +261,7 @@ def _targets(tree: Any, pattern: Any, saved: Mapping[str, Any]) -> Iterator[tupl
     """Tensors to be read into: as the pattern's DTensors are, else plain; on the meta device what is not needed."""
     from torch.distributed.tensor import DTensor
 
-    for name, like in wanted(tree, pattern, _rank(), _world()):
+    for name, like in wanted(tree, pattern, place.number(), place.processes()):
         size, dtype = saved[name].size, saved[name].properties.dtype
         if isinstance(like, Like):
             like = like.tensor if like.tensor.shape == size else None
@@ -313,37 +318,25 @@ def _flush(path: Path) -> None:
 # Ranks
 
 
-def _joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _joined() else 0
-
-
-def _world() -> int:
-    return dist.get_world_size() if _joined() else 1
-
-
 def _group() -> dist.ProcessGroup:
     return place.beside("checkpoint")
 
 
 def _share(paths: Iterable[Path]) -> list[Path]:
     """This rank's part of the files that all ranks see."""
-    return sorted(paths)[_rank() :: _world()]
+    return sorted(paths)[place.number() :: place.processes()]
 
 
 def _together(work: Callable[[], T]) -> list[T]:
     """What each rank's work gives, in the ranks' order. What fails on one rank fails on all."""
-    if not _joined():
+    if not place.joined():
         return [work()]
     result, failure = None, None
     try:
         result = work()
     except Exception as error:
         failure = error
-    told: list[Any] = [None] * _world()
+    told: list[Any] = [None] * place.processes()
     dist.all_gather_object(told, (result, type(failure) is InputError, failure and str(failure)), group=_group())
     if failure is not None:
         raise failure

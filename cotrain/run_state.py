@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from cotrain import place
 from cotrain.errors import InputError
@@ -155,7 +154,7 @@ class RunState:
         """What this rank had for itself, or what all had."""
         if not isinstance(told, list):
             return told
-        number = dist.get_rank() if dist.is_initialized() else 0
+        number = place.number()
         if number >= len(told):
             raise InputError(f"it was saved by {len(told)} ranks, and rank {number} had nothing of its own.")
         return told[number]

@@ -603,6 +603,7 @@ def collectives():
         "all": place.agree(rank == 1, "all"),
         "all true": place.agree(True, "all"),
         "told": place.everywhere(f"rank {rank}"),
+        "here": (place.joined(), place.number(), place.processes(), place.first()),
         "turned": place.over_batch(lambda a, b: [a.flip(0), b], torch.tensor([rank * 2, rank * 2 + 1]), torch.ones(2))[
             0
         ],
@@ -623,6 +624,7 @@ def test_collectives_by_hand(two):
     assert (first["masked"] + second["masked"]) / 2 == pytest.approx(8 / 3)
     assert (first["any"], first["all"], first["all true"]) == (True, False, True)
     assert first["told"] == ["rank 0", "rank 1"]
+    assert (first["here"], second["here"]) == ((True, 0, 2, True), (True, 1, 2, False))
     assert torch.cat([first["turned"], second["turned"]]).tolist() == [3, 2, 1, 0]
 
 
