@@ -3,6 +3,7 @@
 `fit` puts streams, precision, microbatches, judges, checkpoints and the report around the step (`cotrain.ownership`).
 """
 
+import functools
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +28,7 @@ from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
 from cotrain.run_state import RunMemory, RunState
-from cotrain.stacking import How, stacked, worthwhile
+from cotrain.stacking import How, Plan, stacked, worthwhile
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 from cotrain.tree import take_apart
@@ -101,16 +102,15 @@ def fit(
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
-    counts = {"steps": steps, "microbatches": microbatches, "log_every": log_every, "keep": keep}
-    for name, value in (counts | {"judge_every": judge_every, "save_every": save_every}).items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} is at least 1, not {value}.")
-    if method.whole_batch and microbatches > 1:
-        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
-    if mfu and stack is True:
-        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
-    if partial is not None and start_from is None:
-        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
+    _check_counts(
+        steps=steps,
+        microbatches=microbatches,
+        log_every=log_every,
+        keep=keep,
+        judge_every=judge_every,
+        save_every=save_every,
+    )
+    _check_together(method, microbatches, mfu, stack, start_from, partial)
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
@@ -162,31 +162,12 @@ def fit(
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
         run_state = RunState(method, seed, present, elsewhere, streams, memory, recorder, where)
-        start, plan, saved = 0, None, None
-        if folder is not None:
-            saved = checkpoint.load_last(folder / "checkpoints", run_state.pattern() if here.mesh is not None else None)
-        if folder is not None and saved is not None:
-            start, plan = run_state.load(saved, steps, folder), saved.get("stack")
-        elif start_from is not None:
-            pattern = run_state.pattern(partial) if here.mesh is not None else None
-            other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
-            if other is None:
-                raise InputError(f"There is no checkpoint in {start_from} to start from.")
-            run_state.take(other, partial)
+        start, plan = _resume(run_state, steps, folder, start_from, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
         guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         report = Report(folder / "log.jsonl" if folder is not None and place.first() else None, upto=start)
-
-        def settle() -> None:
-            """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
-            for learner in present.values():
-                if learner.placement != "local":
-                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
-            for name, home in homes.items():
-                tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
-                place.copy_from(tensors, group=here.along("learners"), rank=home)
 
         def judge(done: int) -> dict[str, float]:
             if not judges:
@@ -212,7 +193,7 @@ def fit(
         lookout = Lookout(nets, where, mfu, folder)
         scope.enter_context(lookout.watching())
 
-        def trial(copies: Mapping[str, Learner]) -> None:
+        def trial(batch: Roles, copies: Mapping[str, Learner]) -> None:
             scratch = RunMemory(place.move(method.memory(Roles("learner", copies)), where), seed)
             scratch.begin(start)
             with listening(Recorder()):
@@ -233,7 +214,7 @@ def fit(
                 if number == start and stack:
                     if stack == "auto" and plan is None:
                         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-                            stack = worthwhile(present, trial, steps - start)
+                            stack = worthwhile(present, functools.partial(trial, batch), steps - start)
                     scope.enter_context(stacked(present, stack, plan))
                 _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
             if compile and number == start:  # after the first step, whose operations may have been counted
@@ -259,7 +240,7 @@ def fit(
             if judging or saving:
                 with lookout.aside():
                     if here.mesh is not None:
-                        settle()
+                        _settle(learners, present, homes)
                     try:
                         numbers = judge(done) if judging else {}
                     except Exception:
@@ -277,7 +258,7 @@ def fit(
             advance()
         if start == steps:  # a run that had ended
             if here.mesh is not None:
-                settle()  # each rank loaded its own learners
+                _settle(learners, present, homes)  # each rank loaded its own learners
             # The last step has a row of losses and one of the judges, unless one of these failed.
             if judges and not place.everywhere(sum(row["step"] == steps for row in report.rows) > 1)[0]:
                 judge(steps)
@@ -286,6 +267,63 @@ def fit(
             said = f"{names} did not learn: not one update in {steps} steps. Does the method give a loss to it?"
             warnings.warn(said, stacklevel=2)
     return report
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is at least 1, not {value}.")
+
+
+def _check_together(
+    method: Method,
+    microbatches: int,
+    mfu: bool,
+    stack: How,
+    start_from: Path | str | None,
+    partial: Collection[str] | None,
+) -> None:
+    """Settings that cannot be together."""
+    if method.whole_batch and microbatches > 1:
+        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if mfu and stack is True:
+        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
+    if partial is not None and start_from is None:
+        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
+
+
+def _resume(
+    run_state: RunState,
+    steps: int,
+    folder: Path | None,
+    start_from: Path | str | None,
+    partial: Collection[str] | None,
+) -> tuple[int, Plan | None]:
+    """Go on from the checkpoint in the folder, else from the learners of `start_from`: the step, and how the learners
+    were stacked."""
+    on_ranks = place.here().mesh is not None
+    if folder is not None:
+        own = checkpoint.load_last(folder / "checkpoints", run_state.pattern() if on_ranks else None)
+        if own is not None:
+            return run_state.load(own, steps, folder), own.get("stack")
+    if start_from is not None:
+        pattern = run_state.pattern(partial) if on_ranks else None
+        other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
+        if other is None:
+            raise InputError(f"There is no checkpoint in {start_from} to start from.")
+        run_state.take(other, partial)
+    return 0, None
+
+
+def _settle(learners: Mapping[str, Learner], present: Mapping[str, Learner], homes: Mapping[str, int]) -> None:
+    """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
+    here = place.here()
+    for learner in present.values():
+        if learner.placement != "local":
+            place.copy_from(list(learner.net.buffers()), group=here.along("data"))
+    for name, home in homes.items():
+        tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
+        place.copy_from(tensors, group=here.along("learners"), rank=home)
 
 
 @contextmanager
