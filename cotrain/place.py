@@ -236,12 +236,12 @@ def average(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def global_mean(values: Tensor, dim: int = 0) -> Tensor:
-    """Mean over the batch of all ranks, without gradient; what running means in memory are made of.
+def global_mean(values: Tensor) -> Tensor:
+    """Mean over the rows [N, ...] of all ranks, without gradient; what running means in memory are made of.
 
     In fp32 at least, as the memory is, whatever the precision of the run.
     """
-    return average(values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(dim))
+    return average(values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(0))
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
