@@ -1,4 +1,4 @@
-"""Train things together: streams give batches; a method says what each learner should regret; the engine makes it
+"""Train things together: streams give batches; a method gives each learner its loss; the engine makes it
 learn; the report says what happened."""
 
 from importlib import import_module

@@ -32,7 +32,7 @@ class Roles(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What each learner should regret. Subclasses are frozen dataclasses; their fields are the hyperparameters.
+    """The losses of each learner. Subclasses are frozen dataclasses; their fields are the hyperparameters.
 
     `whole_batch` says that a step on a batch is not the mean of steps on its parts (contrastive losses, mixing across
     examples, running means of the batch); such a method is refused with microbatches, and over several ranks it looks
