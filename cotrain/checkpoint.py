@@ -8,7 +8,6 @@ Where a process group is, all ranks call these functions together, and the folde
 talk over a group of their own, so that a checkpoint is written beside the training. What fails on one fails on all.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cotrain import place
+from cotrain.data.files import sha256
 from cotrain.errors import CotrainError, InputError
 from cotrain.tree import ELSEWHERE, Like, merge, put_together, take_apart, wanted
 
@@ -151,7 +151,7 @@ def _write(
             if score is not None:
                 (partial / SCORE).write_text(json.dumps(score))
             found = {name: digest for own in digests for name, digest in own.items()}
-            found |= {path.name: _digest(path) for path in partial.glob("*.json")}
+            found |= {path.name: sha256(path) for path in partial.glob("*.json")}
             (partial / DIGESTS).write_text(json.dumps(found))
             for file in (*partial.iterdir(), partial):
                 _flush(file)
@@ -162,7 +162,7 @@ def _write(
         _together(start)
         _together(look)
         _write_tensors(tensors, partial)
-        digests = _together(lambda: {path.name: _digest(path) for path in _share(partial.glob("*.safetensors"))})
+        digests = _together(lambda: {path.name: sha256(path) for path in _share(partial.glob("*.safetensors"))})
         _together(finish)
     except (OSError, RuntimeError, SafetensorError, CotrainError) as error:
         if first:
@@ -230,7 +230,7 @@ def _read(path: Path, pattern: Any) -> Any:
         nonlocal tree
         digests = json.loads((path / DIGESTS).read_text())
         for file in _share(path / name for name in digests):
-            if _digest(file) != digests[file.name]:
+            if sha256(file) != digests[file.name]:
                 raise CotrainError(f"{file} is damaged.")
         tree = json.loads((path / STATE).read_text())
 
@@ -298,11 +298,6 @@ def _by_score(folder: Path) -> list[Path]:
         with suppress(OSError, ValueError):
             scores.append((float(json.loads((path / SCORE).read_text())), path))
     return [path for _, path in sorted(scores, key=lambda pair: pair[0])]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
