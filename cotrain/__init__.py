@@ -1,4 +1,4 @@
-"""Train things together: streams give batches; a method says what each learner should regret; the engine makes it
+"""Train things together: streams give batches; a method gives each learner its loss; the engine makes it
 learn; the report says what happened."""
 
 from importlib import import_module
@@ -32,9 +32,15 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from cotrain.auto.classifier import CoTrainClassifier as CoTrainClassifier
+    from cotrain.auto.fit import fit as fit
+    from cotrain.conformance import check as check
+    from cotrain.errors import InputError as InputError
     from cotrain.exchange import Exchange as Exchange
     from cotrain.exchange import post as post
     from cotrain.exchange import without as without
+    from cotrain.gradients.rule import Chain as Chain
+    from cotrain.gradients.rule import chain as chain
     from cotrain.learner import Learner as Learner
     from cotrain.learner import follow as follow
     from cotrain.method import Losses as Losses
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from cotrain.ownership import update as update
     from cotrain.report import note as note
     from cotrain.run import Run as Run
+    from cotrain.stream import Once as Once
     from cotrain.stream import Rows as Rows
     from cotrain.stream import Stream as Stream
 

@@ -8,7 +8,6 @@ Where a process group is, all ranks call these functions together, and the folde
 talk over a group of their own, so that a checkpoint is written beside the training. What fails on one fails on all.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cotrain import place
+from cotrain.data.files import sha256
 from cotrain.errors import CotrainError, InputError
 from cotrain.tree import ELSEWHERE, Like, merge, put_together, take_apart, wanted
 
@@ -73,7 +73,7 @@ def save(
     if score is not None and isnan(score):
         score = None
     tensors: dict[str, Tensor] = {}
-    trees = _together(lambda: (take_apart(state, tensors, _rank()), _kinds(tensors)))
+    trees = _together(lambda: (take_apart(state, tensors, place.number()), _kinds(tensors)))
     if wait:
         return _write(folder, step, trees, tensors, keep, score)
     _pending = _writer.submit(_write, folder, step, trees, tensors, keep, score)
@@ -132,7 +132,7 @@ def _write(
 ) -> Path:
     final = _named(folder, step)
     partial = folder / f"{final.name}.tmp"
-    first = _rank() == 0
+    first = place.first()
 
     def start() -> None:
         if first:
@@ -151,7 +151,7 @@ def _write(
             if score is not None:
                 (partial / SCORE).write_text(json.dumps(score))
             found = {name: digest for own in digests for name, digest in own.items()}
-            found |= {path.name: _digest(path) for path in partial.glob("*.json")}
+            found |= {path.name: sha256(path) for path in partial.glob("*.json")}
             (partial / DIGESTS).write_text(json.dumps(found))
             for file in (*partial.iterdir(), partial):
                 _flush(file)
@@ -162,7 +162,7 @@ def _write(
         _together(start)
         _together(look)
         _write_tensors(tensors, partial)
-        digests = _together(lambda: {path.name: _digest(path) for path in _share(partial.glob("*.safetensors"))})
+        digests = _together(lambda: {path.name: sha256(path) for path in _share(partial.glob("*.safetensors"))})
         _together(finish)
     except (OSError, RuntimeError, SafetensorError, CotrainError) as error:
         if first:
@@ -172,7 +172,7 @@ def _write(
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    if not _joined():
+    if not place.joined():
         save_file(tensors, path / TENSORS)
         return
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
@@ -230,12 +230,12 @@ def _read(path: Path, pattern: Any) -> Any:
         nonlocal tree
         digests = json.loads((path / DIGESTS).read_text())
         for file in _share(path / name for name in digests):
-            if _digest(file) != digests[file.name]:
+            if sha256(file) != digests[file.name]:
                 raise CotrainError(f"{file} is damaged.")
         tree = json.loads((path / STATE).read_text())
 
     _together(verify)
-    if not _joined() and (path / TENSORS).exists():
+    if not place.joined() and (path / TENSORS).exists():
         return put_together(tree, load_file(path / TENSORS))
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, load
 
@@ -246,7 +246,12 @@ def _read(path: Path, pattern: Any) -> Any:
     try:
         with warnings.catch_warnings():  # of one process that reads what many wrote
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            load(needed, storage_reader=reader, process_group=_group() if _joined() else None, no_dist=not _joined())
+            load(
+                needed,
+                storage_reader=reader,
+                process_group=_group() if place.joined() else None,
+                no_dist=not place.joined(),
+            )
     except CheckpointException as error:
         raise CotrainError(_told(error.failures)) from error
     return put_together(tree, tensors)
@@ -256,7 +261,7 @@ def _targets(tree: Any, pattern: Any, saved: Mapping[str, Any]) -> Iterator[tupl
     """Tensors to be read into: as the pattern's DTensors are, else plain; on the meta device what is not needed."""
     from torch.distributed.tensor import DTensor
 
-    for name, like in wanted(tree, pattern, _rank(), _world()):
+    for name, like in wanted(tree, pattern, place.number(), place.processes()):
         size, dtype = saved[name].size, saved[name].properties.dtype
         if isinstance(like, Like):
             like = like.tensor if like.tensor.shape == size else None
@@ -295,11 +300,6 @@ def _by_score(folder: Path) -> list[Path]:
     return [path for _, path in sorted(scores, key=lambda pair: pair[0])]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _flush(path: Path) -> None:
     if os.name == "nt":  # where folders cannot be opened
         return
@@ -313,37 +313,25 @@ def _flush(path: Path) -> None:
 # Ranks
 
 
-def _joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _joined() else 0
-
-
-def _world() -> int:
-    return dist.get_world_size() if _joined() else 1
-
-
 def _group() -> dist.ProcessGroup:
     return place.beside("checkpoint")
 
 
 def _share(paths: Iterable[Path]) -> list[Path]:
     """This rank's part of the files that all ranks see."""
-    return sorted(paths)[_rank() :: _world()]
+    return sorted(paths)[place.number() :: place.processes()]
 
 
 def _together(work: Callable[[], T]) -> list[T]:
     """What each rank's work gives, in the ranks' order. What fails on one rank fails on all."""
-    if not _joined():
+    if not place.joined():
         return [work()]
     result, failure = None, None
     try:
         result = work()
     except Exception as error:
         failure = error
-    told: list[Any] = [None] * _world()
+    told: list[Any] = [None] * place.processes()
     dist.all_gather_object(told, (result, type(failure) is InputError, failure and str(failure)), group=_group())
     if failure is not None:
         raise failure

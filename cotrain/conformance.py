@@ -23,7 +23,8 @@ import cotrain.methods
 from cotrain import engine, place
 from cotrain.errors import CotrainError, InputError
 from cotrain.learner import Follower, Learner
-from cotrain.method import Example, Losses, Method, Owners, Roles
+from cotrain.method import Example, Losses, Method, Roles
+from cotrain.ownership import listed, owners_in
 from cotrain.randomness import generator
 
 STEPS = 6
@@ -97,13 +98,13 @@ def check_losses(method: type[Method], device: str = "cpu") -> None:
     for losses in _steps(example, device):
         given += len(losses)
         for key, value in losses.items():
-            for name in _names(key):
+            for name in owners_in(key):
                 _require(name in example.learners, f"owner {name!r} is no learner")
                 _require(example.learners[name].optimizer is not None, f"owner {name!r} has no optimizer")
-            for loss in value if isinstance(value, list | tuple) else [value]:
+            for loss in listed(value):
                 _require(isinstance(loss, Tensor), f"the loss of {key!r} is a {type(loss).__name__}, not a tensor")
-                _require(loss.shape == (), f"the loss of {key!r} has shape {tuple(loss.shape)}, not a scalar")  # type: ignore[union-attr]
-                _require(bool(loss.isfinite()), f"the loss of {key!r} is {loss.item()}")  # type: ignore[union-attr]
+                _require(loss.shape == (), f"the loss of {key!r} has shape {tuple(loss.shape)}, not a scalar")
+                _require(bool(loss.isfinite()), f"the loss of {key!r} is {loss.item()}")
         engine.update(example.learners, losses)
     _require(given > 0, "the steps gave no loss")
 
@@ -119,7 +120,7 @@ def check_ownership(method: type[Method], device: str = "cpu") -> None:
         after = _parameters(example.learners)
         for name in example.learners:
             _require(_equal(before[name], after[name]), f"the step itself moved the weights of {name!r}")
-        owners = {name for key in losses for name in _names(key)}
+        owners = {name for key in losses for name in owners_in(key)}
         engine.update(example.learners, losses)
         after = _parameters(example.learners)
         moving = {name for name in after if not _equal(before[name], after[name])}
@@ -269,10 +270,6 @@ def _steps(example: Example, device: str) -> Iterator[Losses]:
             for name, stream in example.streams.items()
         }
         yield example.method.step(roles, Roles("stream", batch), memory)
-
-
-def _names(key: Owners) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else key
 
 
 def _parameters(learners: Mapping[str, Learner]) -> dict[str, list[Tensor]]:

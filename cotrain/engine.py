@@ -3,9 +3,10 @@
 `fit` puts streams, precision, microbatches, judges, checkpoints and the report around the step (`cotrain.ownership`).
 """
 
+import functools
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -26,15 +27,13 @@ from cotrain.preparation import check_streams, deal_learners, description, keep_
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
-from cotrain.stacking import How, stacked, worthwhile
-from cotrain.standing import RunMemory, Standing
+from cotrain.run_state import RunMemory, RunState
+from cotrain.stacking import How, Plan, stacked, worthwhile
 from cotrain.stopping import Stopped, stopping
 from cotrain.stream import Stream
 from cotrain.tree import take_apart
 from cotrain.watch.lookout import Lookout
 from cotrain.watch.nonfinite import Guard, check_finite
-
-NOTHING = nullcontext()
 
 
 def fit(
@@ -103,16 +102,15 @@ def fit(
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
-    counts = {"steps": steps, "microbatches": microbatches, "log_every": log_every, "keep": keep}
-    for name, value in (counts | {"judge_every": judge_every, "save_every": save_every}).items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} is at least 1, not {value}.")
-    if method.whole_batch and microbatches > 1:
-        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
-    if mfu and stack is True:
-        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
-    if partial is not None and start_from is None:
-        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
+    _check_counts(
+        steps=steps,
+        microbatches=microbatches,
+        log_every=log_every,
+        keep=keep,
+        judge_every=judge_every,
+        save_every=save_every,
+    )
+    _check_together(method, microbatches, mfu, stack, start_from, partial)
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
     where = place.device_of(device)
@@ -163,37 +161,18 @@ def fit(
         own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
-        standing = Standing(method, seed, present, elsewhere, streams, memory, recorder, where)
-        start, plan, saved = 0, None, None
-        if folder is not None:
-            saved = checkpoint.load_last(folder / "checkpoints", standing.pattern() if here.mesh is not None else None)
-        if folder is not None and saved is not None:
-            start, plan = standing.load(saved, steps, folder), saved.get("stack")
-        elif start_from is not None:
-            pattern = standing.pattern(partial) if here.mesh is not None else None
-            other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
-            if other is None:
-                raise InputError(f"There is no checkpoint in {start_from} to start from.")
-            standing.take(other, partial)
+        run_state = RunState(method, seed, present, elsewhere, streams, memory, recorder, where)
+        start, plan = _resume(run_state, steps, folder, start_from, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}
         guard = Guard(present, policies, group=here.along("data")) if policies else None
         guarded = {name for name, learner in learners.items() if learner.nonfinite != "stop"}
         report = Report(folder / "log.jsonl" if folder is not None and place.first() else None, upto=start)
 
-        def settle() -> None:
-            """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
-            for learner in present.values():
-                if learner.placement != "local":
-                    place.copy_from(list(learner.net.buffers()), group=here.along("data"))
-            for name, home in homes.items():
-                tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
-                place.copy_from(tensors, group=here.along("learners"), rank=home)
-
         def judge(done: int) -> dict[str, float]:
             if not judges:
                 return {}
-            with lookout.judging() if lookout is not None else NOTHING:
+            with lookout.judging():
                 numbers = judged(learners, judges, where)
             report.add({"step": done, **numbers})
             return numbers
@@ -203,7 +182,7 @@ def fit(
             _check_finite(_merged(recorder.means()), done, guarded)
             check_finite(present, done)
             if folder is not None:
-                checkpoint.save(folder / "checkpoints", done, standing.state(done), keep, score=score, wait=ends)
+                checkpoint.save(folder / "checkpoints", done, run_state.state(done), keep, score=score, wait=ends)
 
         scope.enter_context(_saved_at_the_end())
         scope.enter_context(_own_randomness(learners, where))
@@ -211,16 +190,15 @@ def fit(
         advance = scope.enter_context(progress(title if place.first() else None, total=steps, done=start))
         told_to_stop = scope.enter_context(stopping(folder is not None))
         nets = {name: learner.net for name, learner in present.items() if learner.optimizer is not None}
-        lookout = Lookout(nets, where, mfu, folder) if mfu or here.mesh is not None else None
-        if lookout is not None:
-            scope.enter_context(lookout.watching())
+        lookout = Lookout(nets, where, mfu, folder)
+        scope.enter_context(lookout.watching())
 
-        def trial(copies: Mapping[str, Learner]) -> None:
+        def trial(batch: Roles, copies: Mapping[str, Learner]) -> None:
             scratch = RunMemory(place.move(method.memory(Roles("learner", copies)), where), seed)
             scratch.begin(start)
             with listening(Recorder()):
                 copied = Roles("learner", copies)
-                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, None)
+                _train(method, copied, batch, scratch, microbatches, precision, where, Recorder(), None, lookout)
 
         for number in range(start, steps):
             done = number + 1
@@ -230,13 +208,13 @@ def fit(
             memory.begin(number)
             for name in drawing:
                 present[name].noise = address ^ own_noise[name]
-            with lookout.step(number) if lookout is not None else NOTHING:
+            with lookout.step(number):
                 batches = {name: _next_of(name, one, done, where, here) for name, one in streams.items()}
                 batch = Roles("stream", batches)
                 if number == start and stack:
                     if stack == "auto" and plan is None:
                         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-                            stack = worthwhile(present, trial, steps - start)
+                            stack = worthwhile(present, functools.partial(trial, batch), steps - start)
                     scope.enter_context(stacked(present, stack, plan))
                 _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
             if compile and number == start:  # after the first step, whose operations may have been counted
@@ -252,25 +230,26 @@ def fit(
                 _check_reached(present)
             if last or done % log_every == 0:
                 _check_called(present)
-                row = _merged(recorder.flush() | (lookout.row(done) if lookout is not None else {}))
+                row = _merged(recorder.flush() | lookout.row(done))
                 _check_finite(row, done, guarded)
                 if "step" in row:
                     raise InputError("note('step') would hide the row's own step; note it by another name.")
                 report.add({"step": done, **row})
             judging = last or (judge_every and done % judge_every == 0)
             saving = last or stop or (save_every and done % save_every == 0) or (judging and best is not None)
-            with lookout.aside() if lookout is not None and (judging or saving) else NOTHING:
-                if (judging or saving) and here.mesh is not None:
-                    settle()
-                try:
-                    numbers = judge(done) if judging else {}
-                except Exception:
-                    if saving:  # what was learned outlives a judge that fails
-                        save(done, None, ends=last or stop)
-                    raise
-                if saving:
-                    # A score is that of the weights that were judged. A run that is told to stop says that it is saved.
-                    save(done, numbers.get(best) if best is not None else None, ends=last or stop)
+            if judging or saving:
+                with lookout.aside():
+                    if here.mesh is not None:
+                        _settle(learners, present, homes)
+                    try:
+                        numbers = judge(done) if judging else {}
+                    except Exception:
+                        if saving:  # what was learned outlives a judge that fails
+                            save(done, None, ends=last or stop)
+                        raise
+                    if saving:
+                        # A score is that of the weights that were judged. A run told to stop says that it is saved.
+                        save(done, numbers.get(best) if best is not None else None, ends=last or stop)
             if judging and best is not None and best not in numbers:  # said after what was learned is saved
                 there = ", ".join(map(repr, numbers)) or "none"
                 raise InputError(f"best is {best!r}, a number that no judge gave at step {done}; they gave: {there}.")
@@ -279,7 +258,7 @@ def fit(
             advance()
         if start == steps:  # a run that had ended
             if here.mesh is not None:
-                settle()  # each rank loaded its own learners
+                _settle(learners, present, homes)  # each rank loaded its own learners
             # The last step has a row of losses and one of the judges, unless one of these failed.
             if judges and not place.everywhere(sum(row["step"] == steps for row in report.rows) > 1)[0]:
                 judge(steps)
@@ -288,6 +267,63 @@ def fit(
             said = f"{names} did not learn: not one update in {steps} steps. Does the method give a loss to it?"
             warnings.warn(said, stacklevel=2)
     return report
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is at least 1, not {value}.")
+
+
+def _check_together(
+    method: Method,
+    microbatches: int,
+    mfu: bool,
+    stack: How,
+    start_from: Path | str | None,
+    partial: Collection[str] | None,
+) -> None:
+    """Settings that cannot be together."""
+    if method.whole_batch and microbatches > 1:
+        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if mfu and stack is True:
+        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
+    if partial is not None and start_from is None:
+        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
+
+
+def _resume(
+    run_state: RunState,
+    steps: int,
+    folder: Path | None,
+    start_from: Path | str | None,
+    partial: Collection[str] | None,
+) -> tuple[int, Plan | None]:
+    """Go on from the checkpoint in the folder, else from the learners of `start_from`: the step, and how the learners
+    were stacked."""
+    on_ranks = place.here().mesh is not None
+    if folder is not None:
+        own = checkpoint.load_last(folder / "checkpoints", run_state.pattern() if on_ranks else None)
+        if own is not None:
+            return run_state.load(own, steps, folder), own.get("stack")
+    if start_from is not None:
+        pattern = run_state.pattern(partial) if on_ranks else None
+        other = checkpoint.load_last(Path(start_from) / "checkpoints", pattern)
+        if other is None:
+            raise InputError(f"There is no checkpoint in {start_from} to start from.")
+        run_state.take(other, partial)
+    return 0, None
+
+
+def _settle(learners: Mapping[str, Learner], present: Mapping[str, Learner], homes: Mapping[str, int]) -> None:
+    """What is not averaged over the ranks (batch statistics, learners of other groups) gets the same on all."""
+    here = place.here()
+    for learner in present.values():
+        if learner.placement != "local":
+            place.copy_from(list(learner.net.buffers()), group=here.along("data"))
+    for name, home in homes.items():
+        tensors = [value for value in learners[name].net.state_dict().values() if isinstance(value, Tensor)]
+        place.copy_from(tensors, group=here.along("learners"), rank=home)
 
 
 @contextmanager
@@ -349,13 +385,12 @@ def _train(
     device: torch.device,
     recorder: Recorder,
     guard: Guard | None,
-    lookout: Lookout | None,
+    lookout: Lookout,
 ) -> None:
     """One step in as many parts as asked."""
-    if lookout is not None:
-        lookout.done("batch")
-        if any(learner.is_sharded for learner in learners.values()):
-            lookout.collective()  # the nets are gathered as they compute
+    lookout.done("batch")
+    if any(learner.is_sharded for learner in learners.values()):
+        lookout.collective()  # the nets are gathered as they compute
     pending = Pending()
     clear(learners)
     parts = [batch] if microbatches == 1 else list(_parts(batch, microbatches))
@@ -363,12 +398,12 @@ def _train(
         if microbatches > 1:
             for learner in learners.values():
                 learner.hold(part is not parts[-1])
-        with NOTHING if precision == "fp32" else autocast(precision, device):
+        with autocast(precision, device):
             losses = method.step(learners, part, memory)
         if not isinstance(losses, Mapping):
             kind = type(losses).__name__
             raise InputError(f"{type(method).__name__}.step returned a {kind}; it returns a dict of losses by learner.")
-        if lookout is not None and part is parts[-1]:
+        if part is parts[-1]:
             lookout.done("forward")
             lookout.collective()
         # No other name may hold a loss here: its graph goes with `losses`, before the optimizers need memory.
@@ -380,11 +415,9 @@ def _train(
         )
         _record(losses, recorder)
         del losses
-    if lookout is not None:
-        lookout.done("backward")
+    lookout.done("backward")
     step(learners, pending, guard)
-    if lookout is not None:
-        lookout.done("update")
+    lookout.done("update")
 
 
 def _record(losses: Losses, recorder: Recorder) -> None:
@@ -417,10 +450,7 @@ def _shares(losses: Losses, parts: int) -> Losses:
     def share(value: Any) -> Any:
         return value / parts if isinstance(value, Tensor) else value
 
-    return {
-        owners: [share(loss) for loss in listed(value)] if isinstance(value, Tensor | list | tuple) else value
-        for owners, value in losses.items()
-    }
+    return {owners: [share(loss) for loss in listed(value)] for owners, value in losses.items()}
 
 
 def _check_called(learners: Mapping[str, Learner]) -> None:

@@ -32,17 +32,21 @@ class Roles(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What each learner should regret. Subclasses are frozen dataclasses; their fields are the hyperparameters.
+    """The losses of each learner. Subclasses are frozen dataclasses; their fields are the hyperparameters.
 
     `whole_batch` says that a step on a batch is not the mean of steps on its parts (contrastive losses, mixing across
     examples, running means of the batch); such a method is refused with microbatches, and over several ranks it looks
-    at the whole batch through `place.over_batch` or `place.gather`.
+    at the whole batch through `place.over_batch` or `place.gather`. A subclass sets it (`whole_batch = True`) or, where
+    it depends on the fields, makes it a property of its own.
     `spreads` says that learners may live on different ranks: the step goes over the learners that it is given,
     whichever these are, and hears of the others through `post` alone.
     """
 
-    whole_batch: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
+
+    @property
+    def whole_batch(self) -> bool:
+        return False
 
     def memory(self, learners: Learners) -> Memory:
         """Tensors that the method remembers between steps, at their start. The engine saves, moves, restores them and

@@ -79,7 +79,7 @@ def backward(learners: Mapping[str, Learner], losses: Losses, pending: Pending, 
         leaves: list[Tensor] = []
         leaves_apart: list[Tensor] = []
         averaged = False
-        for name in _names(owners):
+        for name in owners_in(owners):
             learner = pending.owners[name] = _owner(learners, name)
             (leaves_apart if learner.apart else leaves).extend(learner.roots())
             averaged = averaged or learner.averaged
@@ -155,8 +155,7 @@ def _graphs(losses: Losses, limit: int = 2_000) -> Graphs:
     for value in losses.values():
         seen: set[Any] = set()
         leaves: set[int] = set()
-        terms = value if isinstance(value, list | tuple) else [value]
-        todo = [loss.grad_fn for loss in terms if isinstance(loss, Tensor) and loss.grad_fn is not None]
+        todo = [loss.grad_fn for loss in listed(value) if isinstance(loss, Tensor) and loss.grad_fn is not None]
         while todo:
             node = todo.pop()
             seen.add(node)
@@ -180,12 +179,12 @@ def _as_one(learners: Mapping[str, Learner], losses: Losses, graphs: Graphs, pen
     scalars = [value for value in losses.values() if isinstance(value, Tensor) and not value.dim()]
     if len(graphs.reached) < len(losses) or len(scalars) < len(losses):
         return False
-    owners = {name: _owner(learners, name) for key in losses for name in _names(key)}
+    owners = {name: _owner(learners, name) for key in losses for name in owners_in(key)}
     if any(one.apart or one.averaged or one.is_sharded or one.stack is not None for one in owners.values()):
         return False
     trained = {id(leaf) for learner in owners.values() for leaf in learner.leaves}
     for key, reached in zip(losses, graphs.reached, strict=True):
-        own = {id(leaf) for name in _names(key) for leaf in owners[name].leaves}
+        own = {id(leaf) for name in owners_in(key) for leaf in owners[name].leaves}
         if not own & reached or reached & trained - own:
             return False
     _run_backward(scalars, [leaf for learner in owners.values() for leaf in learner.leaves])
@@ -195,13 +194,13 @@ def _as_one(learners: Mapping[str, Learner], losses: Losses, graphs: Graphs, pen
 
 def _last_of(owners: Owners, losses: Losses) -> tuple[str, ...]:
     """Those of the owners to whom no later loss is given."""
-    final = {name: each for each in losses for name in _names(each)}
-    return tuple(name for name in _names(owners) if final[name] == owners)
+    final = {name: each for each in losses for name in owners_in(each)}
+    return tuple(name for name in owners_in(owners) if final[name] == owners)
 
 
 def _send_left_out(learners: Mapping[str, Learner], losses: Losses, pending: Pending) -> None:
     """The gradients of learners that earlier microbatches gave a loss and the last one none go to the other ranks."""
-    final = {name for owners in losses for name in _names(owners)}
+    final = {name for owners in losses for name in owners_in(owners)}
     for name in [name for name in pending.owners if name not in final]:
         if learners[name].is_sharded:
             raise InputError(
@@ -236,7 +235,7 @@ def _deal_out(gradients: Sequence[Tensor | None], owners: Owners, index: int, pe
     into it, and autograd gives one tensor to all parameters that are added."""
     seen: set[int] = set()
     found = (None if gradient is None else _unshared(gradient, seen) for gradient in gradients)
-    for name in _names(owners):
+    for name in owners_in(owners):
         learner = pending.owners[name]
         if learner.apart:
             own: GradientSet = [next(found) for _ in learner.roots()]
@@ -296,12 +295,13 @@ def step(learners: Mapping[str, Learner], pending: Pending, guard: Guard | None 
             follower.move(learners[follower.leader])
 
 
-def listed(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else list(value)
+def listed(value: Any) -> list[Any]:
+    """The losses that stand under one key; what is none stays as it is, to be named by who finds out."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _names(owners: Owners) -> tuple[str, ...]:
-    return (owners,) if isinstance(owners, str) else owners
+def owners_in(key: Owners) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
 
 
 def _owner(learners: Mapping[str, Learner], name: str) -> Learner:
@@ -318,9 +318,10 @@ def _owner(learners: Mapping[str, Learner], name: str) -> Learner:
 def _explain(owners: Owners, value: Any, error: Exception) -> NoReturn:
     """A loss that cannot be differentiated, by name; any other error as it is."""
     whose = f"The loss of {_shown(owners)}"
-    for loss in value if isinstance(value, list | tuple) else [value]:
+    for loss in listed(value):
         if not isinstance(loss, Tensor):
-            raise InputError(f"{whose} is a {type(loss).__name__}, not a tensor.") from error
+            kind = "None" if loss is None else f"a {type(loss).__name__}"
+            raise InputError(f"{whose} is {kind}, not a tensor.") from error
         if loss.numel() != 1:
             shape = tuple(loss.shape)
             raise InputError(f"{whose} has shape {shape}, not a scalar: take its mean or its sum.") from error
@@ -330,7 +331,7 @@ def _explain(owners: Owners, value: Any, error: Exception) -> NoReturn:
 
 
 def _shown(owners: Owners) -> str:
-    return "+".join(_names(owners))
+    return "+".join(owners_in(owners))
 
 
 @cache

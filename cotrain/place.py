@@ -51,11 +51,7 @@ _here: ContextVar[Ranks | None] = ContextVar("cotrain_ranks", default=None)
 def here() -> Ranks:
     """Where this process stands; outside a run every process there is has other rows."""
     ranks = _here.get()
-    if ranks is not None:
-        return ranks
-    if dist.is_available() and dist.is_initialized():
-        return Ranks(dist.get_rank(), dist.get_world_size())
-    return Ranks()
+    return Ranks(number(), processes()) if ranks is None else ranks
 
 
 @contextmanager
@@ -94,7 +90,7 @@ def start(device: torch.device) -> None:
     Raises:
         InputError: the environment is incomplete, or the others did not come in time.
     """
-    if dist.is_initialized() or "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+    if joined() or "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         return
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
@@ -114,7 +110,7 @@ def start(device: torch.device) -> None:
 
 def _leave() -> None:
     """End the groups' threads while Python still runs: one that frees a tensor later takes the whole process down."""
-    if hasattr(sys, "last_value") or not dist.is_initialized():
+    if hasattr(sys, "last_value") or not joined():
         return  # after an error the others may never answer what still waits
     _beside.clear()
     _meshes.clear()
@@ -155,14 +151,24 @@ def beside(purpose: str, patience: timedelta | None = None) -> dist.ProcessGroup
     return _beside[world, purpose]
 
 
+def joined() -> bool:
+    """Whether there is a process group."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def processes() -> int:
     """How many there are in the run."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if joined() else 1
+
+
+def number() -> int:
+    """Which of the run's processes this is, from 0."""
+    return dist.get_rank() if joined() else 0
 
 
 def first() -> bool:
     """Whether this process is the one that writes and shows."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return number() == 0
 
 
 def grid(device: torch.device, groups: int = 1) -> Ranks:
@@ -174,14 +180,14 @@ def grid(device: torch.device, groups: int = 1) -> Ranks:
     world = processes()
     if groups < 1 or world % groups:
         raise InputError(f"{groups} groups of learners do not divide {world} ranks evenly.")
-    if not dist.is_initialized():
+    if not joined():
         return Ranks()
     size = world // groups
     key = dist.group.WORLD, device.type, groups
     if key not in _meshes:  # its process groups serve every run of this process
         _meshes[key] = mesh_of(device.type, (groups, size), ("learners", "data"))
     mesh = _meshes[key]
-    rank = dist.get_rank()
+    rank = number()
     return Ranks(rank % size, size, rank // size, groups, mesh)
 
 
@@ -193,7 +199,7 @@ def mesh_of(device: str, shape: tuple[int, int], names: tuple[str, str]) -> Devi
         for row in rows.tolist():
             everybody = len(row) == processes()
             group = dist.group.WORLD if everybody else dist.new_group(row, timeout=timedelta(seconds=timeout()))
-            if dist.get_rank() in row:
+            if number() in row:
                 own.append(group)
     return DeviceMesh.from_group(own, device, grid, mesh_dim_names=names)
 
@@ -230,12 +236,12 @@ def average(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def global_mean(values: Tensor, dim: int = 0) -> Tensor:
-    """Mean over the batch of all ranks, without gradient; what running means in memory are made of.
+def global_mean(values: Tensor) -> Tensor:
+    """Mean over the rows [N, ...] of all ranks, without gradient; what running means in memory are made of.
 
     In fp32 at least, as the memory is, whatever the precision of the run.
     """
-    return average(values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(dim))
+    return average(values.detach().to(torch.promote_types(values.dtype, torch.float32)).mean(0))
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -267,7 +273,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        gradient = gradients[0].contiguous()
+        # A copy, for autograd may give the tensor itself to other nodes as well.
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient, group=ctx.place.along("data"))  # every rank's loss may look at these rows
         return gradient.chunk(ctx.place.ranks)[ctx.place.rank]
 
@@ -322,7 +329,7 @@ def along_data(value: Any) -> list[Any]:
 
 def copy_from(tensors: Sequence[Tensor], rank: int = 0, group: dist.ProcessGroup | None = None) -> None:
     """Every process of a group (of the run, if none is given) gets the tensors of its `rank`-th, in place."""
-    if dist.is_initialized() and dist.get_world_size(group) > 1:
+    if joined() and dist.get_world_size(group) > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), group=group, group_src=rank)
 

@@ -181,8 +181,7 @@ class _Processes:
         try:
             fine, made = self._pipes[maker].recv()
         except (EOFError, OSError) as error:
-            self._processes[maker].join(1)
-            self._processes[maker].join(1)
+            self._processes[maker].join(2)
             code = self._processes[maker].exitcode
             raise CotrainError(f"A process that makes batches has died with exit code {code}.") from error
         if not fine:

@@ -13,7 +13,7 @@ from cotrain.errors import InputError
 from cotrain.learner import Follower, Learner
 from cotrain.method import Method
 from cotrain.randomness import fold
-from cotrain.standing import plain
+from cotrain.run_state import plain
 from cotrain.stream import Stream
 
 

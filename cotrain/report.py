@@ -1,7 +1,6 @@
 """What a run shows: numbers said with `note`, collected without stopping the device, written as JSON lines."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotrain.data.files import write_whole
 from cotrain.errors import InputError
 
 Row = dict[str, Any]
@@ -96,10 +96,7 @@ class Report:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
             self.rows = [row for row in map(_parsed, file.read_text().splitlines()) if row and row["step"] <= upto]
-        # Renamed into place, so that a kill here loses no row.
-        fresh = file.with_suffix(".tmp")
-        fresh.write_text("".join(map(_line, self.rows)))
-        os.replace(fresh, file)
+        write_whole(file, "".join(map(_line, self.rows)))  # a kill here loses no row
 
     def add(self, row: Row) -> None:
         self.rows.append(row)

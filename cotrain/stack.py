@@ -27,6 +27,7 @@ _ELEMENTWISE = (
 )
 _FUSED = (optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad)  # where torch has one kernel for the step on a CPU
 _COUNTS = ("step", "mu_product")  # entries of an optimizer's state that are one number a parameter
+_WALK = 64  # nodes of a loss's graph that are looked at; more is a long way
 
 
 @dataclass
@@ -358,7 +359,7 @@ def at_once(learners: Mapping[str, Learner], losses: Mapping[Any, Any]) -> tuple
     return list(found), left
 
 
-def _reached(loss: Tensor, own: Sequence[Tensor], limit: int = 64) -> list[Tensor] | None:
+def _reached(loss: Tensor, own: Sequence[Tensor]) -> list[Tensor] | None:
     """The tensors among `own` that the loss's gradient reaches; None if it reaches others, or by a long way only."""
     if loss.grad_fn is None or loss.numel() != 1:
         return None
@@ -378,7 +379,7 @@ def _reached(loss: Tensor, own: Sequence[Tensor], limit: int = 64) -> list[Tenso
                 found.append(tensor)
             else:
                 return None
-        if len(seen) > limit:
+        if len(seen) > _WALK:
             return None
     return found
 

@@ -147,6 +147,14 @@ def test_import_cotrain_is_light_and_its_names_are_there():
         assert getattr(cotrain, name) is not None
 
 
+def test_type_checkers_see_the_names_that_are_imported_on_first_use():
+    inside = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    assert ast.unparse(inside.test) == "TYPE_CHECKING"
+    seen = {alias.asname: node.module for node in inside.body for alias in node.names}
+    assert seen == {name: f"cotrain.{home}" for name, home in cotrain._HOMES.items()}
+    assert (PACKAGE / "py.typed").is_file()
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'trainer'"):
         cotrain.trainer  # noqa: B018

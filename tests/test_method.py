@@ -37,6 +37,19 @@ def test_defaults():
         Nothing.example()
 
 
+def test_whole_batch_is_set_by_an_attribute_or_a_property():
+    class Always(Nothing):
+        whole_batch = True
+
+    class WithWeight(Nothing):
+        @property
+        def whole_batch(self):
+            return self.weight > 0
+
+    assert Always().whole_batch is True
+    assert [WithWeight(weight).whole_batch for weight in (0.0, 1.0)] == [False, True]
+
+
 def test_a_missing_role_names_what_was_asked_for_and_what_there_is():
     with pytest.raises(InputError, match="needs a learner named 'teacher'; given: 'student', 'critic'"):
         Roles("learner", {"student": 1, "critic": 2})["teacher"]

@@ -73,6 +73,7 @@ def test_masked_mean_of_nothing_is_zero_and_connected():
 def test_one_process_has_no_process_group():
     assert place.ranks() == place.processes() == 1
     assert not torch.distributed.is_initialized()
+    assert (place.joined(), place.number(), place.first()) == (False, 0, True)
 
 
 @pytest.mark.parametrize("said", ["soon", "0", "-3", "nan", "inf"])

@@ -590,9 +590,12 @@ def collectives():
     x = torch.tensor([[1.0 + rank], [2.0 + rank]], requires_grad=True)
     every = place.gather(x)
     (every.square().sum() * (rank + 1)).backward()
+    one, other = x.detach().clone().requires_grad_(), x.detach().clone().requires_grad_()
+    (place.gather(one) + place.gather(other)).square().sum().backward()  # autograd gives one tensor to both
     return {
         "gathered": every.flatten().tolist(),
         "gradient": x.grad.flatten().tolist(),
+        "gradients of a sum": [one.grad.flatten().tolist(), other.grad.flatten().tolist()],
         "shared": place.share(torch.arange(4)).tolist(),
         "mean": place.global_mean(torch.tensor([[float(rank)], [2.0]])).item(),
         "masked": place.masked_mean(torch.tensor([1.0 + rank, 5.0]), torch.tensor([True, rank == 1])).item(),
@@ -600,6 +603,7 @@ def collectives():
         "all": place.agree(rank == 1, "all"),
         "all true": place.agree(True, "all"),
         "told": place.everywhere(f"rank {rank}"),
+        "here": (place.joined(), place.number(), place.processes(), place.first()),
         "turned": place.over_batch(lambda a, b: [a.flip(0), b], torch.tensor([rank * 2, rank * 2 + 1]), torch.ones(2))[
             0
         ],
@@ -612,12 +616,15 @@ def test_collectives_by_hand(two):
     # each rank's loss looks at all rows: (1 + 2) * 2 x
     assert first["gradient"] == [6, 12]
     assert second["gradient"] == [12, 18]
+    assert first["gradients of a sum"] == [[8, 16]] * 2  # 2 ranks * 2 * (x + x)
+    assert second["gradients of a sum"] == [[16, 24]] * 2
     assert (first["shared"], second["shared"]) == ([0, 1], [2, 3])
     assert first["mean"] == second["mean"] == 1.25
     # one masked row on rank 0 and two on rank 1: sums over the mean count 1.5; their mean over ranks is (1 + 7) / 3
     assert (first["masked"] + second["masked"]) / 2 == pytest.approx(8 / 3)
     assert (first["any"], first["all"], first["all true"]) == (True, False, True)
     assert first["told"] == ["rank 0", "rank 1"]
+    assert (first["here"], second["here"]) == ((True, 0, 2, True), (True, 1, 2, False))
     assert torch.cat([first["turned"], second["turned"]]).tolist() == [3, 2, 1, 0]
 
 

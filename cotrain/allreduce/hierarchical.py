@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.futures import Future
 
+from cotrain import place
 from cotrain.allreduce.inner import AloneInner, GroupInner, Inner, SharedInner, summed_as
 from cotrain.allreduce.links import Links, PeerLost, SimulatedLinks
 from cotrain.allreduce.nodes import group_by_node, node_name
@@ -76,7 +77,7 @@ class Hierarchical:
             raise InputError(f"chunk={chunk} must be a positive multiple of 64 bytes, slots={slots} at least 1.")
         self.chunk = chunk
         self.lost: Exception | None = None
-        joined = dist.is_available() and dist.is_initialized()
+        joined = place.joined()
         ranks = dist.get_process_group_ranks(group or dist.group.WORLD) if joined else [0]
         self.size = len(ranks)  # over how many ranks a tensor is summed
         self.nodes = [[ranks[0]]]  # the ranks of each node

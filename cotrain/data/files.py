@@ -1,5 +1,6 @@
-"""Which file the cell of a table names."""
+"""Files: which one the cell of a table names, writing one whole, and its hash."""
 
+import hashlib
 import os
 from pathlib import Path
 from unicodedata import normalize
@@ -29,3 +30,26 @@ def is_file(path: Path) -> bool:
 def cell_place(cell: object, row: int, column: str) -> str:
     """Where a cell is, for errors that name its file: not by the row's number, for rows are often some of a table's."""
     return f"Column {column!r}" if isinstance(cell, (str, os.PathLike)) else f"Row {row}, column {column!r}"
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """The file has all of the content (a text as UTF-8), or what it had before where that fails; its mode stays, and a
+    link stays one.
+
+    Raises OSError.
+    """
+    path = path.resolve()
+    fresh = path.with_name(f".{os.urandom(8).hex()}.part")
+    try:
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        if path.exists():
+            fresh.chmod(path.stat().st_mode)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,9 +10,11 @@ import hashlib
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from cotrain.data import files
 from cotrain.errors import CotrainError
 
 
@@ -37,7 +39,7 @@ def resolve(name: str, file: str, url: str, sha256: str | None, *, stored_sha256
     """
     accepted = {known for known in (sha256, stored_sha256) if known}
     for path in _places(name, dict.fromkeys((file, url.rsplit("/", 1)[-1]))):
-        if _sha256(path) not in accepted:
+        if files.sha256(path) not in accepted:
             raise _missing(
                 name, file, url, f"{path} is another file: its SHA-256 is not {' or '.join(sorted(accepted))}"
             )
@@ -82,15 +84,10 @@ def open_file(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
-def _places(name: str, files) -> list[Path]:
+def _places(name: str, names: Iterable[str]) -> list[Path]:
     roots = [Path(os.environ["COTRAIN_DATA"])] if os.environ.get("COTRAIN_DATA") else []
-    candidates = (root / name / file for root in [*roots, cache_folder()] for file in files)
+    candidates = (root / name / file for root in [*roots, cache_folder()] for file in names)
     return [path for path in candidates if path.is_file()]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(name: str, file: str, url: str, into: str, known_hash: str | None) -> Path:

@@ -33,7 +33,7 @@ class CoEM(SemiSupervisedClassifier):
         tolerance: stop when a round changes the guesses by less, mean over rows and classes.
 
     Attributes:
-        feature_log_prob_ (an array [C, W] for each view), classes_, n_iter_, history_ (a dict a round);
+        feature_log_prob_ (an array [C, W] for each view), classes_, n_iter_, history_ (a dict per round);
         transduction_: y with all gaps filled; termination_condition_: "converged" or "max_iter".
     """
 

@@ -28,7 +28,7 @@ class CoForest(SemiSupervisedClassifier):
         random_state: seed of bootstraps, splits and sub-samples.
 
     Attributes:
-        trees_, classes_, n_iter_, history_ (a dict a round);
+        trees_, classes_, n_iter_, history_ (a dict per round);
         transduction_: y with all gaps filled by the final forest;
         termination_condition_: "no_change" or "max_iter".
     """

@@ -36,7 +36,7 @@ class CoTraining(SemiSupervisedClassifier):
         random_state: seed of the pool, of random views and of learners whose own random state is not set.
 
     Attributes:
-        learners_, views_, classes_, n_iter_, history_ (a dict a round);
+        learners_, views_, classes_, n_iter_, history_ (a dict per round);
         transduction_: y with the gaps filled; labeled_iter_: the round that labelled a row, 0 given, -1 never;
         termination_condition_: "no_change" (no guess was confident enough), "max_iter" or "all_labeled".
     """

@@ -39,7 +39,7 @@ class DemocraticCoLearning(SemiSupervisedClassifier):
         random_state: seed of learners whose own random state is not set.
 
     Attributes:
-        learners_, weights_ (centre of each learner's interval), classes_, n_iter_, history_ (a dict a round);
+        learners_, weights_ (centre of each learner's interval), classes_, n_iter_, history_ (a dict per round);
         transduction_: y with all gaps filled by the final vote;
         termination_condition_: "no_change" or "max_iter".
     """

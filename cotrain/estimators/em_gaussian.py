@@ -28,7 +28,7 @@ class EMGaussian(SemiSupervisedClassifier):
         tolerance: stop when a round changes the guesses by less, mean over rows and classes.
 
     Attributes:
-        means_ [C, D], covariance_ [D, D], class_log_prior_ [C], classes_, n_iter_, history_ (a dict a round);
+        means_ [C, D], covariance_ [D, D], class_log_prior_ [C], classes_, n_iter_, history_ (a dict per round);
         transduction_: y with all gaps filled; termination_condition_: "converged" or "max_iter".
     """
 

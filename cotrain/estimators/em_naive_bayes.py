@@ -33,7 +33,7 @@ class EMNaiveBayes(SemiSupervisedClassifier):
         class_log_prior_ [C], feature_log_prob_ [C, W], classes_, scale_, n_iter_;
         objective_: weighted log likelihood plus log prior of the parameters (up to a constant), before each round and
             after the last, in nats; it never falls;
-        history_ (a dict a round), transduction_: y with all gaps filled;
+        history_ (a dict per round), transduction_: y with all gaps filled;
         termination_condition_: "converged" or "max_iter".
     """
 

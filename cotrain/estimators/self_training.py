@@ -36,7 +36,7 @@ class SelfTraining(SemiSupervisedClassifier):
         random_state: seed of a learner whose own random state is not set.
 
     Attributes:
-        learner_, classes_, n_iter_, history_ (a dict a round);
+        learner_, classes_, n_iter_, history_ (a dict per round);
         transduction_: y with the gaps filled; labeled_iter_: the round that labelled a row, 0 given, -1 never;
         termination_condition_: "no_change", "max_iter", "all_labeled" or "cycle" (relabel: labels come round again).
     """

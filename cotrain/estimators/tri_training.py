@@ -58,7 +58,7 @@ class TriTraining(SemiSupervisedClassifier):
         random_state: seed of bootstraps, sub-samples and learners whose own random state is not set.
 
     Attributes:
-        learners_ (three), classes_, n_iter_, history_ (a dict a round);
+        learners_ (three), classes_, n_iter_, history_ (a dict per round);
         transduction_: y with all gaps filled by the final vote;
         termination_condition_: "no_change", "max_iter", or "cycle" (lessons come round again).
     """

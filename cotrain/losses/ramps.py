@@ -1,4 +1,4 @@
-"""Factors in 0..1 that change with the step; `length` is in steps, and 0 or less means: at the end from the start."""
+"""Factors in 0..1 that change with the step; `length` is in steps, 0 or less: no ramp, the final value from step 0."""
 
 import math
 

@@ -23,7 +23,7 @@ class Lamb(torch.optim.Optimizer):
 
     Args:
         params: parameters, or dicts of parameters and settings of their own.
-        lr: step length as a share of the weights' norm, > 0.
+        lr: step length as a share of the weights' norm, >= 0.
         betas: decay of m and of v, each in 0..1; paper: 0.9, 0.999.
         eps: keeps the quotient finite, > 0; paper: 1e-6.
         weight_decay: >= 0; paper: 0.01. The published runs decay and adapt no biases and no weights of norms: put

@@ -19,7 +19,7 @@ from cotrain.watch.watchdog import Watchdog
 
 
 class Lookout:
-    """One for each run on several processes, or with `mfu`.
+    """One for each run; alone and without `mfu` it does nothing.
 
     Args:
         nets: the learners' nets by role.

@@ -198,7 +198,7 @@ class Guard:
         """The flags, true where they are on every rank. Waits for the device."""
         where = next((flag.device for flag in flags if flag.device.type != "cpu"), torch.device("cpu"))
         joint = torch.stack([flag.to(where) for flag in flags]).float()
-        if dist.is_available() and dist.is_initialized():
+        if place.joined():
             if "nccl" in dist.get_backend(self._group):
                 joint = joint.to(torch.device("cuda", torch.cuda.current_device()))
             dist.all_reduce(joint, dist.ReduceOp.MIN, group=self._group)

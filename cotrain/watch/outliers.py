@@ -9,27 +9,21 @@ SCORE = 3.5  # and stands more than so many robust standard deviations out
 WINDOWS = 3  # in so many windows one after another
 
 
-def slow_ranks(
-    times: Sequence[Sequence[float]],
-    spreads: Sequence[Sequence[float]],
-    ratio: float = RATIO,
-    score: float = SCORE,
-    windows: int = WINDOWS,
-) -> list[int]:
-    """The ranks that were slow in each of the last windows.
+def slow_ranks(times: Sequence[Sequence[float]], spreads: Sequence[Sequence[float]]) -> list[int]:
+    """The ranks that were slow in each of the last WINDOWS windows.
 
-    A rank is slow in a window when its time is more than `ratio` times the median over ranks and its robust score,
-    0.6745 (time - median) / MAD over ranks, is more than `score`. Among two ranks the median and the MAD say nothing;
+    A rank is slow in a window when its time is more than RATIO times the median over ranks and its robust score,
+    0.6745 (time - median) / MAD over ranks, is more than SCORE. Among two ranks the median and the MAD say nothing;
     the slower is compared with the faster, and measured by the faster's spread within the window.
 
     Args:
         times: a rank's median time of own work, by window and rank, seconds.
         spreads: MAD of the rank's steps within the window, seconds; used for two ranks only.
     """
-    recent = list(zip(times, spreads, strict=True))[-windows:]
-    if len(recent) < windows:
+    recent = list(zip(times, spreads, strict=True))[-WINDOWS:]
+    if len(recent) < WINDOWS:
         return []
-    found = [{rank for rank, slow in enumerate(_slow(t, s, ratio, score)) if slow} for t, s in recent]
+    found = [{rank for rank, slow in enumerate(_slow(t, s)) if slow} for t, s in recent]
     return sorted(set.intersection(*found))
 
 
@@ -40,9 +34,9 @@ def scores(times: Sequence[float], spreads: Sequence[float]) -> list[float]:
     return [_score(t - middle, deviation) for t in times]
 
 
-def _slow(times: Sequence[float], spreads: Sequence[float], ratio: float, score: float) -> list[bool]:
+def _slow(times: Sequence[float], spreads: Sequence[float]) -> list[bool]:
     middle = typical(times)
-    return [t > ratio * middle and s > score for t, s in zip(times, scores(times, spreads))]
+    return [t > RATIO * middle and s > SCORE for t, s in zip(times, scores(times, spreads))]
 
 
 def typical(times: Sequence[float]) -> float:

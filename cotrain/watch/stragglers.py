@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cotrain import place
 from cotrain.errors import InputError
 from cotrain.watch.outliers import WINDOWS, slow_ranks, typical
 
@@ -153,7 +154,7 @@ class Stragglers:
 
 def _gather(own: list[float], device: torch.device, group: dist.ProcessGroup | None) -> list[list[float]]:
     """The numbers of every rank, in the ranks' order."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+    if not place.joined() or dist.get_world_size(group) == 1:
         return [own]
     where = device if "nccl" in dist.get_backend(group) else torch.device("cpu")
     mine = torch.tensor(own, dtype=torch.float32, device=where)

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from cotrain import place
 from cotrain.errors import InputError
 
 
@@ -163,11 +164,11 @@ class Watchdog:
 
 def _meeting_place() -> tuple[Any, int | None, int | None]:
     """A connection of its own to the store of the default process group: the run's own may be what hangs."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not place.joined():
         return None, None, None
     store = dist.distributed_c10d._get_default_store()
     own = store.clone() if hasattr(store, "clone") else store
-    return dist.PrefixStore("cotrain/watchdog", own), dist.get_rank(), dist.get_world_size()
+    return dist.PrefixStore("cotrain/watchdog", own), place.number(), place.processes()
 
 
 def alone(mark: Mark) -> str:

@@ -200,6 +200,10 @@ def test_settings_out_of_range(settings):
         Lamb([{"params": [nn.Parameter(torch.ones(1))], **settings}])
 
 
+def test_a_rate_of_zero_moves_nothing():
+    assert stepped([2.0], [[1.0]], lr=0.0).tolist() == [2.0]
+
+
 def test_sparse_gradients_are_refused():
     table = nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()

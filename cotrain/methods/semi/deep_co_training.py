@@ -18,7 +18,7 @@ from cotrain.losses import ramps
 from cotrain.losses.agreement import jensen_shannon_of_logits, soft_cross_entropy
 from cotrain.losses.mixing import mixup
 from cotrain.losses.perturbation import fast_gradient_sign, watched
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.place import gather, over_batch, share
 from cotrain.report import note
@@ -47,12 +47,10 @@ class DeepCoTraining(Method):
     mixup: float = 0.0  # alpha of the mixing of each stream with itself, >= 0, 0 mixes nothing; Cances et al.: 0.75
 
     @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
+    def whole_batch(self) -> bool:
         return self.mixup > 0
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         unlabelled = batch["unlabelled"]["weak"]
         if self.mixup:
             (unlabelled,) = over_batch(partial(mixup, self.mixup, memory["generator"]), unlabelled)

@@ -5,18 +5,17 @@ Source: Sohn et al. 2020, "FixMatch", arXiv:2001.07685, Eq. 3-4 and Algorithm 1;
 Legend: L labelled examples, U unlabelled examples, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner
 from cotrain.losses.consistency import confident_label
 from cotrain.losses.mixing import mixup_across
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.place import over_batch
 from cotrain.report import note
@@ -42,12 +41,10 @@ class FixMatch(Method):
     mixed_labels: bool = False  # mix the labels as the inputs; else a mixture has its first row's label, as published
 
     @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
+    def whole_batch(self) -> bool:
         return self.mixup > 0
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         model = learners["model"]
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         weak, strong = batch["unlabelled"]["weak"], batch["unlabelled"]["strong"]

@@ -5,18 +5,17 @@ Cances et al. 2022, doi:10.1186/s13636-022-00255-6.
 Legend: L labelled examples, U unlabelled examples, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner, follow
 from cotrain.losses import ramps
 from cotrain.losses.mixing import mixup_across
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.place import over_batch
 from cotrain.report import note
@@ -45,12 +44,10 @@ class MeanTeacher(Method):
     )
 
     @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
+    def whole_batch(self) -> bool:
         return self.mixup > 0
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         weak, weak2 = batch["unlabelled"]["weak"], batch["unlabelled"]["weak2"]
 

@@ -4,20 +4,19 @@ Source: Berthelot et al. 2019, "MixMatch", arXiv:1905.02249, Eq. 2-11 and Algori
 Legend: L labelled examples, U unlabelled examples, K copies of each, N = L + K U, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner
 from cotrain.losses import ramps
 from cotrain.losses.consistency import sharpen
 from cotrain.losses.mixing import interleaved, mixup_all
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.nets.batch_statistics import statistics_kept
 from cotrain.place import over_batch
@@ -49,9 +48,7 @@ class MixMatch(Method):
         "squared error"  # of the unlabelled rows; paper: squared error
     )
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         model = learners["model"]
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         weak = copies(batch["unlabelled"], "weak")

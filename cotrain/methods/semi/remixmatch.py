@@ -4,7 +4,6 @@ Source: Berthelot et al. 2020, "ReMixMatch", arXiv:1911.09785, section 3 and Alg
 Legend: L labelled examples, U unlabelled examples, S strong copies of each, N = L + (S + 1) U, C classes, R turns.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +17,7 @@ from cotrain.losses import ramps
 from cotrain.losses.alignment import align, remember, uniform
 from cotrain.losses.consistency import sharpen
 from cotrain.losses.mixing import interleaved, mixup_all
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.nets.batch_statistics import statistics_kept
 from cotrain.nets.headed import Headed
@@ -57,13 +56,11 @@ class ReMixMatch(Method):
         if self.history < 1:
             raise InputError(f"history is at least 1 batch, not {self.history}.")
 
-    def memory(self, learners: Mapping[str, Learner]) -> Memory:
+    def memory(self, learners: Learners) -> Memory:
         """Means over each of the last batches [history, C], of guesses and of labels; the first step sees C."""
         return {"guessed": torch.empty(self.history, 0), "labelled": torch.empty(self.history, 0)}
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         model, unlabelled = learners["model"], batch["unlabelled"]
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         weak, strong = copies(unlabelled, "weak")[0], copies(unlabelled, "strong")

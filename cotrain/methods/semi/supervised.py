@@ -4,17 +4,16 @@ Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv:17
 Legend: L labelled examples, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, optim
+from torch import optim
 
 from cotrain.learner import Learner
 from cotrain.losses.mixing import mixup
-from cotrain.method import Example, Losses, Memory, Method
+from cotrain.method import Batches, Example, Learners, Losses, Memory, Method
 from cotrain.methods.examples import labelled_rows, two_layer
 from cotrain.place import gather, over_batch, share
 
@@ -35,12 +34,10 @@ class Supervised(Method):
     mixup: float = 0.0  # alpha of the mixing of labelled rows, >= 0, 0 mixes nothing; paper: 0.1 to 0.4 on images
 
     @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
+    def whole_batch(self) -> bool:
         return self.mixup > 0
 
-    def step(
-        self, learners: Mapping[str, Learner], batch: Mapping[str, Mapping[str, Tensor]], memory: Memory
-    ) -> Losses:
+    def step(self, learners: Learners, batch: Batches, memory: Memory) -> Losses:
         x, y = batch["labelled"]["x"], batch["labelled"]["y"]
         if not self.mixup:
             return {"model": F.cross_entropy(learners["model"](x), y)}

@@ -1,4 +1,4 @@
-"""Where a run stands: what a checkpoint holds of it, and what makes it this run and no other."""
+"""The state of a run: what a checkpoint holds of it, and what makes it this run and no other."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from cotrain import place
 from cotrain.errors import InputError
@@ -50,7 +49,7 @@ class RunMemory(Memory):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """Everything that a run must have back to go on bit for bit."""
 
     method: Method
@@ -155,7 +154,7 @@ class Standing:
         """What this rank had for itself, or what all had."""
         if not isinstance(told, list):
             return told
-        number = dist.get_rank() if dist.is_initialized() else 0
+        number = place.number()
         if number >= len(told):
             raise InputError(f"it was saved by {len(told)} ranks, and rank {number} had nothing of its own.")
         return told[number]
