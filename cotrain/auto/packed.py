@@ -6,9 +6,7 @@ array that is a picture, where the column's pictures differ in size.
 
 import hashlib
 import io
-import os
 import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.columns import IMAGES, SOUNDS, UNREADABLE
+from cotrain.data.files import write_whole
 from cotrain.data.store import cache_folder
 from cotrain.errors import InputError
 from cotrain.progress import progress
@@ -86,8 +85,8 @@ def unpack(name: str, cells: pd.Series) -> tuple[list[str | None], str]:
         folder.mkdir(parents=True, exist_ok=True)
         with progress(f"unpacking {name}" if len(names) >= 200 else None, len(names)) as advance:
             for own, content in zip(names, contents):
-                if own is not None and content is not None:
-                    _write(folder / own, content)
+                if own is not None and content is not None and not _is_there(folder / own, content):
+                    write_whole(folder / own, content)  # whoever else writes it
                 advance()
     except OSError as error:
         raise InputError(
@@ -163,10 +162,5 @@ def _names(cells: pd.Series, contents: Sequence[bytes | None]) -> list[str | Non
     return named
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else writes it."""
-    if path.is_file() and path.stat().st_size == len(content):
-        return
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def _is_there(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content)
