@@ -16,7 +16,7 @@ from cotrain.auto.labels import cell_texts
 from cotrain.auto.nested import is_key
 from cotrain.auto.read import Source
 from cotrain.auto.vectors import read_vectors, vector_columns
-from cotrain.auto.wording import SHOWN, listing
+from cotrain.auto.wording import listing
 from cotrain.auto.written import CLOCK, Writing, read_written, recognise
 from cotrain.errors import InputError
 
@@ -140,7 +140,7 @@ def read_as_numbers(cells: pd.Series, writing: Writing | None, span: tuple[float
                 said.append(_written_otherwise(cells, [texts[place] for place in strays], other))
                 values, strays = read_written(texts, other)
         if strays:
-            shown = ", ".join(repr(cells.iloc[row][:40]) for row in strays[:3])
+            shown = ", ".join(map(repr, list(dict.fromkeys(cells.iloc[row][:40] for row in strays))[:3]))
             said.append(
                 f"Column {cells.name!r}: cells that are not numbers count as missing: {len(strays):,} ({shown})."
             )
@@ -267,6 +267,6 @@ def read_as_dates(cells: pd.Series, order: str, said: list[str]) -> pd.Series:
     dates = read_dates(cells, other or order)
     strays = np.flatnonzero(dates.isna().to_numpy() & filled.to_numpy())
     if len(strays):
-        shown = listing(repr(cells.iloc[row]) for row in strays[:SHOWN])
+        shown = listing(map(repr, dict.fromkeys(cells.iloc[row][:40] for row in strays)))
         said.append(f"Column {cells.name!r}: cells that are not dates count as missing: {len(strays):,} ({shown}).")
     return dates.reset_index(drop=True)

@@ -20,6 +20,7 @@ ACCEPTED_FROM = 0.8  # probability of a gain from which a learner on unlabelled 
 CONTRADICTED_FROM = 0.9  # the same where its fellows on other views contradict it
 AGREEING = 0.75  # kappa with a fellow on another view from which the unlabelled rows speak for a learner
 WORTH = 0.6  # of an independent row: out-of-fold rows share their training rows; set so that 90 % intervals cover 90 %
+JUDGED = 0.5  # of the rows that the supervised committee was judged on, below which a learner is not compared with it
 FEW_UNITS = 10  # units (speakers, patients) of several rows below which labels cannot prove a learner to be better
 NOT_BEHIND, HARDLY_BEHIND = 0.5, 1.0  # standard errors that a learner may lose for which the unlabelled rows speak
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
@@ -292,6 +293,11 @@ class Board:
         without = self.committee(supervised, times)
         base = self.right(without)
         few = self.unit.max() + 1 < min(FEW_UNITS, len(self.y))
+        judged = ~np.isnan(base)
+        for m in others:
+            if np.count_nonzero(judged & ~np.isnan(self.correct[m])) < JUDGED * np.count_nonzero(judged):
+                reasons[m] = "the clock left too few rows to judge it on"
+        others = [m for m in others if not reasons[m]]
         asked = others if unlabelled else []
         gains = {m: self.gain(self.correct[m], base, times) for m in asked}
         backed = [m for m in asked if self._backed(m, times)]

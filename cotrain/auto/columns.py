@@ -49,11 +49,12 @@ class Columns:
 
     levels: the values of each category column. orders: how the dates of each date column are written. written: how the
     numbers of number columns are that hold texts such as "1,234.50" or "3 kg". none: numbers such as -999 that stand
-    for a missing value. spans: the least and the greatest of each number column. parts: the places of the parts of each
-    code column that are learnt from, as categories. shapes: of each column of vectors. dropped: why a column is not
-    used. hints: sentences about columns or parts of file names that may be groups. longest: characters of a text that
-    are read, where all texts together would be too many. unlabelled: what cells of the target hold where there is no
-    label, if that was said.
+    for a missing value. spans: the least and the greatest of each number column. parts: the places of the parts of
+    each code column that are learnt from, as categories. shapes: of each column of vectors. splits: columns with
+    several numbers in a cell, which become columns of their own: the mark between them and their count. dropped: why a
+    column is not used. hints: sentences about columns or parts of file names that may be groups. longest: characters
+    of a text that are read, where all texts together would be too many. unlabelled: what cells of the target hold
+    where there is no label, if that was said.
     """
 
     target: str
@@ -73,6 +74,7 @@ class Columns:
     spans: dict[str, tuple[float, ...]] = field(default_factory=dict)
     parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    splits: dict[str, tuple[str, int]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     longest: int | None = None
@@ -121,7 +123,7 @@ class Columns:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
-        for numbers in ("none", "spans", "parts", "shapes"):
+        for numbers in ("none", "spans", "parts", "shapes", "splits"):
             plain[numbers] = {name: tuple(each) for name, each in values.get(numbers, {}).items()}
         return cls(**plain)
 
@@ -160,7 +162,7 @@ def infer(
     that is no class (numbers to predict, several labels a cell, free text), no column left to learn from.
     """
     given = {"target": target, "text": text, "image": image, "audio": audio, "drop": drop, "group": group}
-    named = {use: _names(value) for use, value in given.items()}
+    named = {use: names_in(value) for use, value in given.items()}
     named |= {use: _with_keys(names, frame.columns) for use, names in named.items() if use != "target"}
     purpose: dict[str, str] = {}
     for use, names in named.items():
@@ -277,6 +279,9 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
                 return found
             return Found("number", writing=writing, none=found.none, span=found.span)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
+        if leading_zeros and distinct < len(texts) and texts.str.strip().str.fullmatch(r"\d+").all():  # postal codes
+            writing = Writing(".", zeros=True)
+            return _number_kind(read_written(texts.tolist(), writing)[0], "")._replace(writing=writing)
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
     return Found(_text_or_category(sample, distinct, len(texts)))
@@ -293,7 +298,7 @@ def unknown_column(name: object, columns: Iterable[object]) -> str:
     return f"There is no column {str(name)!r}; the columns are {shown}."
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def names_in(value: Any) -> tuple[str, ...]:
     """One name or several; those of arrays are numbers."""
     return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
 

@@ -12,7 +12,8 @@ import pandas as pd
 from cotrain.auto.afford import longest_read, set_aside
 from cotrain.auto.align import align, source_warnings
 from cotrain.auto.audit import Audit, audit, overlap
-from cotrain.auto.columns import Columns, infer
+from cotrain.auto.columns import Columns, infer, names_in
+from cotrain.auto.compound import find_splits, split, warnings_of
 from cotrain.auto.folder import LABEL
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
@@ -76,9 +77,11 @@ def load(
         raise InputError(asked + taken * source.is_folder)
     target = (LABEL if source.of_files else "target") if target is None else str(target)
     source = with_more(source, more, target)
-    columns = infer(
-        source.frame, target=target, text=text, image=image, audio=audio, drop=drop, group=group, folder=source.folder
-    )
+    named = {"text": text, "image": image, "audio": audio, "drop": drop, "group": group}
+    splits = find_splits(source.frame, {target, *(name for given in named.values() for name in names_in(given))})
+    said = source.warnings + warnings_of(source.frame, splits)
+    source = replace(source, frame=split(source.frame, splits), warnings=said)
+    columns = replace(infer(source.frame, target=target, **named, folder=source.folder), splits=splits)
     source = with_unlisted(source, columns, test)
     longest = longest_read(source.frame, columns, seconds)
     columns = replace(columns, longest=longest, unlabelled=None if unlabelled is None else str(unlabelled))

@@ -113,6 +113,8 @@ def search(
     rows alone went best first. TRIALS of the budget is the time for them. An interrupt ends the search with what
     is finished.
     """
+    import torch  # noqa: F401  # its first import takes seconds, which are no learner's
+
     y = features.y[features.labelled]
     shape = (1 + max(fold.repeat for fold in folds), len(y), len(prior))
     trials = [Trial(candidate, np.full(shape, np.nan)) for candidate in candidates]

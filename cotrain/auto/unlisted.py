@@ -9,6 +9,7 @@ import pandas as pd
 
 from cotrain.auto.cells import text_series
 from cotrain.auto.columns import Columns
+from cotrain.auto.compound import split
 from cotrain.auto.folder import LABEL, SORTS, TEXT
 from cotrain.auto.read import Source
 from cotrain.data.files import find_file
@@ -65,9 +66,10 @@ def _paths(cells: pd.Series, folder: Path) -> Iterable[str]:
 
 
 def named_as(source: Source, columns: Columns) -> Source:
-    """The files of a folder without a table under the names of columns that were learnt from."""
+    """The columns that were learnt from, under their names: of cells with several numbers, or of the files of a folder
+    without a table."""
     if not source.of_files:
-        return source
+        return replace(source, frame=split(source.frame, columns.splits))
     own = source.frame.columns[0]
     known = columns.text if own == TEXT else columns.image + columns.audio
     names = {own: known[0]} if len(known) == 1 else {}

@@ -32,11 +32,13 @@ class Writing(NamedTuple):
 
     mark: of the decimals, "." or ",", or CLOCK. unit: in small letters, but no currency; "k" where thousands and
     millions are abbreviated. quantity: whether no identifier is written so, in groups of digits or with a unit apart.
+    zeros: whether whole numbers have leading zeros, as postal codes do.
     """
 
     mark: str
     unit: str = ""
     quantity: bool = True
+    zeros: bool = False
 
 
 def recognise(texts: Sequence[str]) -> Writing | None:
@@ -84,6 +86,8 @@ def _is_capital(match: re.Match) -> bool:
 
 
 def _number(cell: str, writing: Writing) -> float | None:
+    if writing.zeros and cell.isdecimal():
+        return float(cell)
     match = _match(cell)
     unit = _unit(match) if match else ""
     if not match or unit not in (_MANY if writing.unit == "k" else ("", writing.unit)):

@@ -76,6 +76,16 @@ def test_the_luckiest_of_many_useless_learners_are_not_believed():
     assert 0.5 < np.mean(corrected) < 0.5 + 0.55 * (np.mean(naive) - 0.5)
 
 
+@pytest.mark.parametrize(("folds", "taken"), [(1, False), (3, True)])
+def test_a_learner_that_the_clock_cut_short_takes_nothing_over(folds, taken):
+    """It is right on all rows that it was judged on, eight in a fold, where the others erred on each second one."""
+    base = np.tile([1.0, 0.0], 20)
+    cut = np.where(np.arange(40) < 8 * folds, 1.0, np.nan)
+    found = board([trial(base, Y), trial(cut, Y, unlabelled=True, says=Y)], Y).choose()
+    assert (1 in found.members) == taken
+    assert ("the clock left too few rows" in found.reasons[1]) != taken
+
+
 def test_a_committee_of_one_is_its_member():
     found = board([trial(mixed(40, 0.9, 0), Y), trial(mixed(40, 0.6, 1), Y)], Y)
     np.testing.assert_allclose(found.together([0]), found.probability[0], rtol=1e-12)

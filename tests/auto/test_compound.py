@@ -1,0 +1,91 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import cotrain
+from cotrain.auto.columns import infer
+from cotrain.auto.compound import find_splits, split, split_columns, warnings_of
+
+
+def table(cells):
+    return pd.DataFrame({"n": pd.Series(cells, dtype=str)})
+
+
+def values(write, count=40):
+    rng = np.random.default_rng(0)
+    return [write(*rng.integers(2, 100, 3).tolist()) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("write", "found", "first"),
+    [
+        (lambda a, b, c: f"{100 + a}/{50 + b}", ("/", 2), ["185", "114"]),
+        (lambda a, b, c: f"{a}x{b}x{c} cm", ("x", 3), ["85", "64", "52 cm"]),
+        (lambda a, b, c: f"{a} × {b}", ("x", 2), ["85", "64"]),
+        (lambda a, b, c: f"{a}h {b % 60}m", (" ", 2), ["85h", "4m"]),
+        (lambda a, b, c: f"£{a}k - £{a + b}k", ("-", 2), ["£85k", "£149k"]),
+        (lambda a, b, c: f"{a}.{b}3, -{b}.{c}", (",", 2), ["85.643", "-64.52"]),
+    ],
+)
+def test_numbers_of_a_cell_are_told_apart(write, found, first):
+    frame = table(values(write))
+    splits = find_splits(frame)
+    assert splits == {"n": found}
+    columns = split(frame, splits)
+    assert list(columns) == split_columns("n", found[1])
+    assert columns.iloc[0].tolist() == first
+    assert repr(frame["n"][0]) in warnings_of(frame, splits)[0]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda a, b, c: f"{a}",
+        lambda a, b, c: f"{a} kg",
+        lambda a, b, c: f"2024-{1 + a % 12:02}-{1 + b % 28:02}",  # a date
+        lambda a, b, c: f"AX-{a}-{b}",  # a code
+        lambda a, b, c: f"{a:05}-{b}",
+        lambda a, b, c: f"room {a} and {b}",
+        lambda a, b, c: f"{a} of {b} {'apples' if c % 2 else 'pears'}",
+        lambda a, b, c: f"10.{a}.{b}.{c}",  # an address
+        lambda a, b, c: f"{1 + a % 3}/{1 + b % 2}",  # few sizes: a category
+        lambda a, b, c: ", ".join(map(str, range(a % 7 + 1))),  # lists of any length
+    ],
+)
+def test_what_is_no_cell_of_several_numbers_stays_whole(write):
+    assert find_splits(table(values(write, 80))) == {}
+
+
+def test_a_column_that_is_named_stays_whole():
+    frame = table(values(lambda a, b, c: f"{a}/{b}"))
+    assert find_splits(frame, {"n"}) == {}
+
+
+def test_a_cell_that_is_built_otherwise_has_no_numbers():
+    frame = table(["120/80", None, "", "unknown", " 130 / 85", "1/2/3"])
+    found = split(frame, {"n": ("/", 2)})
+    assert found["n:1"].tolist()[::4] == ["120", "130"]
+    assert found["n:2"].isna().tolist() == [False, True, True, True, False, True]
+
+
+def test_a_fit_learns_from_each_number():
+    rng = np.random.default_rng(1)
+    high, low = rng.integers(95, 180, 240), rng.integers(50, 110, 240)
+    frame = pd.DataFrame({"bp": [f"{h}/{x}" for h, x in zip(high, low)], "ill": np.where(high > 137, "yes", "no")})
+    truth = frame["ill"].to_numpy().copy()
+    frame.loc[60:, "ill"] = None
+    result = cotrain.fit(frame, target="ill", budget="6s", seed=0)
+    assert result.model.columns.number == ("bp:1", "bp:2")
+    assert any("'bp' holds 2 numbers in a cell" in warning for warning in result.report["warnings"])
+    assert (result.model.predict(frame[["bp"]])[60:] == truth[60:]).mean() > 0.9
+    assert result.student.predict(pd.DataFrame({"bp": ["170/60", "99/60"]})).tolist() == ["yes", "no"]
+
+
+def test_postal_codes_are_numbers_where_some_repeat():
+    rng = np.random.default_rng(2)
+    codes = [f"{number:05}" for number in rng.integers(1_000, 99_000, 300)]
+    frame = pd.DataFrame({"zip": [*codes, *codes[:5]], "n": rng.normal(size=305), "label": ["a", "b"] * 152 + ["a"]})
+    columns = infer(frame.astype({"zip": str}), target="label")
+    assert columns.number == ("zip", "n")
+    serial = frame.assign(zip=[f"{number:05}" for number in rng.permutation(305)])
+    assert "identifier" in infer(serial.astype({"zip": str}), target="label").dropped["zip"]
