@@ -312,12 +312,14 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
 def read_description(folder: Path, name: str) -> dict[str, Any]:
     """The JSON file of a model or student. Raises InputError if it is not there or of a later format."""
     file = folder / name
-    if not file.is_file():
-        raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.")
     try:
+        if not file.is_file():
+            raise FileNotFoundError
         text = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
+        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not isinstance(text, dict) or text.get("format") != 1:
         raise InputError(f"{file} is of a format that this version ({__version__}) does not read.")
     return text

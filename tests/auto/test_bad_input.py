@@ -21,6 +21,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from cotrain.auto import student
 from cotrain.auto.fit import fit
+from cotrain.auto.model import Model
+from cotrain.auto.result import check_folder
 from cotrain.errors import InputError
 
 FAST = ["--encoder", "none", "--jobs", "1"]
@@ -468,6 +470,28 @@ def test_an_output_folder_that_cannot_be_written(command, reviews, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_paths_that_none_can_be(command, reviews, monkeypatch, tmp_path):
+    path, long = written(reviews(), tmp_path), "x" * 300
+    for out, word in ((tmp_path / long, "File name too long"), ("x\0y", "NUL")):
+        ran = command("fit", path, *TEXT, "--target", "label", "--out", out)
+        assert (ran.code, ran.out) == (2, "")
+        assert "nothing can be written there" in ran.err
+        assert word in ran.err
+    for words in (["predict", long, path], ["predict", long, path, "--student"], ["label-next", long, path]):
+        ran = command(*words)
+        assert ran.code == 2
+        assert "cannot be read: File name too long" in ran.err
+
+    def shut(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", shut)  # root may enter all folders
+    with pytest.raises(InputError, match=r"nothing can be written there \(Permission denied\)"):
+        check_folder(tmp_path / "out")
+    with pytest.raises(InputError, match=r"model.json cannot be read: Permission denied"):
+        Model.load(tmp_path / "out")
+
+
 def test_a_disk_that_is_full_at_the_end(command, monkeypatch, reviews, tmp_path):
     """The finished result is said, and saved elsewhere."""
     save = student.Student.save
@@ -555,6 +579,15 @@ def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_
     ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", tmp_path / "with report")
     assert ran.code == 2
     assert "there is a report.html in it already that no fit has written" in ran.err
+    for name in ("report.html", "report.json"):
+        out = tmp_path / f"with {name}"
+        (out / name).mkdir(parents=True)
+        (out / name / "mine.txt").write_text("precious")
+        ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", out)
+        assert ran.code == 2
+        assert f"there is a {name} in it already that no fit has written" in ran.err
+        assert ran.out == ""
+        assert (out / name / "mine.txt").read_text() == "precious"
     for name in ("model", "student"):
         out = tmp_path / f"with {name}"
         (out / name).mkdir(parents=True)
