@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -524,6 +525,41 @@ def test_a_prediction_that_cannot_be_written_is_not_lost(command, model, measure
     assert elsewhere.read_text() == expected
 
 
+def test_a_standard_output_that_cannot_be_written_loses_nothing(command, model, measures, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = written(measures(), tmp_path)
+    expected = command("predict", model, path).out
+    saved = [*NUMBERS, "--target", "kind", "--out", tmp_path / "saved"]
+    full = "standard output cannot be written (No space left on device)"
+    for closed in (False, True):
+
+        def into_nothing(*words, closed=closed):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stdout", None if closed else open("/dev/full", "w"))  # noqa: SIM115
+                ran = command(*words)
+            assert ran.out == ""
+            return ran
+
+        what = "standard output cannot be written (it is closed)" if closed else full
+        ran = into_nothing("fit", path, *NUMBERS, "--target", "kind")
+        assert ran.code == 2
+        assert what in ran.err
+        elsewhere = Path(re.search(r"the result is in (\S+) instead", ran.err).group(1))
+        assert command("predict", elsewhere, path).code == 0
+        ran = into_nothing("predict", model, path)
+        assert ran.code == 2
+        assert what in ran.err
+        assert Path(re.search(r"it is in (\S+) instead", ran.err).group(1)).read_text() == expected
+        ran = into_nothing("fit", path, *saved)
+        assert ran.code == (0 if closed else 2)
+        assert closed or f"{full}; the result is in {tmp_path / 'saved'}." in ran.err
+        assert (tmp_path / "saved" / "report.html").exists()
+        for words in (["report", model], ["report", model, "--json"], ["systems"], ["systems", "--json"], ["--help"]):
+            ran = into_nothing(*words)
+            assert ran.code == (0 if closed else 2)
+            assert closed or ran.err.endswith(f"cotrain: {full}.\n"), words
+
+
 def test_a_row_that_cannot_be_read_keeps_its_place_among_the_predictions(command, model, measures, tmp_path):
     table = pd.concat([measures(), measures(seed=1)])
     path = written(table, tmp_path)
@@ -571,6 +607,20 @@ def test_predictions_do_not_take_the_place_of_their_table(command, model, measur
     assert ran.code == 2
     assert "is the table itself" in ran.err
     assert path.read_bytes() == before
+
+
+def test_predictions_do_not_take_the_place_of_the_fit(command, model, measures, tmp_path):
+    path = written(measures(), tmp_path)
+    (tmp_path / "link").symlink_to(model)
+    for name in ("model/model.json", "model/new.csv", "student/weights.npz", "report.json", "report.html"):
+        for folder in (model, tmp_path / "link"):
+            ran = command("predict", model, path, "--out", folder / name)
+            assert ran.code == 2
+            assert "is a file of the fit" in ran.err
+    ran = command("predict", model, path, "--out", "x\0y")
+    assert ran.code == 2
+    assert "NUL" in ran.err
+    assert command("predict", model, path, "--out", model / "predictions.csv").code == 0
 
 
 def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_path):
