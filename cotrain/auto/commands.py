@@ -215,7 +215,8 @@ def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
     if not len(open_rows):
         raise InputError(f"{source.name}: every row has a label in column {target!r}; there is nothing left to label.")
     shown = frame.iloc[rows].reset_index(drop=True)
-    found = advise(model, shown, open_rows, model.features(shown, source.folder), count, rows)
+    with model.sound():
+        found = advise(model, shown, open_rows, model.features(shown, source.folder), count, rows)
     for entry in found:
         entry["where"] = source.row_label(entry["row"] - 1)
     if as_json:
