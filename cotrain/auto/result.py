@@ -76,8 +76,11 @@ class FitReport:
         Path(file).write_text(render(self.values), encoding="utf-8")
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(out: Path | str) -> None:
     """Before hours of work: can the result be written? Leaves nothing behind. Raises InputError."""
+    if not isinstance(out, Path | str):
+        raise InputError(f"--out takes a folder; not {out!r}.")
+    folder = Path(out)
     try:
         if "\0" in str(folder):
             raise OSError("no path holds a NUL character")

@@ -23,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer
 from cotrain.auto import student
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Model
+from cotrain.auto.report import plain
 from cotrain.auto.result import check_folder
 from cotrain.errors import InputError
 
@@ -279,6 +280,8 @@ def test_files_that_are_not_there_or_no_tables(refused, tmp_path):
     (tmp_path / "folder").mkdir()
     refused(tmp_path / "folder", "folder holds no table and no images, sounds or texts. Put a labels.csv into it")
     refused(tmp_path / "tabel.csv", "Did you mean", "table.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    refused(tmp_path / "pipe.csv", "pipe.csv is a pipe or a device; save what comes out of it to a file")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
@@ -688,6 +691,42 @@ def test_options_that_cannot_be(refused, reviews, tmp_path, options, words):
     path = written(reviews(), tmp_path)
     usual = [] if "--encoder" in options else ["--encoder", "none"]
     refused(path, words, options=["--jobs", 1, "--method", "naive-bayes", "--target", "label", *usual, *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": 1.5}, "--seed is a whole number, 0 or more; not 1.5"),
+        ({"seed": None}, "--seed is a whole number, 0 or more; not None"),
+        ({"jobs": 1.5}, "--jobs is a number of threads, 1 or more; not 1.5"),
+        ({"budget": None}, "--budget takes a time such as 90s, 3m or 1h; not None"),
+        ({"coverage": "0.9"}, "--coverage is a share between 0 and 1, such as 0.9; not '0.9'"),
+        ({"method": ["emnb"]}, r"--method takes names with commas between, such as 'supervised,emnb'; not \['emnb'\]"),
+        ({"prior": {"a": 0.5}}, "--prior names a; the classes are 0, 1"),
+        ({"prior": {"0": "much"}}, "--prior takes auto, label, uniform or shares"),
+        ({"prior": {"0": np.nan, "1": 0.5}}, "--prior shares are positive"),
+        ({"prior": 0.5}, "--prior takes auto, label, uniform or shares"),
+        ({"out": 5}, "--out takes a folder; not 5"),
+        ({"out": "x\0y"}, "NUL"),
+        ({"x": None}, "x is None"),
+        ({"x": 5}, "x is 5"),
+        ({"x": np.zeros((20, 0))}, "x has no column"),
+        ({"x": np.ones((20, 2)) * 1j}, "x holds complex numbers"),
+        ({"test": (np.arange(40).reshape(20, 2), np.full(20, -1))}, "no row has a label in column 'target'"),
+    ],
+)
+def test_arguments_that_cannot_be(options, words):
+    x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    with pytest.raises(InputError, match=words):
+        fit(options.get("x", x), y, encoder="none", **{k: v for k, v in options.items() if k != "x"})
+
+
+def test_numbers_of_numpy_and_shares_by_class_are_arguments():
+    x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    options = {"seed": np.int64(3), "budget": np.int64(20), "coverage": np.float32(0.75), "prior": {0: 0.25, 1: 0.75}}
+    result = fit(x + y[:, None], y, encoder="none", method="logistic", jobs=1, **options)
+    assert result.report["prior"]["shares"] == {"0": 0.25, "1": 0.75}
+    assert json.loads(json.dumps(plain(result.report.values)))["prior"]["asked"] == {"0": 0.25, "1": 0.75}
 
 
 def test_a_method_that_does_not_exist_here(refused, reviews, tmp_path):
