@@ -14,6 +14,7 @@ from warnings import catch_warnings, simplefilter, warn
 
 import numpy as np
 import pandas as pd
+from pandas.errors import InvalidIndexError
 
 from cotrain import __version__
 from cotrain.auto.align import align, source_warnings
@@ -84,7 +85,7 @@ class Predictor:
         """What fails inside fails because files that were loaded do not fit each other. Raises InputError."""
         try:
             yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, InvalidIndexError) as error:
             if self.origin is None or isinstance(error, InputError):
                 raise
             why = (str(error).splitlines() or [""])[0]
