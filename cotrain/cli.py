@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -292,7 +292,7 @@ def systems(number: int | None = None, /, *, as_json: Json = False):
         if as_json:
             entry = next(entry for entry in entries if entry["number"] == number)
             print(json.dumps({**entry, "card": text}, indent=1))
-        elif sys.stdout.isatty():
+        elif show.on_terminal():
             from rich.markdown import Markdown
 
             show.console().print(Markdown(text))
@@ -425,13 +425,23 @@ def _seeds(text: str | None) -> list[int] | None:
 
 def main(tokens: list[str] | None = None) -> None:
     """Entry point: what the user can mend is one sentence and exit code 2, never a traceback."""
+    code: Any = 0
+    said = ""
     try:
         app(tokens, exit_on_error=False, print_error=False)
+    except SystemExit as ended:  # so do all commands
+        code = ended.code
     except (CotrainError, CycloptsError) as error:
-        print(f"cotrain: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:  # the reader, say `head`, has seen enough
-        sys.stderr.close()
+        code, said = 2, str(error)
     except KeyboardInterrupt:
-        print("cotrain: stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
+        code, said = 130, "stopped."
+    except OSError:
+        if not show.stuck("\n"):  # long texts that could not be written are kept in no buffer
+            raise
+    if why := show.stuck():
+        show.give_up()
+        if not (said or isinstance(why, BrokenPipeError)):  # the reader, say `head`, has seen enough
+            code, said = 2, f"standard output cannot be written ({why.strerror or why})."
+    if said:
+        print(f"cotrain: {said}", file=sys.stderr)
+    raise SystemExit(code)

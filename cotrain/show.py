@@ -1,7 +1,8 @@
-"""Dicts as tables on the terminal."""
+"""Dicts as tables on the terminal, and a standard output that cannot be written."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -11,9 +12,46 @@ from rich.table import Table
 def console() -> Console:
     """Texts stand as they are: brackets are no markup and `:x:` is no picture. Off a terminal nothing is wrapped to a
     guessed width: the output may be read by a program."""
-    terminal = sys.stdout.isatty()
+    terminal = on_terminal()
     width = None if terminal else 200
     return Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=not terminal)
+
+
+def on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def stuck(text: str = "") -> OSError | None:
+    """Why standard output cannot be written, found by writing; None where it can, or is not there."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def give_up() -> None:
+    """What is printed from now on goes nowhere."""
+    with suppress(OSError):
+        sys.stdout.close()  # or Python would try again at its end, and complain
+    sys.stdout = None  # as where a program starts without one
+
+
+def failure(write: Callable[[], object]) -> str:
+    """Prints; returns why that could not be done, or nothing. Raises BrokenPipeError: the reader has seen enough."""
+    if sys.stdout is None:
+        return "it is closed"
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up()
+        return error.strerror or str(error)
+    return ""
 
 
 def line(text: str) -> None:

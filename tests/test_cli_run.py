@@ -1,9 +1,11 @@
 """`cotrain run` and `cotrain systems` as they are typed."""
 
 import json
+import sys
 
 import pytest
 
+from cotrain import __main__ as entry
 from cotrain import recipe
 from cotrain.cli import main
 
@@ -217,6 +219,20 @@ def bars(table):
     assert (folder / "log.jsonl").read_text() == log
     assert cotrain("run", "peers", "weight=2", "--out", tree / "out")[0] == 0  # beside it
     assert len(list((tree / "out").glob("*/log.jsonl"))) == 2
+
+
+def test_an_interrupt_while_the_command_line_is_imported(capsys, monkeypatch):
+    class Interrupt:
+        def find_spec(self, name, *_):
+            if name == "cotrain.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "cotrain.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "cotrain: stopped.\n")
 
 
 class TestSystems:

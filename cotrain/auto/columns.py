@@ -17,6 +17,7 @@ from cotrain.auto.codes import code_columns, read_parts, repeating_parts
 from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
+from cotrain.auto.shape import Maybe
 from cotrain.auto.vectors import vector_columns, vector_shape
 from cotrain.auto.wording import listing
 from cotrain.auto.written import Writing, read_written, recognise
@@ -34,6 +35,16 @@ UNREADABLE: tuple[str, ...] = (".heic", ".heif", ".svg", ".dcm", ".dng", ".cr2",
 UNREADABLE += (".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 CONVERT = "convert them to PNG or WAV"
 Kind = Literal["text", "image", "audio", "number", "category", "date", "code", "vector", "dropped"]
+# In JSON; lists that are not there are empty.
+LISTS = ("text", "image", "audio", "number", "category", "date", "code", "vector", "group", "hints")
+SHAPE = {
+    "target": str,
+    **{f"{name}?": [str] for name in LISTS},
+    "levels": {},
+    **{f"{name}?": {} for name in ("orders", "written", "none", "spans", "parts", "shapes", "dropped")},
+    "longest?": Maybe(int),
+    "unlabelled?": Maybe(str),
+}
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$|^column \d+$", re.IGNORECASE
@@ -119,13 +130,18 @@ class Columns:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Columns":
-        """The inverse of to_dict, also after a trip through JSON."""
+        """The inverse of to_dict, also after a trip through JSON. Raises KeyError where something of a column is not
+        there."""
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         plain["levels"] = {name: tuple(levels) for name, levels in values["levels"].items()}
         plain["written"] = {name: Writing(*writing) for name, writing in values.get("written", {}).items()}
         for numbers in ("none", "spans", "parts", "shapes", "splits"):
             plain[numbers] = {name: tuple(each) for name, each in values.get(numbers, {}).items()}
-        return cls(**plain)
+        found = cls(**plain)
+        for name in found.date:
+            found.orders[name]
+        found.numbers, found.categories  # noqa: B018  # of parts and vectors that are described
+        return found
 
 
 class Found(NamedTuple):

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ import pandas as pd
 from cotrain import show
 from cotrain.auto.model import Model, Predictor, usable_rows
 from cotrain.errors import InputError
+
+if TYPE_CHECKING:
+    from cotrain.auto.result import Result
 
 Options = Mapping[str, Any]  # keyword arguments of `cotrain.fit`
 
@@ -27,15 +30,31 @@ def fit(data: Any, out: Path | None, as_json: bool, options: Options) -> None:
     except KeyboardInterrupt:
         print("cotrain: stopped before any result was there; nothing is saved.", file=sys.stderr)
         raise SystemExit(130) from None
-    _tell(result.report.values, as_json)
+    closed = sys.stdout is None
+    if fault := show.failure(lambda: _tell(result.report.values, as_json)):
+        fault = f"standard output cannot be written ({fault})"
+        if out is None:
+            raise InputError(f"{fault}; {_rescued(result)}.")
     if out is None:
         _warn(["Nothing was saved; give --out DIR to keep the model, the student and the report."])
     elif result.folder == out:
+        if fault and not closed:
+            raise InputError(f"{fault}; the result is in {out}.")
         _say(
             f"The report is {out / 'report.html'}, the model {out / 'model'}, the small one {out / 'student'}.", as_json
         )
     else:
         raise InputError(result.report["warnings"][0])
+
+
+def _rescued(result: "Result") -> str:
+    """Where a result is that nobody has seen."""
+    try:
+        folder = tempfile.mkdtemp(prefix="cotrain-")
+        result.save(folder)
+    except OSError:
+        return "nor could the result be saved among the temporary files; give --out DIR"
+    return f"the result is in {folder} instead"
 
 
 def _tell(values: dict[str, Any], as_json: bool) -> None:
@@ -71,8 +90,8 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     else:
         table = Model.load(folder / "model")
     warnings: list[str] = []
-    if out is not None and isinstance(data, str | Path) and out.exists() and Path(data).exists() and out.samefile(data):
-        raise InputError(f"--out {out} is the table itself; the predictions would take its place.")
+    if out is not None:
+        _refuse_sources(out, data, folder)
     source = read(data)
     probability = table.predict_proba(source, warnings)
     columns: dict[str, Any] = {"file": source.unlisted} if source.of_files else {}
@@ -84,9 +103,22 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     text = found.to_csv(index=False, float_format="%.6g")
     _warn(warnings)
     if out is None:
-        sys.stdout.write(text)
+        if fault := show.failure(lambda: print(text, end="")):
+            _rescue(text, "predictions.csv", f"standard output cannot be written ({fault})", "give --out FILE")
         return
     _write(text, out)
+
+
+def _refuse_sources(out: Path, data: Any, folder: Path) -> None:
+    """Raises InputError where predictions would take the place of what they are made from."""
+    if "\0" in str(out):
+        raise InputError(f"--out {out}: no path holds a NUL character.")
+    place = out.resolve()
+    if isinstance(data, str | Path) and place == Path(data).resolve():
+        raise InputError(f"--out {out} is the table itself; the predictions would take its place.")
+    own = [(folder / name).resolve() for name in ("model", "student", "report.json", "report.html")]
+    if any(place.is_relative_to(each) for each in own):
+        raise InputError(f"--out {out} is a file of the fit in {folder}; the predictions would take its place.")
 
 
 def _write(text: str, file: Path) -> None:
@@ -95,12 +127,17 @@ def _write(text: str, file: Path) -> None:
         _replace(text, file)
     except OSError as error:
         said = f"{file} could not be written ({error.strerror or error})"
-        try:
-            elsewhere = Path(tempfile.mkdtemp(prefix="cotrain-")) / file.name
-            _replace(text, elsewhere)
-        except OSError:
-            raise InputError(f"{said}; omit --out to print it to standard output.") from error
-        raise InputError(f"{said}; it is in {elsewhere} instead.") from error
+        _rescue(text, file.name, said, "omit --out to print it to standard output")
+
+
+def _rescue(text: str, name: str, said: str, otherwise: str) -> NoReturn:
+    """Raises InputError, which says what went wrong and where among the temporary files the text is, or what to do."""
+    try:
+        elsewhere = Path(tempfile.mkdtemp(prefix="cotrain-")) / name
+        _replace(text, elsewhere)
+    except OSError:
+        raise InputError(f"{said}; {otherwise}.") from None
+    raise InputError(f"{said}; it is in {elsewhere} instead.")
 
 
 def _replace(text: str, file: Path) -> None:
@@ -178,7 +215,8 @@ def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
     if not len(open_rows):
         raise InputError(f"{source.name}: every row has a label in column {target!r}; there is nothing left to label.")
     shown = frame.iloc[rows].reset_index(drop=True)
-    found = advise(model, shown, open_rows, model.features(shown, source.folder), count, rows)
+    with model.sound():
+        found = advise(model, shown, open_rows, model.features(shown, source.folder), count, rows)
     for entry in found:
         entry["where"] = source.row_label(entry["row"] - 1)
     if as_json:

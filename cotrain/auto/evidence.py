@@ -6,6 +6,7 @@ Legend: n labelled rows, m unlabelled rows, C classes.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Setup:
 
     problem: Problem
     features: Features
-    prior: str
+    prior: priors.Asked
     metric: str
     seed: int
     jobs: int
@@ -86,7 +87,7 @@ def gather(setup: Setup, tried: Sequence[Candidate]) -> Evidence:
 
 
 def weigh(
-    trials: list[Trial], problem: Problem, use_unlabelled: bool, prior: str, metric: str, folds: Sequence[Fold]
+    trials: list[Trial], problem: Problem, use_unlabelled: bool, prior: priors.Asked, metric: str, folds: Sequence[Fold]
 ) -> Evidence:
     """What follows from trials. Raises InputError if none of a learner on labelled rows came to an end."""
     classes = problem.audit.classes
@@ -156,6 +157,8 @@ def pick(views: Views, method: str | None) -> tuple[list[Candidate], set[str]]:
     if method is None:
         found = candidates(views)
         return found, {candidate.name for candidate in found}
+    if not isinstance(method, str):
+        raise InputError(f"--method takes names with commas between, such as 'supervised,emnb'; not {method!r}.")
     known = named(views)
     wanted = [name.strip() for name in method.split(",")]
     unknown = [name for name in wanted if name not in known]
@@ -197,14 +200,14 @@ def _told(board: Board, use_unlabelled: bool) -> priors.Told | None:
 
 
 def check_seed(seed: int, jobs: int = 1) -> None:
-    """Raises InputError for a seed below 0 or fewer jobs than 1."""
-    if seed < 0:
-        raise InputError(f"--seed is a whole number, 0 or more; not {seed}.")
-    if jobs < 1:
-        raise InputError(f"--jobs is a number of threads, 1 or more; not {jobs}.")
+    """Raises InputError for a seed that is no whole number from 0 on, or jobs that are none from 1 on."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"--seed is a whole number, 0 or more; not {seed!r}.")
+    if not isinstance(jobs, Integral) or jobs < 1:
+        raise InputError(f"--jobs is a number of threads, 1 or more; not {jobs!r}.")
 
 
-def check_words(prior: str, metric: str, classes: Sequence[str]) -> None:
+def check_words(prior: priors.Asked, metric: str, classes: Sequence[str]) -> None:
     """Raises InputError, before anything is tried, for a prior or a metric that will not do."""
     even = np.ones(len(classes))
     priors.estimate(prior, classes, even, None)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import count
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.further import look_further
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
+from cotrain.auto.prior import Asked
 from cotrain.auto.problem import Problem, TestTable, load, read_test
 from cotrain.auto.read import read
 from cotrain.auto.result import FitReport, Result, check_folder
@@ -67,7 +69,7 @@ def fit(
     test: Any = None,
     budget: str | float = "3m",
     coverage: float = 0.9,
-    prior: str = "auto",
+    prior: Asked = "auto",
     metric: Metric = "auto",
     method: str | None = None,
     encoder: str | Sequence[str] = "auto",
@@ -89,7 +91,8 @@ def fit(
         test: a table like data with labels, on which the result is scored at the end.
         budget: time for everything, such as "3m".
         coverage: of the sets of classes that cannot be ruled out, 0..1.
-        prior: shares of the classes in the population: "auto", "label", "uniform", or "a:0.1,b:0.9".
+        prior: shares of the classes in the population: "auto", "label", "uniform", "a:0.1,b:0.9" or
+            {"a": 0.1, "b": 0.9}.
         metric: what is optimized; "auto" is accuracy, or balanced accuracy where a class is rare.
         method: try only these learners ("supervised", "emnb", "graph", "cotraining", ...).
         encoder: pretrained encoders as views: "auto" (what is on this disk), "none", a path or a name, or several.
@@ -99,11 +102,11 @@ def fit(
         InputError: what was given cannot be used; the message says where and what to do.
     """
     clock = Clock(seconds(budget))
-    if not 0 < coverage < 1:
-        raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage:g}.")
+    if not isinstance(coverage, Real) or not 0 < coverage < 1:
+        raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage!r}.")
     check_seed(seed, jobs)
     if out is not None:
-        check_folder(Path(out))
+        check_folder(out)
     tested = None if test is None else read(test)
     problem = load(
         data,

@@ -14,18 +14,29 @@ from warnings import catch_warnings, simplefilter, warn
 
 import numpy as np
 import pandas as pd
+from pandas.errors import InvalidIndexError
 
 from cotrain import __version__
 from cotrain.auto.align import align, source_warnings
 from cotrain.auto.blend import Blend
 from cotrain.auto.calibrate import classes_in_sets, soften, with_prior
+from cotrain.auto.columns import SHAPE as COLUMNS
 from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
+from cotrain.auto.shape import Maybe, fault
 from cotrain.auto.unlisted import named_as
 from cotrain.errors import InputError
 from cotrain.views.view import Known, View, extract_each, view_class
 
+SHAPE = {
+    "columns": COLUMNS,
+    "shares": [(int, float)],
+    "threshold": Maybe((int, float)),
+    "views": {},
+    "members": [{"name": str, "views": [str], "apart": bool, "temperature": (int, float)}],
+    "blend": {},
+}
 # What a file of a member may hold beside scikit-learn's own estimators: the candidates' classes, one by one, because
 # "anything of numpy" would let a stranger's file call functions.
 TRUSTED = {
@@ -59,18 +70,34 @@ class Member:
 
 
 class Predictor:
-    """What a model and a student share: they know some columns and predict classes for tables that have them."""
+    """What a model and a student share: they know some columns and predict classes for tables that have them.
+
+    origin: the file that it was loaded from.
+    """
 
     columns: Columns
     views: dict[str, View]
     classes: list[str]
+    origin: Path | None = None
+
+    @contextmanager
+    def sound(self) -> Iterator[None]:
+        """What fails inside fails because files that were loaded do not fit each other. Raises InputError."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, InvalidIndexError) as error:
+            if self.origin is None or isinstance(error, InputError):
+                raise
+            why = (str(error).splitlines() or [""])[0]
+            raise InputError(f"{self.origin} is damaged or was changed: {type(error).__name__}: {why}") from error
 
     def aligned(self, data: Any) -> tuple[pd.DataFrame, Source, list[str]]:
         """The rows of a path, DataFrame or array in the form of the training table, with what was odd about them."""
         source = read(data if isinstance(data, str | Path | pd.DataFrame | Source) else (data, None))
         source = named_as(source, self.columns)
         said = source_warnings(source, self.columns)
-        return align(source.frame, self.columns, said), source, said
+        with self.sound():
+            return align(source.frame, self.columns, said), source, said
 
     def predict(self, data: Any) -> np.ndarray:
         """The predicted class of each row, as text; None for a row whose image or sound is missing or broken."""
@@ -89,13 +116,19 @@ class Predictor:
         What was odd about the table is added to `warnings`; without such a list, Python's own warnings say it.
 
         Raises:
-            InputError: the table cannot be read or lacks a column, or more than half of its files cannot be used.
+            InputError: the table cannot be read or lacks a column, or more than half of its files cannot be used; or
+                the model is damaged.
         """
         frame, source, said = self.aligned(data)
         usable = usable_rows(source, frame, self.columns, said)
         probability = np.full((len(frame), len(self.classes)), np.nan)
         if usable.any():
-            probability[usable] = self.probabilities(frame[usable].reset_index(drop=True), source.folder)
+            with self.sound():
+                probability[usable] = self.probabilities(frame[usable].reset_index(drop=True), source.folder)
+            if not np.isfinite(probability[usable]).all():
+                raise InputError(
+                    f"{self.origin or 'The model'} is damaged: it gives numbers that are no probabilities."
+                )
         if warnings is not None:
             warnings += said
         else:
@@ -216,14 +249,20 @@ class Model(Predictor):
         """Raises InputError: no model there, or a file that holds anything but learners of cotrain and scikit-learn."""
 
         folder = Path(folder)
-        text = read_description(folder, "model.json")
+        text = read_description(folder, "model.json", SHAPE)
         with refusing_damage(folder / "model.json"):
             members = [_load_member(folder / f"member{n}.skops", entry) for n, entry in enumerate(text["members"])]
             views = load_views(folder, text["views"])
             columns, shares = Columns.from_dict(text["columns"]), np.array(text["shares"], dtype=np.float64)
             blend = Blend.from_dict(text["blend"], len(members))
             check_files(folder, text)
-            return cls(columns, views, members, text["classes"], shares, text["threshold"], blend)
+            if len(shares) != len(text["classes"]) or not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
+                raise ValueError("the shares are not those of the classes")
+            if not members or not all(member.views and set(member.views) <= set(views) for member in members):
+                raise ValueError("the learners' views are not there")
+            found = cls(columns, views, members, text["classes"], shares, text["threshold"], blend)
+        found.origin = folder / "model.json"
+        return found
 
 
 def _load_member(file: Path, entry: dict[str, Any]) -> Member:
@@ -299,7 +338,7 @@ def check_files(folder: Path, text: dict[str, Any]) -> None:
             what = "is damaged, or of another model" if name in now else "is not there"
             raise InputError(f"{folder / name} {what}.")
     classes = text["classes"]
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes) and len(set(classes)) > 1):
         raise InputError(f"{folder} names no classes.")
 
 
@@ -309,15 +348,19 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def read_description(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON file of a model or student. Raises InputError if it is not there or of a later format."""
+def read_description(folder: Path, name: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """The JSON file of a model or student. Raises InputError if it is not there, of a later format, or damaged."""
     file = folder / name
-    if not file.is_file():
-        raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.")
     try:
+        if not file.is_file():
+            raise FileNotFoundError
         text = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {name} in {folder}; give the folder that `cotrain fit --out` wrote.") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
+        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not isinstance(text, dict) or text.get("format") != 1:
         raise InputError(f"{file} is of a format that this version ({__version__}) does not read.")
+    if wrong := fault(text, shape):
+        raise InputError(f"{file} is damaged or no file of cotrain's: {wrong}.")
     return text

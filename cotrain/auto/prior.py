@@ -3,8 +3,9 @@
 Legend: n labelled rows, m unlabelled rows, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, gammaln
@@ -15,6 +16,9 @@ from cotrain.errors import InputError
 PSEUDO = 10  # labelled rows that equal shares are worth: a few labels do not tell shares
 USUAL = 20  # rows of each class, told as rows are on average, that are added where a class's confusions are counted
 LEVEL = 0.05  # of the test whether labelled and unlabelled rows are told alike
+
+
+Asked = str | Mapping[Any, float]  # "auto", "label", "uniform", or shares of the classes
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def saerens(
     return shares
 
 
-def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Told | None) -> Prior:
-    """The prior under the user's word: "auto", "label", "uniform" or "a:0.1,b:0.9".
+def estimate(said: Asked, classes: Sequence[str], counts_C: np.ndarray, heard: Told | None) -> Prior:
+    """The prior under the user's word: "auto", "label", "uniform", "a:0.1,b:0.9" or {"a": 0.1, "b": 0.9}.
 
     "auto" weighs the shares that the labelled rows tell (see `of_labels`) and those that a committee tells of the
     unlabelled rows, each by the error that it is likely to have. That of the labels is the error of a random draw of so
@@ -113,7 +117,7 @@ def estimate(said: str, classes: Sequence[str], counts_C: np.ndarray, heard: Tol
     if said == "uniform":
         return Prior(np.full(len(classes), 1 / len(classes)), "equal shares, as asked", given=True)
     if said != "auto":
-        return Prior(_parse(said, classes), "as given", given=True)
+        return Prior(_given(said, classes), "as given", given=True)
     own, noise = of_labels(counts_C)
     if heard is None:
         return Prior(own, "the labelled rows, drawn to equal shares as far as they allow")
@@ -158,8 +162,24 @@ def _alike(*counts: np.ndarray) -> bool:
     return bool(table.shape[1] < 2 or chi2.sf(statistic, table.shape[1] - 1) > LEVEL)
 
 
-def _parse(said: str, classes: Sequence[str]) -> np.ndarray:
-    shares = {}
+def _given(said: Asked, classes: Sequence[str]) -> np.ndarray:
+    try:
+        shares = _parse(said) if isinstance(said, str) else {str(name): float(share) for name, share in said.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--prior takes auto, label, uniform or shares as a:0.1,b:0.9; not {said!r}.") from None
+    if set(shares) != set(classes):
+        raise InputError(f"--prior names {', '.join(shares)}; the classes are {', '.join(classes)}.")
+    values = np.array([shares[name] for name in classes])
+    if not (values > 0).all() or not np.isclose(values.sum(), 1, atol=0.02):
+        raise InputError(f"--prior shares are positive and add up to 1; these add up to {values.sum():g}.")
+    return values / values.sum()
+
+
+def _parse(said: str) -> dict[str, float]:
+    """Raises ValueError."""
+    shares: dict[str, float] = {}
     parts = [""]
     for piece in said.split(","):
         if ":" in parts[-1]:
@@ -170,15 +190,7 @@ def _parse(said: str, classes: Sequence[str]) -> np.ndarray:
         name, colon, share = part.rpartition(":")
         if name.strip() in shares:
             raise InputError(f"--prior names {name.strip()} twice.")
-        try:
-            shares[name.strip()] = float(share)
-        except ValueError:
-            colon = ""
         if not colon:
-            raise InputError(f"--prior takes auto, label, uniform or shares as a:0.1,b:0.9; not {said!r}.")
-    if set(shares) != set(classes):
-        raise InputError(f"--prior names {', '.join(shares)}; the classes are {', '.join(classes)}.")
-    values = np.array([shares[name] for name in classes])
-    if (values <= 0).any() or not np.isclose(values.sum(), 1, atol=0.02):
-        raise InputError(f"--prior shares are positive and add up to 1; these add up to {values.sum():g}.")
-    return values / values.sum()
+            raise ValueError
+        shares[name.strip()] = float(share)
+    return shares

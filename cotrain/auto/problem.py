@@ -180,6 +180,9 @@ def read_test(test: Any, problem: Problem, unlabelled: str | None) -> TestTable:
     classes = problem.audit.classes
     strange = [name for name in labels.classes if name not in classes]
     named = listing(strange)
+    no_label = f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it."
+    if strange == labels.classes == ["-1"]:  # as arrays say it; in training no class of that name is there
+        raise InputError(no_label)
     if strange and len(strange) == len(labels.classes):
         raise InputError(f"{source.name}: column {target!r} has only classes that no training row has: {named}.")
     codes = labels.codes([*classes, *strange])
@@ -188,7 +191,7 @@ def read_test(test: Any, problem: Problem, unlabelled: str | None) -> TestTable:
     usable = usable_rows(source, frame, problem.columns, said)
     rows = np.flatnonzero((codes >= 0) & usable)
     if not len(rows):
-        raise InputError(f"{source.name}: no row has a label in column {target!r}; a test table has the labels in it.")
+        raise InputError(no_label)
     if unknown := int((codes[rows] >= len(classes)).sum()):
         said.append(
             f"{unknown:,} of {len(rows):,} rows are of classes that no training row has ({named}); they count as wrong."

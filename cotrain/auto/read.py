@@ -129,6 +129,8 @@ def _read_path(path: Path, name: str | None) -> Source:
     try:
         if not path.exists():
             raise InputError(_not_found(path))
+        if not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a pipe or a device; save what comes out of it to a file and give that.")
         if path.is_dir():
             return replace(_read_folder(path, name), is_folder=True)
         return _source(_read_file(path), name or path.name, path.parent)
@@ -248,9 +250,15 @@ def _read_arrays(x: Any, y: Any, name: str) -> Source:
         warnings = source.warnings
     else:
         values = np.asarray(x)
+        if not values.ndim:
+            raise InputError(f"{name}: x is {x!r:.40}; a table or an array with a row for each label is needed.")
+        if values.dtype.kind == "c":
+            raise InputError(f"{name}: x holds complex numbers; give their parts as two columns.")
         key = "text" if values.dtype.kind in "OU" and values.ndim == 1 else "x"
         frame, _, warnings = from_arrays({key: values}, name)
         columns = dict(frame.items())
+    if not columns:
+        raise InputError(f"{name}: x has no column.")
     if y is not None:
         labels = np.asarray(y)
         rows = len(next(iter(columns.values())))

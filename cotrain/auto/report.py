@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cotrain.auto import findings
+from cotrain.auto.columns import LISTS
 from cotrain.auto.findings import Values
 from cotrain.auto.shape import Maybe, fault
 from cotrain.auto.wording import listing
@@ -25,6 +26,8 @@ TOLD = 3  # warnings told there; the page has all
 _number = (int, float)
 _score = Maybe(_number)
 _estimate = {"estimate": _score, "low": _score, "high": _score}
+_known = _estimate | {"estimate": _number}
+MOST = 1e300  # of any number that is not of the table's own: in percent it is still one
 # The first keys are a contract; those with a question mark may be missing from a file of another version.
 SHAPE: dict[str, Any] = {
     "version": str,
@@ -34,8 +37,8 @@ SHAPE: dict[str, Any] = {
     "rows": {"labelled": int, "unlabelled": int, "test": int},
     "classes": [str],
     "metric": str,
-    "supervised": _estimate,
-    "chosen": {"name": str, "members": [str], "parts?": {}, **_estimate, "bytes?": _score},
+    "supervised": _known,
+    "chosen": {"name": str, "members": [str], "parts?": {}, **_known, "bytes?": _score},
     "model?": {"rows_per_second": _score},
     "p_helped": _score,
     "used_unlabelled": bool,
@@ -85,7 +88,7 @@ SHAPE: dict[str, Any] = {
             "worth?": _number,
         }
     ),
-    "columns?": {"dropped": {}},
+    "columns?": {"dropped": {}, **{f"{kind}?": [str] for kind in LISTS}},
     "confusion?": [[int]],
     "coverage?": {"asked": _number, "threshold": _score},
     "curve?": Maybe(
@@ -155,10 +158,20 @@ def load(folder: Path | str) -> dict[str, Any]:
         raise InputError(f"{file} cannot be read ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged, it is not JSON ({error}); fit again.") from error
-    wrong = fault(values, SHAPE)
+    wrong = fault(values, SHAPE) or _outsized({name: part for name, part in values.items() if name != "columns"})
+    if not wrong and len(values["classes"]) < 2:
+        wrong = "classes has fewer than two"
     if wrong:
         raise InputError(f"{file} is damaged or not a report: {wrong}; fit again.")
     return values
+
+
+def _outsized(value: Any, where: str = "") -> str:
+    """The first number that no report has, in words; empty where there is none."""
+    if isinstance(value, float | int):
+        return "" if abs(value) < MOST else f"{where} is {value!r:.40}"
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next(filter(None, (_outsized(item, f"{where}.{name}".strip(".")) for name, item in parts)), "")
 
 
 def plain(value: Any) -> Any:

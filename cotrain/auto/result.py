@@ -45,14 +45,14 @@ class Result:
         """Save it; where that fails, into a new folder among the temporary files, with a warning that says where."""
         try:
             return self.save(folder)
-        except (OSError, InputError) as error:
+        except (OSError, ValueError) as error:
             said = f"The result could not be saved to {folder} ({getattr(error, 'strerror', None) or error})"
         warnings = self.report["warnings"]
         try:
             elsewhere = mkdtemp(prefix="cotrain-")
             warnings.insert(0, f"{said}; it is in {elsewhere} instead.")
             self.save(elsewhere)
-        except (OSError, InputError):
+        except (OSError, ValueError):
             warnings[0] = f"{said}, nor among the temporary files; it is lost when this program ends."
 
 
@@ -76,11 +76,16 @@ class FitReport:
         Path(file).write_text(render(self.values), encoding="utf-8")
 
 
-def check_folder(folder: Path) -> None:
-    """Before hours of work: can the result be written? Leaves nothing behind."""
-    _refuse_others(folder)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def check_folder(out: Path | str) -> None:
+    """Before hours of work: can the result be written? Leaves nothing behind. Raises InputError."""
+    if not isinstance(out, Path | str):
+        raise InputError(f"--out takes a folder; not {out!r}.")
+    folder = Path(out)
     try:
+        if "\0" in str(folder):
+            raise OSError("no path holds a NUL character")
+        _refuse_others(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with TemporaryDirectory(dir=there, prefix=".writable-"):
             pass
     except OSError as error:
@@ -88,7 +93,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raises InputError where a result would take the place of folders that no fit has written."""
+    """Raises InputError where a result would take the place of folders and files that no fit has written."""
     for name in ("model", "student"):
         place = folder / name
         if place.is_dir() and not (place / f"{name}.json").is_file():
@@ -98,7 +103,7 @@ def _refuse_others(folder: Path) -> None:
             )
     for name in ("report.html", "report.json"):
         place = folder / name
-        if place.is_file() and "cotrain" not in place.read_text(encoding="utf-8", errors="replace"):
+        if place.exists() and not (place.is_file() and "cotrain" in place.read_text("utf-8", errors="replace")):
             raise InputError(
                 f"--out {folder}: there is a {name} in it already that no fit has written; choose another folder."
             )

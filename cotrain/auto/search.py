@@ -34,10 +34,10 @@ def seconds(text: str | float) -> float:
     if isinstance(text, int | float):
         value, unit = float(text), 1
     else:
-        units = {"s": 1, "m": 60, "h": 3600}
-        unit = units.get(text[-1:].lower(), 0)
+        units, said = {"s": 1, "m": 60, "h": 3600}, str(text)
+        unit = units.get(said[-1:].lower(), 0)
         try:
-            value = float(text[:-1] if unit else text)
+            value = float(said[:-1] if unit else said)
         except ValueError:
             value = -1.0
         unit = unit or 1

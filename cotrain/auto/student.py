@@ -19,6 +19,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
+from cotrain.auto.columns import SHAPE as COLUMNS
 from cotrain.auto.columns import Columns
 from cotrain.auto.model import (
     Predictor,
@@ -31,8 +32,10 @@ from cotrain.auto.model import (
     refusing_damage,
     save_views,
 )
+from cotrain.errors import InputError
 from cotrain.views.view import Known, View
 
+SHAPE = {"columns": COLUMNS, "kind": str, "views": {}}
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
 NOISY_FROM = 50  # columns from which the net bears much noise
@@ -90,12 +93,28 @@ class Student(Predictor):
     def load(cls, folder: Path | str) -> "Student":
         """Raises InputError: no student there, or files that cannot be read."""
         folder = Path(folder)
-        text = read_description(folder, "student.json")
+        text = read_description(folder, "student.json", SHAPE)
         weights = load_arrays(folder / "weights.npz")
         with refusing_damage(folder / "student.json"):
             columns, views = Columns.from_dict(text["columns"]), load_views(folder, text["views"])
             check_files(folder, text)
-            return cls(columns, views, text["classes"], weights, text["kind"])
+        _check_weights(weights, len(text["classes"]), folder / "weights.npz")
+        found = cls(columns, views, text["classes"], weights, text["kind"])
+        found.origin = folder / "student.json"
+        return found
+
+
+def _check_weights(weights: dict[str, np.ndarray], classes: int, file: Path) -> None:
+    """Raises InputError for weights that are no finite numbers, or do not fit the classes and each other."""
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    fits = shapes.get("bias") == (classes,) and not shapes.keys().isdisjoint(("linear", "hidden"))
+    if "linear" in shapes:
+        fits &= shapes["linear"][1:] == (classes,)
+    if "hidden" in shapes:
+        units = shapes["hidden"][1:]
+        fits &= len(units) == 1 and shapes.get("hidden_bias") == units and shapes.get("out") == (*units, classes)
+    if not fits or not all(w.dtype.kind == "f" and np.isfinite(w).all() for w in weights.values()):
+        raise InputError(f"{file} is damaged: its weights are not those of a student of {classes:,} classes.")
 
 
 def student_views(

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from cotrain.auto import student
 from cotrain.auto.fit import fit
+from cotrain.auto.model import Model
+from cotrain.auto.report import plain
+from cotrain.auto.result import check_folder
 from cotrain.errors import InputError
 
 FAST = ["--encoder", "none", "--jobs", "1"]
@@ -276,6 +280,8 @@ def test_files_that_are_not_there_or_no_tables(refused, tmp_path):
     (tmp_path / "folder").mkdir()
     refused(tmp_path / "folder", "folder holds no table and no images, sounds or texts. Put a labels.csv into it")
     refused(tmp_path / "tabel.csv", "Did you mean", "table.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    refused(tmp_path / "pipe.csv", "pipe.csv is a pipe or a device; save what comes out of it to a file")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
@@ -468,6 +474,28 @@ def test_an_output_folder_that_cannot_be_written(command, reviews, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_paths_that_none_can_be(command, reviews, monkeypatch, tmp_path):
+    path, long = written(reviews(), tmp_path), "x" * 300
+    for out, word in ((tmp_path / long, "File name too long"), ("x\0y", "NUL")):
+        ran = command("fit", path, *TEXT, "--target", "label", "--out", out)
+        assert (ran.code, ran.out) == (2, "")
+        assert "nothing can be written there" in ran.err
+        assert word in ran.err
+    for words in (["predict", long, path], ["predict", long, path, "--student"], ["label-next", long, path]):
+        ran = command(*words)
+        assert ran.code == 2
+        assert "cannot be read: File name too long" in ran.err
+
+    def shut(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", shut)  # root may enter all folders
+    with pytest.raises(InputError, match=r"nothing can be written there \(Permission denied\)"):
+        check_folder(tmp_path / "out")
+    with pytest.raises(InputError, match=r"model.json cannot be read: Permission denied"):
+        Model.load(tmp_path / "out")
+
+
 def test_a_disk_that_is_full_at_the_end(command, monkeypatch, reviews, tmp_path):
     """The finished result is said, and saved elsewhere."""
     save = student.Student.save
@@ -498,6 +526,41 @@ def test_a_prediction_that_cannot_be_written_is_not_lost(command, model, measure
     assert ran.code == 2
     elsewhere = Path(re.search(r"it is in (\S+) instead", ran.err).group(1))
     assert elsewhere.read_text() == expected
+
+
+def test_a_standard_output_that_cannot_be_written_loses_nothing(command, model, measures, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = written(measures(), tmp_path)
+    expected = command("predict", model, path).out
+    saved = [*NUMBERS, "--target", "kind", "--out", tmp_path / "saved"]
+    full = "standard output cannot be written (No space left on device)"
+    for closed in (False, True):
+
+        def into_nothing(*words, closed=closed):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stdout", None if closed else open("/dev/full", "w"))  # noqa: SIM115
+                ran = command(*words)
+            assert ran.out == ""
+            return ran
+
+        what = "standard output cannot be written (it is closed)" if closed else full
+        ran = into_nothing("fit", path, *NUMBERS, "--target", "kind")
+        assert ran.code == 2
+        assert what in ran.err
+        elsewhere = Path(re.search(r"the result is in (\S+) instead", ran.err).group(1))
+        assert command("predict", elsewhere, path).code == 0
+        ran = into_nothing("predict", model, path)
+        assert ran.code == 2
+        assert what in ran.err
+        assert Path(re.search(r"it is in (\S+) instead", ran.err).group(1)).read_text() == expected
+        ran = into_nothing("fit", path, *saved)
+        assert ran.code == (0 if closed else 2)
+        assert closed or f"{full}; the result is in {tmp_path / 'saved'}." in ran.err
+        assert (tmp_path / "saved" / "report.html").exists()
+        for words in (["report", model], ["report", model, "--json"], ["systems"], ["systems", "--json"], ["--help"]):
+            ran = into_nothing(*words)
+            assert ran.code == (0 if closed else 2)
+            assert closed or ran.err.endswith(f"cotrain: {full}.\n"), words
 
 
 def test_a_row_that_cannot_be_read_keeps_its_place_among_the_predictions(command, model, measures, tmp_path):
@@ -549,12 +612,35 @@ def test_predictions_do_not_take_the_place_of_their_table(command, model, measur
     assert path.read_bytes() == before
 
 
+def test_predictions_do_not_take_the_place_of_the_fit(command, model, measures, tmp_path):
+    path = written(measures(), tmp_path)
+    (tmp_path / "link").symlink_to(model)
+    for name in ("model/model.json", "model/new.csv", "student/weights.npz", "report.json", "report.html"):
+        for folder in (model, tmp_path / "link"):
+            ran = command("predict", model, path, "--out", folder / name)
+            assert ran.code == 2
+            assert "is a file of the fit" in ran.err
+    ran = command("predict", model, path, "--out", "x\0y")
+    assert ran.code == 2
+    assert "NUL" in ran.err
+    assert command("predict", model, path, "--out", model / "predictions.csv").code == 0
+
+
 def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_path):
     (tmp_path / "with report").mkdir()
     (tmp_path / "with report" / "report.html").write_text("precious")
     ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", tmp_path / "with report")
     assert ran.code == 2
     assert "there is a report.html in it already that no fit has written" in ran.err
+    for name in ("report.html", "report.json"):
+        out = tmp_path / f"with {name}"
+        (out / name).mkdir(parents=True)
+        (out / name / "mine.txt").write_text("precious")
+        ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", out)
+        assert ran.code == 2
+        assert f"there is a {name} in it already that no fit has written" in ran.err
+        assert ran.out == ""
+        assert (out / name / "mine.txt").read_text() == "precious"
     for name in ("model", "student"):
         out = tmp_path / f"with {name}"
         (out / name).mkdir(parents=True)
@@ -605,6 +691,42 @@ def test_options_that_cannot_be(refused, reviews, tmp_path, options, words):
     path = written(reviews(), tmp_path)
     usual = [] if "--encoder" in options else ["--encoder", "none"]
     refused(path, words, options=["--jobs", 1, "--method", "naive-bayes", "--target", "label", *usual, *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": 1.5}, "--seed is a whole number, 0 or more; not 1.5"),
+        ({"seed": None}, "--seed is a whole number, 0 or more; not None"),
+        ({"jobs": 1.5}, "--jobs is a number of threads, 1 or more; not 1.5"),
+        ({"budget": None}, "--budget takes a time such as 90s, 3m or 1h; not None"),
+        ({"coverage": "0.9"}, "--coverage is a share between 0 and 1, such as 0.9; not '0.9'"),
+        ({"method": ["emnb"]}, r"--method takes names with commas between, such as 'supervised,emnb'; not \['emnb'\]"),
+        ({"prior": {"a": 0.5}}, "--prior names a; the classes are 0, 1"),
+        ({"prior": {"0": "much"}}, "--prior takes auto, label, uniform or shares"),
+        ({"prior": {"0": np.nan, "1": 0.5}}, "--prior shares are positive"),
+        ({"prior": 0.5}, "--prior takes auto, label, uniform or shares"),
+        ({"out": 5}, "--out takes a folder; not 5"),
+        ({"out": "x\0y"}, "NUL"),
+        ({"x": None}, "x is None"),
+        ({"x": 5}, "x is 5"),
+        ({"x": np.zeros((20, 0))}, "x has no column"),
+        ({"x": np.ones((20, 2)) * 1j}, "x holds complex numbers"),
+        ({"test": (np.arange(40).reshape(20, 2), np.full(20, -1))}, "no row has a label in column 'target'"),
+    ],
+)
+def test_arguments_that_cannot_be(options, words):
+    x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    with pytest.raises(InputError, match=words):
+        fit(options.get("x", x), y, encoder="none", **{k: v for k, v in options.items() if k != "x"})
+
+
+def test_numbers_of_numpy_and_shares_by_class_are_arguments():
+    x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    options = {"seed": np.int64(3), "budget": np.int64(20), "coverage": np.float32(0.75), "prior": {0: 0.25, 1: 0.75}}
+    result = fit(x + y[:, None], y, encoder="none", method="logistic", jobs=1, **options)
+    assert result.report["prior"]["shares"] == {"0": 0.25, "1": 0.75}
+    assert json.loads(json.dumps(plain(result.report.values)))["prior"]["asked"] == {"0": 0.25, "1": 0.75}
 
 
 def test_a_method_that_does_not_exist_here(refused, reviews, tmp_path):

@@ -267,8 +267,17 @@ def test_a_report_that_is_not_there_or_damaged(tmp_path):
     refused(json.dumps(example() | {"candidates": [{"name": 3}]}), r"candidates\[0\].name is 3")
     refused(json.dumps(example() | {"curve": {"points": []}}), "curve.more is missing")
     refused(json.dumps({k: v for k, v in example().items() if k != "chosen"}), "chosen is missing")
-    file.write_text(json.dumps(bare()))
-    assert load(tmp_path) == bare()
+    for part in ("supervised", "chosen"):
+        for value in (None, 1e308, 10**400):
+            refused(json.dumps(example() | {part: example()[part] | {"estimate": value}}), f"{part}.estimate is")
+    refused(json.dumps(example() | {"classes": []}), "classes has fewer than two")
+    refused(json.dumps(example() | {"columns": {"dropped": {}, "text": 5}}), "columns.text is not a list")
+    refused(json.dumps(example() | {"coverage": {"asked": 0.9, "threshold": -1e308}}), "coverage.threshold is -1e")
+    refused(json.dumps(example() | {"seconds": float("inf")}), "seconds is inf")
+    own = bare() | {"columns": {"dropped": {}, "spans": {"price": [-1e308, 1e308]}}}
+    for whole in (bare(), own):
+        file.write_text(json.dumps(whole))
+        assert load(tmp_path) == whole
 
 
 def test_a_folder_that_stands_where_the_report_should(tmp_path):

@@ -321,6 +321,42 @@ def test_a_damaged_description_is_refused(folder, text):
     refused(model, "model.json")
 
 
+def test_a_description_that_was_edited_is_refused(folder, texts, reviews):
+    model, _ = folder
+    good = json.loads((model / "model.json").read_text())
+
+    def edited(**changes):
+        (model / "model.json").write_text(json.dumps(good | changes))
+
+    for shares in (None, [], 5, [0.5], [0.5, np.nan], [2, 3], [-0.5, 1.5], ["a", "b"]):
+        edited(shares=shares)
+        refused(model, "model.json", "shares")
+    for key in ("text", "image", "number", "date", "code", "vector", "group"):
+        for value in (None, 5, "x", {}, [3]):
+            edited(columns=good["columns"] | {key: value})
+            refused(model, f"columns.{key}")
+    for key, value in (("target", {}), ("date", ["nope"]), ("code", ["nope"]), ("levels", {"colour": 5})):
+        edited(columns=good["columns"] | {key: value})
+        refused(model, "model.json")
+    for classes in ([], ["good"], ["good", "good"], [1, 2], {}):
+        edited(classes=classes)
+        refused(model, "names no classes")
+    edited(views={})
+    refused(model, "views")
+    edited(members=[], blend={"parts": [], "temperatures": [], "temperature": 1.0})
+    refused(model, "views")
+    edited(threshold="x")
+    refused(model, "threshold")
+    edited(columns=good["columns"] | {"text": ["label"]})
+    with pytest.raises(InputError, match=r"model.json is damaged or was changed: KeyError: 'review'"):
+        Model.load(model).predict(reviews())
+    edited(blend=good["blend"] | {"temperature": np.nan})
+    with pytest.raises(InputError, match=r"model.json is damaged: it gives numbers that are no probabilities"):
+        Model.load(model).predict(reviews())
+    (model / "model.json").write_text(json.dumps(good))
+    np.testing.assert_array_equal(Model.load(model).predict(reviews()), texts.model.predict(reviews()))
+
+
 def test_a_damaged_file_is_refused_wherever_it_is_cut(folder):
     model, _ = folder
     for name in ("member0.skops", "view0.npz"):

@@ -53,6 +53,8 @@ def test_what_the_user_says_is_taken():
     given = estimate("b:0.9, a:0.1", AB, counts, None)
     np.testing.assert_allclose(given.shares, [0.1, 0.9])
     assert given.source == "as given"
+    np.testing.assert_allclose(estimate({"b": 0.9, "a": 0.1}, AB, counts, None).shares, [0.1, 0.9])
+    np.testing.assert_allclose(estimate({1: 0.9, 0: 0.1}, ["0", "1"], counts, None).shares, [0.1, 0.9])
     np.testing.assert_allclose(estimate("x:y:0.4,z:0.6", ["x:y", "z"], counts, None).shares, [0.4, 0.6])
     towns = ["Paris, France", "Rome, Italy"]
     np.testing.assert_allclose(estimate("Rome, Italy:0.6,Paris, France:0.4", towns, counts, None).shares, [0.4, 0.6])

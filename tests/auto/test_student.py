@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cotrain.auto.columns import Columns
 from cotrain.auto.fit import fit
+from cotrain.auto.model import file_digests
 from cotrain.auto.student import NARROW, PARAMETERS, Student, distil, soft_regression, student_views
 from cotrain.auto.teach import _parted, _ways
 from cotrain.errors import InputError
@@ -264,6 +265,36 @@ def test_a_damaged_or_hostile_student_is_refused(texts, tmp_path, name):
     assert not marker.exists()
     with pytest.raises(InputError, match=r"no student\.json"):
         Student.load(tmp_path / "nowhere")
+
+
+def test_weights_that_do_not_fit_are_refused(mixed, tmp_path):
+    """Though the description says that these are its files."""
+    result, table = mixed
+    result.student.save(tmp_path)
+    about = json.loads((tmp_path / "student.json").read_text())
+    weights = result.student.weights
+
+    def changed(name="weights.npz", **arrays):
+        np.savez(tmp_path / name, **arrays)
+        (tmp_path / "student.json").write_text(json.dumps(about | {"files": file_digests(tmp_path)}))
+        return tmp_path
+
+    for name, weight in weights.items():
+        others = {key: value for key, value in weights.items() if key != name}
+        for bad in (weight * np.nan, weight[..., None], weight[..., :-1], weight.astype(str)):
+            with pytest.raises(
+                InputError, match=r"weights.npz is damaged: its weights are not those of a student of 2"
+            ):
+                Student.load(changed(**others, **{name: bad}))
+        if name not in ("linear", "hidden"):
+            with pytest.raises(InputError, match=r"weights.npz is damaged"):
+                Student.load(changed(**others))
+    with pytest.raises(InputError, match=r"student.json is damaged or was changed"):
+        Student.load(changed(**weights | {"linear": weights["linear"][:-1]})).predict(table)
+    changed(**weights)
+    learned = next(iter(result.student.views.values())).learned
+    with pytest.raises(InputError, match=r"student.json is damaged: it gives numbers that are no probabilities"):
+        Student.load(changed("view0.npz", **learned | {"idf": learned["idf"] * np.nan})).predict(table)
 
 
 def test_the_description_is_plain_json(texts, tmp_path):
