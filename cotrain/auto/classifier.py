@@ -13,6 +13,7 @@ from cotrain.auto.calibrate import classes_in_sets
 from cotrain.auto.fit import Metric, fit
 from cotrain.auto.labels import check_classes, read_labels
 from cotrain.auto.model import Model
+from cotrain.auto.prior import Asked
 from cotrain.auto.result import FitReport
 from cotrain.auto.student import Student
 from cotrain.errors import InputError
@@ -30,7 +31,8 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
     Args:
         budget: time for a fit, such as "3m".
         method: try only these learners ("supervised", "emnb", "graph", ...); None tries what suits the data.
-        prior: shares of the classes in the population: "auto", "label", "uniform", or "a:0.1,b:0.9".
+        prior: shares of the classes in the population: "auto", "label", "uniform", "a:0.1,b:0.9" or
+            {"a": 0.1, "b": 0.9}.
         metric: "auto", "accuracy" or "balanced accuracy".
         coverage: of the sets that `predict_set` gives.
         encoder: pretrained encoders as views: "auto" (those on this disk), "none", a path or a name.
@@ -51,7 +53,7 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
         *,
         budget: str | float = "3m",
         method: str | None = None,
-        prior: str = "auto",
+        prior: Asked = "auto",
         metric: Metric = "auto",
         coverage: float = 0.9,
         encoder: Names = "auto",

@@ -41,7 +41,7 @@ SHAPE = {
     "target": str,
     **{f"{name}?": [str] for name in LISTS},
     "levels": {},
-    **{f"{name}?": {} for name in ("orders", "written", "none", "spans", "parts", "shapes", "dropped")},
+    **{f"{name}?": {} for name in ("orders", "written", "none", "spans", "parts", "shapes", "splits", "dropped")},
     "longest?": Maybe(int),
     "unlabelled?": Maybe(str),
 }

@@ -1,7 +1,6 @@
 """What the commands of the main job do and print. Results go to standard output, warnings to standard error."""
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import pandas as pd
 
 from cotrain import show
 from cotrain.auto.model import Model, Predictor, usable_rows
+from cotrain.data.files import write_whole
 from cotrain.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,20 +141,11 @@ def _rescue(text: str, name: str, said: str, otherwise: str) -> NoReturn:
 
 
 def _replace(text: str, file: Path) -> None:
-    file = file.resolve()  # a link stays one
     if file.exists() and not file.is_file():  # a pipe or a device
         with file.open("w", encoding="utf-8", newline="") as stream:
             stream.write(text)
-        return
-    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-        os.chmod(new, file.stat().st_mode if file.exists() else 0o644)
-        os.replace(new, file)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
+    else:
+        write_whole(file, text)
 
 
 def compare(data: Any, as_json: bool, options: Options) -> None:

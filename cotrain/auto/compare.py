@@ -28,6 +28,7 @@ from cotrain.auto.evidence import (
 )
 from cotrain.auto.features import Features
 from cotrain.auto.fit import committee
+from cotrain.auto.prior import Asked
 from cotrain.auto.problem import TestTable, load, read_test
 from cotrain.auto.read import read
 from cotrain.auto.report_parts import row_weights
@@ -104,7 +105,7 @@ def compare(
     test: Any = None,
     unlabelled: str | None = None,
     budget: str | float = "3m",
-    prior: str = "auto",
+    prior: Asked = "auto",
     metric: str = "auto",
     encoder: str | Sequence[str] = "auto",
     jobs: int = 2,

@@ -3,7 +3,6 @@
 Legend: N rows, C classes.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
 from cotrain.auto.shape import Maybe, fault
 from cotrain.auto.unlisted import named_as
+from cotrain.data.files import sha256
 from cotrain.errors import InputError
 from cotrain.views.view import Known, View, extract_each, view_class
 
@@ -325,8 +325,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in (".npz", ".skops"):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = sha256(path)
     return found
 
 

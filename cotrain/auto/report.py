@@ -6,7 +6,6 @@ width, so that lines and letters keep their size on a phone.
 
 import json
 import math
-import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from cotrain.auto.columns import LISTS
 from cotrain.auto.findings import Values
 from cotrain.auto.shape import Maybe, fault
 from cotrain.auto.wording import listing
+from cotrain.data.files import write_whole
 from cotrain.errors import InputError
 
 NAME = "report.json"
@@ -127,20 +127,10 @@ def save(values: Values, folder: Path | str) -> None:
     text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / NAME, text + "\n")
-        _write(folder / "report.html", render(told))
+        write_whole(folder / NAME, text + "\n")
+        write_whole(folder / "report.html", render(told))
     except OSError as error:
         raise InputError(f"{folder}: the report cannot be written there ({error.strerror or error}).") from error
-
-
-def _write(file: Path, text: str) -> None:
-    """Beside it first, then in its place."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(fresh, file)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def load(folder: Path | str) -> dict[str, Any]:
