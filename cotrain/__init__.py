@@ -29,6 +29,7 @@ _HOMES = {
     "update": "ownership",
     "without": "exchange",
 }
+_MODULES = ("engine", "place", "stack")  # documented as `cotrain.engine.fit` and so on
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"cotrain.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'cotrain' has no attribute {name!r}")
     return getattr(import_module(f"cotrain.{_HOMES[name]}"), name)

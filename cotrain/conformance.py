@@ -173,7 +173,9 @@ def check_microbatches(method: type[Method], device: str = "cpu") -> None:
             return
         raise CheckFailed("whole_batch is set, but microbatches were not refused")
     _require(
-        close(train(method, device), train(method, device, microbatches=2)), "two microbatches differ from one batch"
+        close(train(method, device), train(method, device, microbatches=2)),
+        "two microbatches differ from one batch (a method that looks across the batch, or divides by a count that "
+        "depends on the data, says whole_batch = True)",
     )
 
 

@@ -161,7 +161,7 @@ def fit(
         own_noise = {name: fold(seed, "learner", name) ^ own for name in drawing}
         recorder = Recorder()
         elsewhere = {name: learners[name] for name in absent}
-        run_state = RunState(method, seed, present, elsewhere, streams, memory, recorder, where)
+        run_state = RunState(method, seed, present, elsewhere, streams, memory, recorder, where, precision)
         start, plan = _resume(run_state, steps, folder, start_from, partial)
         # After loading: what a learner goes back to is where the run goes on.
         policies = {name: learner.nonfinite for name, learner in present.items() if learner.nonfinite != "stop"}

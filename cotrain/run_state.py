@@ -60,12 +60,14 @@ class RunState:
     memory: RunMemory
     recorder: Recorder
     device: torch.device
+    precision: str
 
     def state(self, step: int) -> dict[str, Any]:
         """What each rank gives to a checkpoint."""
         return {
             "step": step,
             "run": self._identity(),
+            "made": self._learners_identity(),
             "learners": {name: self._learner(learner) for name, learner in self.learners.items()},
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "memory": self.memory.remembered(),
@@ -130,14 +132,13 @@ class RunState:
     def _check(self, saved: Mapping[str, Any], steps: int) -> None:
         if saved["step"] > steps:
             raise InputError(f"it stands at step {saved['step']}, beyond the {steps} asked for.")
-        for name, value in self._identity().items():
-            if saved["run"].get(name) != value:
-                raise InputError(f"{name} was {saved['run'].get(name)!r}, now {value!r}.")
+        _compare(saved["run"], self._identity())
         for part, now in (("streams", self.streams), ("memory", self.memory.declared)):
             missing, new = sorted(set(saved[part]) - set(now)), sorted(set(now) - set(saved[part]))
             if missing or new:
                 raise InputError(f"{part} only in the checkpoint: {missing}, only in this run: {new}.")
         common(self._nets(saved), self._own_nets())
+        _compare(saved["made"], self._learners_identity())
 
     def _put_learners(self, saved: Mapping[str, Any], names: Collection[str]) -> None:
         for name, learner in self.learners.items():
@@ -168,7 +169,24 @@ class RunState:
 
     def _identity(self) -> dict[str, Any]:
         """What makes it this run, as far as it can be written down."""
-        return {"seed": self.seed, "method": type(self.method).__name__, **plain(self.method)}
+        found = {"seed": self.seed, "precision": self.precision, "method": type(self.method).__name__}
+        return found | plain(self.method)
+
+    def _learners_identity(self) -> dict[str, Any]:
+        """What the learners were made with, beside their nets and optimizers."""
+        found: dict[str, Any] = {}
+        for name, learner in sorted({**self.learners, **self.absent}.items()):
+            found |= _described(f"the rule of {name!r}", learner.rule)
+            found[f"the schedule of {name!r}"] = "one" if learner.schedule is not None else "none"
+            if isinstance(learner, Follower):
+                found |= {f"the decay of {name!r}": learner.decay, f"the warm start of {name!r}": learner.warm}
+        return found
+
+
+def _compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name, value in now.items():
+        if saved.get(name) != value:
+            raise InputError(f"{name} was {saved.get(name)!r}, now {value!r}.")
 
 
 def _first_wrong(work: Callable[[], None]) -> str:
@@ -183,12 +201,24 @@ def _first_wrong(work: Callable[[], None]) -> str:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are numbers, words or dataclasses of such, by dotted name."""
+    """The fields of a dataclass that are numbers, words, or dataclasses and sequences of such, by dotted name."""
     found: dict[str, Any] = {}
-    for name in (entry.name for entry in fields(settings)):
-        value = getattr(settings, name)
-        if value is None or isinstance(value, bool | int | float | str):
-            found[name] = value
-        elif is_dataclass(value):
-            found |= {f"{name}.{inner}": setting for inner, setting in plain(value).items()}
+    for entry in fields(settings):
+        found |= _described(entry.name, getattr(settings, entry.name))
+    return found
+
+
+def _described(name: str, value: Any) -> dict[str, Any]:
+    """The value, and what is inside it, by dotted name; nothing of what cannot be written down."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return {name: value}
+    found = {name: type(value).__name__}
+    if isinstance(value, list | tuple):
+        parts = [_described(f"{name}.{place}", each) for place, each in enumerate(value)]
+    elif is_dataclass(value):
+        parts = [_described(f"{name}.{entry.name}", getattr(value, entry.name)) for entry in fields(value)]
+    else:
+        return found
+    for part in parts:
+        found |= part
     return found

@@ -114,12 +114,14 @@ class Rows(Stream):
         return self.view(batch, Draws(index_B, epoch_B, self.seed, self.name))
 
     def state(self) -> dict[str, Any]:
-        order = {"rows": self.rows, "seed": self.seed, "name": self.name, "shuffle": self.shuffle}
-        return {"position": self.position, **order}
+        return {"position": self.position, **self._settings()}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"rows": self.rows, "batch": self.batch, "seed": self.seed, "name": self.name, "shuffle": self.shuffle}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Raises InputError if the rows' number, the seed, the name or `shuffle` differ: the order would be another."""
-        check_saved(state, rows=self.rows, seed=self.seed, name=self.name, shuffle=self.shuffle)
+        """Raises InputError if the rows' number, the batch, the seed, the name or `shuffle` differ."""
+        check_saved(state, **self._settings())
         self.position = state["position"]
 
 

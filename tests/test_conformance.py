@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import cotrain
 from cotrain.conformance import CHECKS, check_card, methods
 from cotrain.conformance_ranks import RANK_CHECKS, RANKS
 from cotrain.crew import Crew
+from cotrain.engine import fit
 
 CARDS = sorted(Path(cotrain.__file__).parent.glob("*/**/*.md"))
 CARDS = [card for card in CARDS if card.with_suffix(".py").exists()]
@@ -17,6 +19,17 @@ CARDS = [card for card in CARDS if card.with_suffix(".py").exists()]
 @pytest.mark.parametrize("method", methods(), ids=lambda method: method.__name__)
 def test_method(method, check):
     check(method)
+
+
+@pytest.mark.parametrize("method", methods(), ids=lambda method: method.__name__)
+def test_method_where_double_is_the_usual_precision(method):
+    torch.set_default_dtype(torch.float64)
+    try:
+        example = method.example()
+        fit(example.method, example.learners, example.streams, 2, device="cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(p.dtype == torch.float64 for one in example.learners.values() for p in one.net.parameters())
 
 
 @pytest.fixture(scope="module")

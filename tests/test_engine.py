@@ -1015,6 +1015,33 @@ class TestCheckpointOfAnotherRun:
         with pytest.raises(InputError, match=r"stream 'labelled'. The stream was saved with rows=24, now 30"):
             self.run(folder, change)
 
+    def test_another_rule_decay_batch_or_precision(self, folder):
+        def other(name, made):
+            return lambda learners, streams: (streams if name == "labelled" else learners).update({name: made})
+
+        clipped = Learner(dropout_net(1), ADAMW, schedule=lambda updates: 0.5, rule=Clip(2.0))
+        bare = Learner(dropout_net(1), ADAMW, rule=Clip(1.0))
+        for change, words in (
+            (other("a", clipped), "the rule of 'a'.norm was 1.0, now 2.0"),
+            (other("a", bare), "the schedule of 'a' was 'one', now 'none'"),
+            (other("mean", follow("a", 0.5)), "the decay of 'mean' was 0.9, now 0.5"),
+            (other("labelled", labelled_rows(batch=8)), "stream 'labelled'. The stream was saved with batch=7, now 8"),
+        ):
+            with pytest.raises(InputError, match=f"another run: .*{words}"):
+                self.run(folder, change)
+        with pytest.raises(InputError, match="precision was 'fp32', now 'bf16'"):
+            train(3, folder, precision="bf16")  # also where nothing is left to do
+
+    def test_a_setting_inside_a_tuple_of_the_method(self, tmp_path):
+        @dataclass(frozen=True)
+        class Scaled(Remembering):
+            scales: tuple[float, ...] = (1.0, 2.0)
+
+        for _ in range(2):
+            fit(Scaled(), *remembering(), 2, out=tmp_path)
+        with pytest.raises(InputError, match=r"scales.1 was 2.0, now 3.0"):
+            fit(Scaled(scales=(1.0, 3.0)), *remembering(), 2, out=tmp_path)
+
     def test_another_seed(self, folder):
         with pytest.raises(InputError, match="seed was 0, now 1"):
             self.run(folder, seed=1)

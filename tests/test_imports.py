@@ -155,6 +155,12 @@ def test_type_checkers_see_the_names_that_are_imported_on_first_use():
     assert (PACKAGE / "py.typed").is_file()
 
 
+def test_modules_that_the_guides_name_are_there_after_import():
+    program = "import cotrain; print(cotrain.engine.fit.__name__, cotrain.place.__name__, cotrain.stack.__name__)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "fit cotrain.place cotrain.stack\n", ran.stderr
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'trainer'"):
         cotrain.trainer  # noqa: B018

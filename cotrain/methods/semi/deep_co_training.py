@@ -79,7 +79,7 @@ class DeepCoTraining(Method):
         inputs = watched(torch.cat([x, unlabelled]))
         logits_NC = net(inputs)
         logits_LC, logits_UC = logits_NC.split([len(x), len(unlabelled)])
-        loss = F.cross_entropy(logits_LC, share_LL @ F.one_hot(gather(y), logits_LC.shape[-1]).float())
+        loss = F.cross_entropy(logits_LC, share_LL @ F.one_hot(gather(y), logits_LC.shape[-1]).to(share_LL))
         attack = fast_gradient_sign(inputs, logits_NC, torch.cat([y, logits_UC.argmax(-1)]), self.epsilon)
         return loss, logits_NC, attack
 

@@ -45,7 +45,7 @@ class Supervised(Method):
         share_LL = share(torch.eye(len(y), device=x.device))  # of each example of the batch in each row
         x, share_LL = over_batch(partial(mixup, self.mixup, memory["generator"]), x, share_LL)
         logits_LC = learners["model"](x)
-        return {"model": F.cross_entropy(logits_LC, share_LL @ F.one_hot(y, logits_LC.shape[-1]).float())}
+        return {"model": F.cross_entropy(logits_LC, share_LL @ F.one_hot(y, logits_LC.shape[-1]).to(share_LL))}
 
     @classmethod
     def example(cls) -> Example:
