@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from cotrain import __main__ as entry
-from cotrain import recipe
+from cotrain import cli, recipe
+from cotrain.auto import commands
 from cotrain.cli import main
 
 TINY = '''"""Coins; a second."""
@@ -233,6 +234,24 @@ def test_an_interrupt_while_the_command_line_is_imported(capsys, monkeypatch):
         entry.main()
     assert ended.value.code == 130
     assert capsys.readouterr() == ("", "cotrain: stopped.\n")
+
+
+def test_an_interrupt_of_a_command(capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["systems"])
+    assert ended.value.code == 130
+
+
+@pytest.mark.parametrize("command", ["fit", "audit-labels"])
+def test_the_seed_reaches_the_command(cotrain, monkeypatch, command):
+    given = []
+    monkeypatch.setattr(commands, command.replace("-", "_"), lambda *arguments: given.append(arguments[-1]))
+    assert cotrain(command, "x.csv", "--target", "y", "--seed", "7")[0] == 0
+    assert given[0]["seed"] == 7
 
 
 class TestSystems:

@@ -588,6 +588,20 @@ class Remembering(Method):
         return losses
 
 
+def test_the_seed_decides_what_a_step_draws():
+    def drawn(seed):
+        found = []
+
+        def take(learners, batch, memory):
+            found.append(torch.rand((), generator=memory["generator"]).item())
+            return {"a": learners["a"]().sum()}
+
+        fit(Step(take), weights("a"), {}, 2, seed=seed)
+        return found
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
 def remembering(seed=0):
     def halving(updates):
         return 0.5 ** (updates / 10)

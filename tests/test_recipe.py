@@ -128,6 +128,8 @@ class TestChooseRows:
     def test_what_rows_set_selects_and_the_rest_applies_to_all(self):
         assert recipe.choose_rows(ROWS, {"scale": 2}, {}) == {name: {**row, "scale": 2} for name, row in ROWS.items()}
         assert recipe.choose_rows(ROWS, {"kind": "theirs"}, {}) == {"theirs": {"kind": "theirs"}}
+        both = {"ours": {"kind": "ours", "labels": 5, "scale": 2}}
+        assert recipe.choose_rows(ROWS, {"kind": "ours", "scale": 2}, {}) == both
 
     def test_settings_that_no_row_has_make_a_row_of_their_own(self):
         usual = {"kind": "ours", "gain": 0.1, "limit": None}

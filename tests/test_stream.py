@@ -104,6 +104,8 @@ def test_bad_input_is_refused_by_name():
         Rows({"x": torch.zeros(0)}, batch=2)
     with pytest.raises(InputError, match="not 0"):
         Rows({"x": torch.zeros(3)}, batch=0)
+    with pytest.raises(InputError, match="do not divide"):
+        rows(batch=5).split(0, 2)
 
 
 def test_another_streams_state_is_refused():
@@ -112,6 +114,8 @@ def test_another_streams_state_is_refused():
         stream.load(rows(count=9).state())
     with pytest.raises(InputError, match="shuffle=True, now False"):
         rows(shuffle=False).load(rows().state())
+    with pytest.raises(InputError, match="name"):
+        rows(name="a").load(rows(name="b").state())
 
 
 def test_a_state_from_before_shuffle_was_saved_is_taken():

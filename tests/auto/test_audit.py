@@ -1,5 +1,6 @@
 import json
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_iris
 
-from cotrain.auto.align import align
-from cotrain.auto.audit import audit, overlap
+from cotrain.auto.align import align, source_warnings
+from cotrain.auto.audit import _check_files, audit, overlap
 from cotrain.auto.columns import Columns, infer
+from cotrain.auto.delimited import LIKE_A_ROW
 from cotrain.auto.duplicates import hash_content, plain_texts, repeats_by_nature
 from cotrain.auto.leaks import find_leaks
 from cotrain.auto.media import check_media
+from cotrain.auto.model import usable_rows
 from cotrain.auto.read import read
+from cotrain.auto.written import Writing
 from cotrain.errors import InputError
 from cotrain.views.pixels import decode, read_image
 
@@ -319,6 +323,27 @@ def test_sounds(tmp_path):
     assert "is empty" in media.problems[3]
 
 
+def test_a_row_needs_its_image_and_its_sound(pictures):
+    for n in range(5):
+        soundfile.write(pictures / f"{n}.wav", np.zeros(800), 8_000)
+    (pictures / "0.png").write_bytes(b"no image")
+    (pictures / "1.wav").write_bytes(b"no sound")
+    table = pd.DataFrame({"seen": [f"{n}.png" for n in range(5)], "heard": [f"{n}.wav" for n in range(5)]})
+    table.assign(label=["a", "b", "a", "b", ""]).to_csv(pictures / "labels.csv", index=False)
+    source = read(pictures / "labels.csv")
+    columns = infer(source.frame, target="label", folder=source.folder)
+    assert (columns.image, columns.audio) == (("seen",), ("heard",))
+    assert audit(source, columns).usable.tolist() == [False, False, True, True, True]
+    assert usable_rows(source, align(source.frame, columns), columns, []).tolist() == [False, False, True, True, True]
+
+
+def test_what_is_known_of_files_stands_at_their_rows_where_others_are_left_out(pictures):
+    frame = pd.DataFrame({"file": ["0.png", "1.png", "2.png"]})
+    source = SimpleNamespace(folder=pictures, row_label=str)
+    usable, files = _check_files(source, frame, Columns("label", image=("file",)), None, np.array([False, True, True]))
+    assert usable.tolist() == (files["file"] != 0).tolist() == [False, True, True]
+
+
 def test_a_cut_jpeg_is_broken(tmp_path):
     Image.fromarray(RANDOM.integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", quality=95)
     whole = (tmp_path / "a.jpg").read_bytes()
@@ -476,6 +501,7 @@ def test_names_in_other_letters_are_taken_and_none_at_all_is_refused(fitted):
         (["1,250", "2,525"], [1.25, 2.525]),  # as large as in training
         (["9,250", "8,525"], [9250, 8525]),  # large either way
         (["12 %", "3 %", "4"], [np.nan, np.nan, 4]),  # 0.12 or 12?
+        (["1 kg", "2 kg", "3 kg"], [np.nan, np.nan, np.nan]),
         (["2:30", "4:00", "4"], [np.nan, np.nan, 4]),
     ],
 )
@@ -490,8 +516,53 @@ def test_numbers_written_otherwise_than_in_training(cells, values):
     )
 
 
+@pytest.mark.parametrize(
+    ("span", "values"), [((0.5, 9.0), [1.234, 2.345, 1.567]), ((500.0, 9_000.0), [1234, 2345, 1567])]
+)
+def test_a_comma_before_three_digits_is_what_brings_more_numbers_into_the_range_of_training(span, values):
+    columns = Columns("label", number=("n",), spans={"n": span})
+    assert align(read(pd.DataFrame({"n": ["1,234", "2,345", "1,567"]})).frame, columns)["n"].tolist() == values
+
+
+@pytest.mark.parametrize(("unit", "values"), [("g", [np.nan] * 3), ("kg", [1.5, 2.5, 3.5])])
+def test_another_mark_of_decimals_is_read_but_not_another_unit(unit, values):
+    columns = Columns("label", number=("n",), written={"n": Writing(".", "kg")})
+    cells = [f"{value},5 {unit}" for value in (1, 2, 3)]
+    np.testing.assert_array_equal(align(read(pd.DataFrame({"n": cells})).frame, columns)["n"], values)
+
+
+def test_infinite_numbers_count_as_missing_and_are_said():
+    warnings: list[str] = []
+    aligned = align(pd.DataFrame({"n": [1.0, np.inf]}), Columns("label", number=("n",)), warnings)
+    np.testing.assert_array_equal(aligned["n"], [1, np.nan])
+    assert warnings == ["Column 'n': infinite cells count as missing: 1."]
+
+
+def test_texts_are_cut_as_in_training():
+    columns = Columns("label", text=("t",), longest=3)
+    assert align(pd.DataFrame({"t": ["abcdef", "a"]}), columns)["t"].tolist() == ["abc", "a"]
+
+
+def test_of_two_names_in_other_letters_none_is_taken():
+    columns = Columns("label", number=("age", "x"))
+    aligned = align(pd.DataFrame({"AGE": [1.0], "Age": [2.0], "x": [1.0]}), columns)
+    np.testing.assert_array_equal(aligned, [[np.nan, 1]])
+
+
+@pytest.mark.parametrize(("names", "doubted"), [("a", False), ("ab", True)])
+def test_a_header_is_doubted_only_where_it_lacks_a_column_of_training(names, doubted):
+    source = SimpleNamespace(frame=pd.DataFrame({"a": [1]}), warnings=[LIKE_A_ROW, "something else"])
+    said = source_warnings(source, Columns("label", number=tuple(names)))
+    assert said == [*[LIKE_A_ROW] * doubted, "something else"]
+
+
 def test_true_and_false_are_one_and_zero_where_training_had_these():
     frame = pd.DataFrame({"flag": [0, 1, 1] * 10, "share": np.linspace(0, 2, 30), "label": ["x", "y"] * 15})
+    beside = align(
+        read(pd.DataFrame({"share": ["1", "0", "yes", "no"]})).frame,
+        Columns("label", number=("share",), spans={"share": (0, 2)}),
+    )
+    np.testing.assert_array_equal(beside["share"], [1, 0, np.nan, np.nan])
     columns = infer(read(frame).frame, target="label")
     said: list[str] = []
     new = read([{"flag": True, "share": True}, {"flag": None, "share": None}, {"flag": False, "share": False}])

@@ -239,9 +239,23 @@ def test_few_speakers_prove_no_learner_but_let_it_join():
     assert board(trials, Y, unit=np.arange(40) // 4).choose().members == [1]  # ten may
 
 
+def test_a_few_rows_that_are_units_of_their_own_may_prove_a_learner():
+    y = np.arange(8) % 2
+    found = board([trial(np.arange(8) < 2, y), trial(np.ones(8), y, unlabelled=True)], y).choose()
+    assert found.accepted[1]
+    assert found.proven
+
+
 def test_it_is_not_even_asked_where_the_unlabelled_rows_have_no_say():
     found = board([trial(mixed(40, 0.6, 0), Y), trial(np.ones(40), Y, unlabelled=True)], Y)
     assert found.choose(unlabelled=False).members == [0]
+
+
+def test_what_learners_say_of_unlabelled_rows_is_heard_for_the_classes_shares():
+    one = trial(mixed(40, 0.8, 0), Y, says=np.zeros(10, int))
+    one.unlabelled = np.tile([0.55, 0.45], (10, 1))
+    found = Board([one], Y, np.arange(40), np.array([0.1, 0.9]), np.full(40, 1 / 40))
+    assert found.heard[0].tolist() == [1] * 10
 
 
 def test_agreement_between_views_is_cohens_kappa():
@@ -509,6 +523,9 @@ def test_intervals_reach_up_to_what_more_labels_than_in_a_fold_may_give():
     expected = (2 * 0.5**0.5 + 5 * 0.8**0.5) / 7
     assert board([trial(np.ones(7), two)], two).growth == pytest.approx(expected)
     assert board([trial(np.ones(40), Y)], Y, unit=np.arange(40) // 20).growth == pytest.approx(0.5**0.5)  # of 2 units
+    right = mixed(40, 0.7, 0)
+    one = board([trial(right, Y)], Y)
+    assert one.interval(0.7, right).high > interval(0.7, even, worth=one.worth(right)).high
 
 
 # Several sorts of columns
@@ -557,6 +574,11 @@ def test_two_sorts_of_columns_are_right_more_often_than_either():
                      EVEN, np.full(len(y), 1 / len(y)))  # fmt: skip
     assert found.blend([0, 1]).temperature == pytest.approx(1, abs=0.15)
     assert averaged.blend([0, 1]).temperatures[0] < 0.9  # a mean is too cautious
+
+
+def test_two_sorts_of_columns_that_err_on_the_same_rows_are_less_sure_together():
+    found = board([trial(BASE, Y, modality=sort) for sort in ("note", "photo")], Y)
+    assert found.blend([0, 1]).temperature > 1.5
 
 
 def test_learners_on_unlabelled_rows_are_measured_within_their_sort():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cotrain.auto.align import align
+from cotrain.auto.cells import numbers_for_none
 from cotrain.auto.codes import read_parts, repeating_parts
-from cotrain.auto.columns import Columns, Found, find_kind, infer
+from cotrain.auto.columns import Columns, Found, count_words, find_kind, infer
 from cotrain.auto.dates import count_as_dates, date_columns, date_numbers, looks_like_dates, orders_shown, read_dates
 from cotrain.auto.labels import cell_texts, natural_order, read_labels
 from cotrain.auto.read import read
@@ -85,10 +86,18 @@ def table(**columns):
         ([20_240_101 + 100 * (i % 12) + i % 28 for i in range(ROWS)], "date"),
         ([f"{RANDOM.choice(['AX', 'BZ'])}-{i:04d}-{'QRS'[i % 3]}" for i in range(ROWS)], "code"),
         ([f"{i * 613 % 90_000 + 1_000:05d}" for i in range(ROWS)] * 2, "category"),  # some with a zero first: ZIP codes
+        ([f"${n:,}" for n in range(100_000, 100_000 + ROWS)], "number"),  # one after another, but prices
+        (["x" * (3 + i % 28) + f"{i}" for i in range(ROWS)], "text"),  # codes are about equally long
+        (["one two three four five", "six seven eight nine ten", "a b c d e f g"] * 3, "text"),
+        (["one two three four five", "six seven eight nine ten", "a b c d e f g"] * 10, "category"),
     ],
 )
 def test_kinds(cells, expected):
     assert kind(cells).kind == expected
+
+
+def test_codes_with_leading_zeros_make_the_numbers_beside_them_codes():
+    assert kind(["007", "008", "0123"] * 10 + [f"{n}" for n in range(30)]).kind != "number"
 
 
 def test_points_between_thousands_are_told_by_numbers_that_have_two():
@@ -153,6 +162,7 @@ def test_columns_that_say_nothing_are_dropped_with_the_reason(cells, reason):
     [
         np.arange(15),  # too few to call them identifiers
         np.arange(ROWS) * 1.5,
+        1_000 + np.arange(ROWS) * 7_919 % 9_000,  # of one length, but short
         np.append(np.arange(ROWS) * 37, 37),  # a value that comes twice
         RANDOM.choice(100_000, ROWS, replace=False),  # whole numbers of many sizes, such as prices
         RANDOM.permutation(np.arange(200_000, 200_000 + 500 * ROWS, 500)),  # of one size, and round
@@ -174,6 +184,11 @@ def test_a_column_called_id_is_one_if_its_values_are_unique():
 
 def test_names_and_words_stay_text_although_each_is_unique():
     assert kind([a + b for a in WORDS for b in WORDS][:ROWS]).kind == "text"
+
+
+def test_words_of_scripts_without_blanks_are_counted_too():
+    assert count_words("we saw a film today") == 5
+    assert 4 <= count_words("今日は映画を見ました") <= 6
 
 
 def test_files_are_told_by_their_suffix_and_must_exist(tmp_path):
@@ -270,10 +285,13 @@ def test_nothing_left_to_learn_from():
         ([f"{x:.3f}" for x in RANDOM.normal(size=ROWS - 1)] + ["?"], "regression"),
         ([0.5, 1.25, 2.5, 3.75, 9.1, None] * 1, "regression"),
         (np.arange(400), "regression"),
+        (np.arange(400) // 3, "regression"),
+        ([1.5, 2.25, 3.1, 4.7, 5.2], "regression"),
         (RANDOM.integers(18, 90, 40), "regression"),
         (["a;b", "a", "b", "b;c"] * 15, "'a;b'"),
         (["('a', 'b')", "('a',)", "('c', 'b')"] * 20, "multi-label"),
         (["x|y", "y|x", "z"] * 20, "multi-label"),
+        (["a|b", "b|c", "c|a"] * 5, "multi-label"),
         (["python,pandas", "python", "pandas,numpy"] * 20, "multi-label"),
         (["3,10", "3", "10,4,27", "27"] * 15, "multi-label"),
         ([["a", "b"], ["a"], ["c"]] * 20, "multi-label"),
@@ -297,10 +315,12 @@ def test_targets_that_are_no_classes_are_refused(cells, word):
         np.arange(0.5, 5.5, 0.5).repeat(6),  # half stars
         ["Sci/Tech", "World", "a|b", "a|c"] * 15,  # paths, not sets
         ["Paris, France", "Paris", "Oslo, Norway"] * 20,
+        ["Paris, France", "France", "Rome, Italy", "Italy"] * 3,
         ["3,5", "3", "4,5", "5"] * 15,
         [True, False] * 30,
         ["a", "b", None] * 20,
         [f"class {i}" for i in range(40)] * 2,
+        [f"class {i}" for i in range(52)] * 6,
         [None] * ROWS,
     ],
 )
@@ -335,6 +355,7 @@ def test_spaces_and_empty_cells():
 def test_one_and_one_point_zero_are_one_label():
     assert labels(["1", "1.0", "x"]).classes == ["1", "x"]
     assert labels(["1.0", "1.10", "x"]).classes == ["1.0", "1.10", "x"]
+    assert labels(["1.0", "2.0", "x"]).classes == ["1.0", "2.0", "x"]
     assert labels([1, 0.5, 0.5]).classes == ["0.5", "1"]
     assert labels([True, False]).classes == ["False", "True"]
 
@@ -351,7 +372,7 @@ def test_a_value_for_no_label_that_never_occurs_is_warned_of():
     assert not labels(["1", "NA", "2"], "NA").warnings
 
 
-@pytest.mark.parametrize("word", ["?", "Unlabelled", "unlabeled"])
+@pytest.mark.parametrize("word", ["?", "Unlabelled", "unlabeled", "unsup"])
 def test_words_that_no_class_is_called_by_are_no_label(word):
     found = labels(["+", "-", word, "-", word])
     assert found.classes == ["+", "-"]
@@ -367,6 +388,7 @@ def test_minus_one_beside_whole_numbers_is_no_label():
     assert labels([-2, 1, -1]).classes == ["-2", "-1", "1"]
     assert labels([-1, 1, 3], unlabelled="3").classes == ["-1", "1"]
     assert labels(["-1", "a"]).classes == ["-1", "a"]
+    assert labels(["-1", "0", "1", "a"]).classes == ["-1", "0", "1", "a"]
 
 
 def test_doubtful_classes_are_warned_of_and_kept():
@@ -411,6 +433,12 @@ def test_numbers_that_stand_for_a_missing_value(others, code, found, written):
     assert said == [f"Column 'x': {code} stands for a missing value in 3 rows."] * len(found)
 
 
+def test_a_number_stands_for_a_missing_value_only_where_it_comes_three_times():
+    twice = np.r_[np.arange(30.0), 999, 999]
+    assert numbers_for_none(twice) == ()
+    assert numbers_for_none(np.r_[twice, 999]) == (999,)
+
+
 def test_cells_of_number_columns_as_text():
     assert cell_texts(pd.Series([1.0, 2.5, np.nan, np.inf])) == ["1", "2.5", None, "inf"]
     assert cell_texts(pd.Series([3, 4])) == ["3", "4"]
@@ -427,6 +455,7 @@ def test_cells_of_number_columns_as_text():
         (["31/01/2024", "01/02/2024"], "day first"),
         (["1/31/2024", "2/1/2024 10:30"], "month first"),
         (["3.4.2024", "5.6.2024"], "day first"),
+        (["1.13.2024", "2.3.2024"], "month first"),
         (["2024-01", "2023-12"], "year first"),
         (["24-09-10", "23-10-31", "24-01-05"], "year of two digits first"),
         (["24-09-10", "13-10-10", "14-01-11"], "day first"),  # the last numbers are fewer, as years are
@@ -459,6 +488,7 @@ def test_dates_are_read_and_become_numbers_by_hand():
     assert (read_dates(pd.Series(named), "named") == pd.Timestamp("2024-01-05")).all()
     assert read_dates(pd.Series(["March 2024"]), "named").iloc[0] == pd.Timestamp("2024-03-01")
     assert read_dates(pd.Series(["2024-03"]), "year first").iloc[0] == pd.Timestamp("2024-03-01")
+    assert read_dates(pd.Series(["13.1.68", "13.1.69", "13.1.45"]), "day first").dt.year.tolist() == [2068, 1969, 2045]
     assert read_dates(pd.Series(["1/2/2024 3:30 PM"]), "month first").iloc[0] == pd.Timestamp("2024-01-02 15:30")
     # 1 February 1970 was a Sunday, 31 days after 1 January.
     parts = [part[0] for part in date_numbers(day_first)]

@@ -59,9 +59,11 @@ def test_on_a_test_table_it_scores_the_model_that_fit_would_give(table, reviews)
 
 def test_named_methods_learn_from_few_unlabelled_rows_as_fit_does(reviews):
     few, test = reviews(rows=40, labelled=30), reviews(rows=80, labelled=80, seed=3)
+    test.loc[0, "label"] = "so so"
     found = compare(few, target="label", methods="emnb", seeds=1, test=test, prior="auto", **FAST)
     report = fit(few, target="label", method="emnb", seed=0, test=test, **FAST).report
     assert found.lines[0].values == [pytest.approx(report["test"]["chosen"])]
+    assert any("(so so)" in warning for warning in found.warnings)  # what was odd about the test table
     assert not [warning for warning in found.warnings if "not learnt from" in warning]
     both = compare(few, target="label", methods="auto,naive-bayes", seeds=1, **FAST)
     assert [warning.split(":")[0] for warning in both.warnings if "not learnt from" in warning] == ["auto"]

@@ -9,8 +9,9 @@ import pytest
 from test_choose import board
 from test_choose import trial as judged
 
+from cotrain.auto import evidence
 from cotrain.auto.candidates import STYLE, Candidate
-from cotrain.auto.evidence import _metric, decide, only, weigh
+from cotrain.auto.evidence import _metric, decide, may_ask, only, pick, weigh
 from cotrain.auto.fit import fit
 from cotrain.auto.trial import Trial
 
@@ -50,6 +51,10 @@ def test_style_is_heard_where_it_shows_something_and_as_much_as_words(words, sty
         assert choice.reasons[1:] == ["how the texts are written tells too little"] * 3
         assert set(found.board.heard) == {0}
         assert only(found.board, choice, {trials[2].candidate.name}).members == [0]
+
+
+def test_style_is_measured_against_the_best_on_words():
+    assert seen(trial(20, "words"), trial(34, "words"), trial(30, STYLE)).board.trials[2].silent
 
 
 def told(right, **settings):
@@ -101,12 +106,30 @@ def test_a_class_is_rare_only_where_another_is_common():
     assert _metric("auto", np.array([0.1, 0.9])) == "balanced accuracy"
     assert _metric("auto", np.array([0.3, 0.7])) == "accuracy"
     assert _metric("auto", np.array([0.04, *[0.96 / 9] * 9])) == "accuracy"
+    assert _metric("auto", np.array([0.2, 0.2, 0.6])) == "accuracy"  # a third would be even: common, but none rare
 
 
-@pytest.mark.parametrize(("rows", "alone"), [(40, False), (200, True)])
-def test_where_the_supervised_result_is_surely_perfect_the_unlabelled_rows_are_left_alone(rows, alone):
+def test_shares_that_are_given_decide_what_counts():
+    assert weigh([trial(24, "words")], PROBLEM, True, "a:0.1,b:0.9", "auto", []).metric == "balanced accuracy"
+
+
+@pytest.mark.parametrize(("unlabelled", "enough"), [(29, False), (30, True)])
+def test_three_unlabelled_rows_for_each_labelled_one_are_enough(unlabelled, enough):
+    problem, warnings = SimpleNamespace(labelled=np.arange(10), without_label=unlabelled), []
+    assert may_ask(problem, warnings) is enough
+    assert bool(warnings) is not enough
+
+
+def test_beside_a_method_on_unlabelled_rows_those_on_labelled_rows_are_tried(monkeypatch):
+    em, logistic = (Candidate(name, ("v",), name == "em", lambda _: None) for name in ("em", "logistic"))
+    monkeypatch.setattr(evidence, "named", lambda views: {"emnb": [em], "supervised": [logistic]})
+    assert pick(None, "emnb") == ([em, logistic], {"em"})
+
+
+@pytest.mark.parametrize(("rows", "wrong", "alone"), [(40, 0, False), (200, 0, True), (4_000, 100, False)])
+def test_where_the_supervised_result_is_surely_perfect_the_unlabelled_rows_are_left_alone(rows, wrong, alone):
     y, warnings = np.arange(rows) % 2, []
-    found = board([judged(np.ones(rows), y), judged(np.ones(rows), y, unlabelled=True)], y)
+    found = board([judged(np.arange(rows) >= wrong, y), judged(np.ones(rows), y, unlabelled=True)], y)
     assert found.choose().used_unlabelled
     assert decide(found, True, warnings).used_unlabelled is not alone
     assert bool(warnings) is alone
@@ -116,6 +139,12 @@ def test_where_the_supervised_result_is_surely_perfect_the_unlabelled_rows_are_l
 def test_a_poor_committee_is_not_asked_for_the_shares(right, asked):
     source = seen(trial(right, "words")).prior.source
     assert source.startswith("the labelled rows, drawn to equal shares") is not asked
+
+
+def test_learners_on_unlabelled_rows_without_a_say_are_not_asked_for_the_shares_either():
+    trials = [told(np.arange(40) < 24), told(np.ones(40, bool), unlabelled=True)]
+    source = weigh(trials, PROBLEM, False, "auto", "accuracy", []).prior.source
+    assert source.startswith("the labelled rows, drawn to equal shares")
 
 
 def test_what_is_told_by_style_alone_is_found_and_taught_on():

@@ -233,6 +233,9 @@ def test_more_labels_in_words():
     assert said(gain=0.01, gain_low=0.01, gain_high=0.012).startswith("50 more labels would add about 1 point, if")
     assert said(gain=0.02, gain_low=0.0).startswith("50 more labels may add about 2 points (0 to 6), if")
     assert said(gain=0.0, gain_low=0.0).startswith("50 more labels may add nothing, or up to 6 points, if")
+    assert said(gain=-0.02, gain_low=-0.05, gain_high=0.03).startswith(
+        "50 more labels may add nothing, or up to 3 points"
+    )
     hardly = "50 more labels would hardly change the score, as far as 60 labelled rows can tell."
     assert said(gain=0.001, gain_low=0.0, gain_high=0.004) == hardly
     skipped = {"curve": None, "skipped": {"curve": "there was no time for it"}}

@@ -521,7 +521,9 @@ def test_times_are_read(text, expected):
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "m", "0", "nan", "3 minutes", "3d", "-1", 0, -2.0, "inf", "1e400"])
+@pytest.mark.parametrize(
+    "text", ["", "m", "0", "nan", "3 minutes", "3d", "-1", 0, -2.0, "inf", "1e400", np.inf, np.nan]
+)
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(InputError, match="--budget"):
         seconds(text)

@@ -161,6 +161,20 @@ def test_bytes_that_are_no_files_are_left_out_of_a_parquet(tmp_path):
     assert "Column 'a' holds bytes and is left out." in source.warnings
 
 
+def test_other_pictures_of_the_same_name_and_length_are_other_files():
+    first, second = (b"\x89PNG" + bytes([number]) * 20 for number in (1, 2))
+    paths = [unpack("i", pd.Series([{"bytes": content, "path": "a.png"}]))[0][0] for content in (first, second)]
+    assert [Path(path).read_bytes() for path in paths] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("files", "others", "packed"),
+    [([b"fLaC1234"], [b"BM...." + bytes([n]) for n in range(19)], False), ([b"fLaC1234"] * 3, [b"xxxx"] * 7, True)],
+)
+def test_files_are_packed_where_more_than_a_few_cells_start_as_files_do(files, others, packed):
+    assert are_packed(pd.Series(others + files, dtype=object)) is packed
+
+
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("COTRAIN_CACHE", str(tmp_path / "file"))

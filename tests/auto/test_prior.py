@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import gammaln
 
-from cotrain.auto.prior import Told, confusion, estimate, of_labels, saerens, told, unmixed
+from cotrain.auto.prior import PSEUDO, Told, confusion, estimate, of_labels, saerens, told, unmixed
 from cotrain.errors import InputError
 
 AB = ["a", "b"]
@@ -65,6 +66,7 @@ def test_what_the_user_says_is_taken():
     [
         ("a:0.5", "names a; the classes are a, b"),
         ("a:0.5,c:0.5", "the classes are a, b"),
+        ("a:0.5,b:0.5,c:0.3", "the classes are a, b"),
         ("a:0.5,b:0.9", "add up to 1.4"),
         ("a:0.1,b:0.1,b:0.9", "names b twice"),
         ("a:1,b:0", "positive"),
@@ -78,6 +80,11 @@ def test_what_the_user_says_is_taken():
 def test_shares_that_cannot_be_are_refused(said, words):
     with pytest.raises(InputError, match=words):
         estimate(said, AB, np.array([3.0, 3.0]), None)
+
+
+def test_shares_that_are_given_rounded_add_up_to_one():
+    given = estimate("a:0.33,b:0.33,c:0.33", list("abc"), np.ones(3), None)
+    assert given.shares.sum() == pytest.approx(1, abs=1e-12)
 
 
 def heard(unlabelled, labelled, true, drawn):
@@ -170,6 +177,16 @@ def test_labels_that_equal_shares_explain_tell_equal_shares():
     shares, _ = of_labels(np.array([80.0, 20.0]))
     np.testing.assert_allclose(shares, np.array([85, 25]) / 110, atol=1e-4)
     np.testing.assert_allclose(of_labels(np.array([7.0, 7.0, 7.0]))[0], 1 / 3)
+
+
+def test_equal_shares_of_many_classes_are_believed_as_likely_as_they_make_the_labels():
+    """Sixty labels of five classes: 1 / 5 each, or any shares alike, of which the Dirichlet integral is the mean."""
+    counts = np.array([20.0, 12, 10, 10, 8])
+    by_any = gammaln(5) - gammaln(65) + gammaln(counts + 1).sum()
+    equal = 1 / (1 + np.exp(by_any + 60 * np.log(5)))
+    counted = (counts + PSEUDO / 5) / (60 + PSEUDO)
+    assert 0.1 < equal < 0.99
+    np.testing.assert_allclose(of_labels(counts)[0], equal / 5 + (1 - equal) * counted)
 
 
 def test_confusions_by_hand():

@@ -208,6 +208,11 @@ def test_the_delimiter_is_found_whatever_the_file_is_called(tmp_path, delimiter,
     assert [frame.columns.tolist(), *frame.to_numpy().tolist()] == rows
 
 
+def test_the_delimiter_is_not_what_stands_in_every_cell(tmp_path):
+    source = read(write(tmp_path / "t.tsv", "a,x\tb,y,z\n" + "1,2\t3,4,5\n" * 5))
+    assert source.frame.columns.tolist() == ["a,x", "b,y,z"]
+
+
 def test_excel_style_cells(tmp_path):
     source = read(write(tmp_path / "t.csv", 'text,label\r\n"two\r\nlines, ""quoted""",a\r\n\r\nplain,b\r\n'))
     assert source.frame["text"].tolist() == ['two\r\nlines, "quoted"', "plain"]
@@ -423,6 +428,17 @@ def test_decimal_commas_in_a_semicolon_file(tmp_path):
     assert said(source, "'a'", "decimal point")
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "cells"),
+    [("\t", [f"{row},123" for row in range(1, 30)]), (";", [*[f"{row},5" for row in range(20)], "3.5"])],
+    ids=["another delimiter", "points too"],
+)
+def test_commas_that_may_be_no_decimal_points_stay(tmp_path, delimiter, cells):
+    lines = "\n".join(f"{cell}{delimiter}x" for cell in cells)
+    source = read(write(tmp_path / "t.tsv", f"a{delimiter}b\n{lines}\n"))
+    assert source.frame["a"].tolist() == cells
+
+
 # JSON lines, Parquet, NPZ
 
 
@@ -441,6 +457,19 @@ def test_json_lines_with_lacking_keys_and_types(tmp_path):
     assert source.frame["c"].iloc[0] == "True"
     assert source.frame["d"].iloc[1] == '[1, "é"]'
     assert source.row_label(1) == "row 2 (line 3)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "lacking"),
+    [
+        (['{"a": 1, "b": 2}', '{"a": 2}'], [False, True]),
+        (['{"a": 1}', '{"a": 2, "b": 2}', '{"a": 3}'], [True, False, True]),
+    ],
+)
+def test_keys_that_the_first_or_the_last_record_lacks(tmp_path, lines, lacking):
+    found = read(write(tmp_path / "t.jsonl", "\n".join(lines))).frame["b"]
+    assert found.isna().tolist() == lacking
+    assert found.dropna().tolist() == [2]
 
 
 @pytest.mark.parametrize(

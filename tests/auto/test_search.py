@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from cotrain.auto.candidates import STYLE, Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
 from cotrain.auto.search import Clock, search
-from cotrain.auto.trial import Trial
+from cotrain.auto.trial import Trial, even, some, train, train_and_ask
 from cotrain.views.view import View
 
 VIEWS: dict[int, set[int]] = {}  # rows on which each spy view was fitted
@@ -152,11 +153,111 @@ def test_a_learner_that_fails_is_given_up_with_the_reason_and_the_others_go_on()
         def fit(self, x, y):
             raise ValueError("no such luck")
 
+    class Huge(Constant):
+        def fit(self, x, y):
+            raise MemoryError("too large")
+
     trials, *_ = run(
-        lambda y: [constant("a", False), Candidate("b", ("spy",), False, lambda _: Broken()), constant("c", True)]
+        lambda y: [
+            constant("a", False),
+            Candidate("b", ("spy",), False, lambda _: Broken()),
+            constant("c", True),
+            Candidate("d", ("spy",), True, lambda _: Huge()),
+        ]
     )
-    assert [trial.dropped for trial in trials] == ["", "failed: ValueError: no such luck", ""]
-    assert [trial.estimator is not None for trial in trials] == [True, False, True]
+    failed = ["failed: ValueError: no such luck", "failed: MemoryError: too large"]
+    assert [trial.dropped for trial in trials] == ["", failed[0], "", failed[1]]
+    assert [trial.estimator is not None for trial in trials] == [True, False, True, False]
+
+
+class Knows:
+    """Says the true class of each row or, where it is not `right`, the other; `fits` notes its rows in each fit."""
+
+    def __init__(self, y, right=True, fits=None):
+        self.y, self.right, self.fits = y, right, fits
+
+    def fit(self, x, y):
+        if self.fits is not None:
+            self.fits.append(len(y))
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, x):
+        said = self.y[x[:, 0].astype(int)].clip(0)
+        return np.where(np.eye(2)[said if self.right else 1 - said], 0.9, 0.1)
+
+
+def test_learners_on_unlabelled_rows_come_in_the_order_of_how_their_kinds_did_on_labels():
+    order = []
+
+    def candidates(y):
+        def make(unlabelled, kind):
+            if unlabelled:
+                order.append(kind)
+            return Knows(y, kind == "good")
+
+        return [
+            Candidate(f"{kind} {unlabelled}", ("spy",), unlabelled, lambda _, u=unlabelled, k=kind: make(u, k), kind)
+            for unlabelled in (False, True)
+            for kind in ("poor", "good")
+        ]
+
+    run(candidates, jobs=1)
+    assert order[0] == "good"
+
+
+def test_of_the_unlabelled_rows_a_learner_gets_its_most_for_the_result_and_half_of_them_in_a_fold():
+    fits: list[int] = []
+    run(lambda y: [Candidate("a", ("spy",), True, lambda _: Knows(y, fits=fits), most=30)], unlabelled=40, jobs=1)
+    assert set(fits[:-1]) == {16 + 15}
+    assert fits[-1] == 20 + 30
+    with_few = Candidate("b", ("v",), True, lambda _: Knows(np.zeros(54, int), fits=fits), most=10)
+    for whole in (False, True):
+        train(with_few, {"v": np.zeros((54, 1))}, np.zeros(54), np.arange(4), np.arange(4, 54), np.full(2, 0.5), whole)
+    assert fits[-2:] == [4 + 5, 4 + 10]
+    assert some(np.arange(100), 3).tolist() == [0, 49, 99]
+
+
+class Says:
+    """Gives every row these probabilities of these classes."""
+
+    def __init__(self, probability, classes=(0, 1), **attributes):
+        self.probability, self.classes_ = np.array(probability), np.array(classes)
+        vars(self).update(attributes)
+
+    def fit(self, x, y):
+        return self
+
+    def predict_proba(self, x):
+        return np.tile(self.probability, (len(x), 1))
+
+
+@pytest.mark.parametrize(
+    ("learner", "expected"),
+    [
+        (Says([0.3, 0.7], classes=[0, 2]), [0.3, 0, 0.7]),  # it never saw the class between
+        (Says([0.8, 0.1, 0.1], [0, 1, 2], class_log_prior_=np.log([0.8, 0.1, 0.1])), [1 / 3, 1 / 3, 1 / 3]),
+    ],
+)
+def test_what_is_said_is_restated_for_equal_shares_of_all_classes(learner, expected):
+    np.testing.assert_allclose(even(learner, np.zeros((1, 1)), 3), [expected], atol=1e-8)
+
+
+def test_answers_come_in_the_order_of_those_who_were_asked_however_long_they_take():
+    class Matrices(dict):
+        def make(self, names, pool):
+            pass
+
+    trials = [
+        Trial(
+            Candidate("", ("v",), False, lambda _, share=share: Says([share, 1 - share])), np.zeros(0), seconds=seconds
+        )
+        for share, seconds in ((0.9, 1.0), (0.2, 5.0))
+    ]
+    rows, none, y = np.arange(4), np.arange(0), np.arange(4) % 2
+    with ThreadPoolExecutor(1) as pool:
+        said = train_and_ask(trials, Matrices(v=np.zeros((4, 1))), y, rows, none, rows, np.full(2, 0.5), pool)
+    assert [share[0, 0] for share in said] == [pytest.approx(0.9), pytest.approx(0.2)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -283,6 +384,16 @@ def test_an_interrupt_before_any_fold_is_done_ends_the_program():
     pressed = interrupting(after=1)
     with pytest.raises(KeyboardInterrupt):
         run(lambda y: [Candidate("a", ("spy",), False, lambda _: pressed())], jobs=1)
+
+
+def test_learners_on_unlabelled_rows_whose_first_fold_is_interrupted_are_given_up():
+    pressed = interrupting(after=1)
+    trials, _, _, clock = run(
+        lambda y: [constant("a", False), Candidate("b", ("spy",), True, lambda _: pressed())], jobs=1
+    )
+    assert clock.stopped
+    assert (trials[1].folds, trials[1].estimator) == (0, None)
+    assert trials[0].estimator is not None
 
 
 def test_while_the_result_is_finished_the_first_interrupt_only_ends_the_budget():

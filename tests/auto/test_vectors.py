@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cotrain.auto.align import align
-from cotrain.auto.columns import infer
+from cotrain.auto.columns import Columns, infer
 from cotrain.auto.fit import fit
 from cotrain.auto.problem import load
 from cotrain.auto.read import read
@@ -97,7 +97,13 @@ def test_vectors_of_another_length_or_none_at_all_count_as_missing():
     found = align(pd.DataFrame({"embedding": ["[1.5, 2]", ""], "n": [1, 2]}), columns, said)
     assert found.shape == (2, 13)
     assert found.filter(like="embedding").isna().all(axis=None)
-    assert "no vectors of 12 numbers count as missing: 1, first '[1.5, 2]'" in said[0]
+    assert "not vectors of 12 numbers count as missing: 1, first '[1.5, 2]'" in said[0]
+
+
+def test_numbers_of_vectors_that_are_infinite_count_as_missing():
+    columns = Columns("label", vector=("v",), shapes={"v": (2,)})
+    found = align(pd.DataFrame({"v": ["[1, 2]", "[1, 1e999]", "[-Infinity, 3]"]}), columns)
+    np.testing.assert_array_equal(found, [[1, 2], [1, np.nan], [np.nan, 3]])
 
 
 def test_they_are_left_out_by_their_own_name():

@@ -98,6 +98,9 @@ def test_votes_by_hand():
     assert model._vote(said).tolist() == [[1, 0]]  # those that are no better than chance are not heard
     model.weights_ = np.array([0.7, 0.6, 0.6])
     assert model._propose(said).tolist() == [1]
+    model.classes_, model.weights_ = np.arange(3), np.array([0.2, 0.45, 0.45])  # chance is a third
+    assert model._vote(said)[0].argmax() == 1
+    assert model._vote(said)[0, 0] == 0
 
 
 def data(seed: int = 0, n: int = 200, labelled: float = 0.2):

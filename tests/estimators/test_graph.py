@@ -132,6 +132,17 @@ def test_a_row_is_told_alone_as_among_others(make):
     np.testing.assert_allclose(np.concatenate([model.predict_proba(make(x[i : i + 1])) for i in range(92)]), together)
 
 
+def test_rows_may_be_fewer_than_the_neighbours_that_are_asked_for():
+    model = GraphSpreading(n_neighbors=10).fit(np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, -1, 1, -1]))
+    assert model.transduction_.tolist() == [0, 0, 1, 1]
+
+
+def test_rows_far_from_everything_have_probabilities_too():
+    x, _, given = data()
+    probability = GraphSpreading().fit(x, given).predict_proba(np.full((1, 5), 1e6))
+    np.testing.assert_allclose(probability.sum(), 1)  # no 0 / 0
+
+
 def test_labels_flow_along_two_rings():
     """One label on each of two rings, one inside the other: a straight line cannot do it, the graph can."""
     turn = np.linspace(0, 2 * np.pi, 200, endpoint=False)

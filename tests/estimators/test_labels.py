@@ -23,6 +23,15 @@ def test_numbers_in_objects_become_numbers():
     assert code.tolist() == [1, -1, 0, -1, -1]
 
 
+def test_classes_that_mix_text_and_numbers_are_refused():
+    with pytest.raises(InputError, match="mix text"):
+        encode(np.array(["a", 1, None, "b"], dtype=object))
+
+
+def test_blank_texts_are_no_label():
+    assert unlabelled(np.array(["a", " ", ""], dtype=object)).tolist() == [False, True, True]
+
+
 def test_booleans_are_classes_and_never_gaps():
     assert not unlabelled(np.array([True, False])).any()
     classes, code = encode(np.array([True, None, False], dtype=object), 3)

@@ -91,6 +91,8 @@ def test_quotas_by_largest_remainder():
     assert quotas(0.1, [0.55, 0.3, 0.15], classes, code).tolist() == [6, 3, 1]  # 5.5, 3, 1.5: first class first
     assert quotas(2, [0.98, 0.01, 0.01], classes, code).tolist() == [2, 1, 1]  # at least one of each
     assert quotas({0: 1, 1: 3, 2: 0}, "labelled", classes, code).tolist() == [1, 3, 0]
+    many = np.r_[np.tile([0, 1], 20), np.full(40, -1)]
+    assert quotas(0.5, "labelled", classes[:2], many).tolist() == [10, 10]  # a share is one of the unlabelled rows
 
 
 @pytest.mark.parametrize("per_round", [0, -1, 1.5, 0.0, "prior", {0: 1}, {0: 1, 1: -1, 2: 1}])
@@ -128,6 +130,13 @@ def test_relabel_lets_a_row_change_its_mind():
         learner = LogisticRegression().fit(x[label >= 0], label[label >= 0])
     np.testing.assert_array_equal(free.transduction_, label)
     assert (free.transduction_ != kept.transduction_).any()
+
+
+def test_with_relabel_each_round_takes_k_more_rows():
+    x = np.r_[0.0, 1.0, np.linspace(0.01, 0.99, 20)][:, None]
+    given = np.r_[0, 1, np.full(20, -1)]
+    model = SelfTraining(Column(), criterion="k_best", k=3, relabel=True, rounds=4).fit(x, given)
+    assert [entry["labelled"] for entry in model.history_] == [5, 8, 11, 14]
 
 
 def test_labels_that_come_round_again_end_it():

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from cotrain.errors import InputError
 from cotrain.estimators.labels import bootstrap
-from cotrain.estimators.tri_training import TriTraining, accepted_size, initial_size
+from cotrain.estimators.tri_training import TriTraining, _error, accepted_size, initial_size
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,18 @@ def test_teachers_are_judged_where_they_agree():
         one, other = guess[i - 1], guess[i - 2]
         assert error == pytest.approx((one != y[:30])[one == other].mean())
         assert error < max((one != y[:30]).mean(), (other != y[:30]).mean())  # of one alone it is more
+
+
+def test_teachers_that_agree_on_no_labelled_row_are_taken_to_be_always_wrong():
+    assert _error(np.zeros(0, int), np.zeros(0, int)) == 1
+
+
+def test_both_teachers_must_be_sure():
+    """Learner 2 says the same as the others on every row, but never surely: it teaches nobody, and is taught."""
+    x = np.where(GAPS[:, None] == 0, 0.1, [0.9, 0.9, 0.6])
+    settings = {"threshold": 0.8, "check_error": False, "rounds": 1, "bootstrap": False}
+    model = TriTraining([Column(0), Column(1), Column(2)], **settings).fit(x, GAPS)
+    assert model.history_[0]["agreed"] == [0, 0, 4]
 
 
 def test_majority_wins_and_the_mean_breaks_ties():

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cotrain.views.families import Picture, _likeness, find_families, find_shapes, shapes, share_a_unit
+from cotrain.views.families import Picture, _likeness, cells, find_families, find_shapes, shapes, share_a_unit
 from cotrain.views.image import HogView
 
 RANDOM = np.random.default_rng(0)
@@ -71,6 +71,11 @@ OTHERS = {
 def test_other_columns_are_neither_curves_nor_pictures(what):
     frame = OTHERS[what]
     assert find_shapes(frame, list(frame.columns)) == ([], [])
+
+
+def test_missing_numbers_lie_between_their_neighbours_and_are_not_known_at_the_ends():
+    frame = pd.DataFrame([[np.nan, 1.0, np.nan, 3.0, np.nan]], columns=list("abcde"))
+    np.testing.assert_array_equal(cells(frame, list("abcde")), [[np.nan, 1, 2, 3, np.nan]])
 
 
 def test_likeness_is_the_correlation_at_each_distance():

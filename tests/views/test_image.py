@@ -228,6 +228,14 @@ class TestPatches:
         assert together[7:8] == pytest.approx(patch_features(images[7:8, ..., None], learned), abs=1e-5)
 
 
+def test_the_view_of_gradients_sees_colours_too():
+    red, blue = np.zeros((2, 10, 16, 16, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 200, 200
+    view = HogView(("picture",), shape=(16, 16, 3)).fit(np.concatenate([red, blue]))
+    one, other = view.transform(np.stack([red[0], blue[0]]))
+    assert np.abs(one - other).max() > 0.1
+
+
 @pytest.mark.parametrize("view_class", VIEWS)
 class TestViews:
     def test_learns_stripes_from_few(self, view_class):

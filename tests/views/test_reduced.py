@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
+from cotrain.views.audio import MfccView
 from cotrain.views.image import PixelView
 from cotrain.views.reduced import ReducedView
 from cotrain.views.table import ScaledView
@@ -44,6 +45,13 @@ def test_what_an_extraction_pins_is_kept_for_views_made_anew():
     view = ReducedView(list(FRAME), f"{__name__}:Pinning", {"rate": None})
     view.extract(FRAME)
     assert view.fresh().base.settings["rate"] == 8_000
+
+
+def test_what_another_view_of_the_base_pins_is_kept_too():
+    base = MfccView(["sound"])
+    view = ReducedView.of(base)
+    base.settings["rate"] = 8_000
+    assert view.base.settings["rate"] == view.settings["base_settings"]["rate"] == 8_000
 
 
 def test_on_features_that_are_there_it_learns_and_says_the_same():

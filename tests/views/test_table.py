@@ -81,6 +81,7 @@ def test_a_family_keeps_the_relative_sizes_of_its_columns():
     raw = view.extract(frame)
     spread = view.fit(raw).transform(raw).std(0)
     np.testing.assert_allclose(spread / spread[3], values.std(0) / values[:, 3].std(), rtol=1e-3)
+    assert (spread**2).sum() == pytest.approx(4, rel=1e-3)  # together they count as much as four columns
     lone = frame.rename(columns=dict(zip(frame, ["a", "b", "c", "d"], strict=True)))
     view = ScaledView(list(lone))
     np.testing.assert_allclose(view.fit(view.extract(lone)).transform(view.extract(lone)).std(0), 1, rtol=1e-2)

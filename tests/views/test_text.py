@@ -83,6 +83,13 @@ def test_rows_that_were_not_fitted_change_nothing():
     np.testing.assert_array_equal(fitted.toarray(), other.toarray())
 
 
+def test_words_of_a_single_row_are_left_out():
+    texts = [f"same w{i}" for i in range(50)] + [f"same w{i}" for i in range(25)] + ["other"] * 30
+    view = WordView(["text"])
+    raw = view.extract(pd.DataFrame({"text": texts}))
+    assert view.fit(raw).learned["column"].size == 52  # 25 words that came twice, as many pairs, and two more
+
+
 def test_counts_are_whole_numbers_and_topics_have_unit_length():
     counted = CountView(["text"])
     raw = counted.extract(FRAME)
