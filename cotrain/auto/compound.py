@@ -33,6 +33,8 @@ def find_splits(frame: pd.DataFrame, named: Collection[str] = ()) -> dict[str, S
             continue
         filled = [cell for cell in cells.dropna().str.strip().iloc[: 2 * _SAMPLE].tolist() if cell][:_SAMPLE]
         split = _find_split(filled)
+        if split and not frame.columns.intersection(split_columns(str(name), split[1])).empty:
+            continue
         if split and find_kind(cells).kind in ("text", "code", "dropped"):
             found[str(name)] = split
     return found

@@ -61,6 +61,11 @@ def test_a_column_that_is_named_stays_whole():
     assert find_splits(frame, {"n"}) == {}
 
 
+def test_columns_that_are_there_already_are_not_replaced():
+    frame = table(values(lambda a, b, c: f"{a}/{b}")).assign(**{"n:2": "x"})
+    assert find_splits(frame) == {}
+
+
 def test_a_cell_that_is_built_otherwise_has_no_numbers():
     frame = table(["120/80", None, "", "unknown", " 130 / 85", "1/2/3"])
     found = split(frame, {"n": ("/", 2)})
