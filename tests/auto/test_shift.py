@@ -86,7 +86,8 @@ def test_topics_learnt_from_the_unlabelled_rows_do_not_make_the_labelled_ones_st
 
 
 def test_labelled_rows_are_of_the_classes_that_are_said_out_of_fold():
-    board, features, x, y = board_with(distance=0.7)
+    board, features, x = board_with(distance=0.7)
+    y = features.y
     unit = np.arange(len(y))
     said = np.r_[board.together([0])[0].argmax(1), board.trials[0].unlabelled.argmax(1)]
     found = find_shift(SimpleNamespace(y=y, unit=unit), features, x, board, [0], 0)
