@@ -64,7 +64,8 @@ def warnings_of(frame: pd.DataFrame, splits: Mapping[str, Split]) -> list[str]:
     """What is said of the columns that are split."""
     said = []
     for name, (_, count) in splits.items():
-        first, columns = frame[name].dropna().iloc[0][:40], listing(map(repr, split_columns(name, count)))
+        first = next(cell for cell in frame[name].dropna() if cell.strip())[:40]
+        columns = listing(map(repr, split_columns(name, count)))
         said.append(f"Column {name!r} holds {count} numbers in a cell, such as {first!r}; each is a column: {columns}.")
     return said
 

@@ -28,13 +28,14 @@ def values(write, count=40):
     ],
 )
 def test_numbers_of_a_cell_are_told_apart(write, found, first):
-    frame = table(values(write))
+    frame = table([*values(write), ""])
     splits = find_splits(frame)
     assert splits == {"n": found}
     columns = split(frame, splits)
     assert list(columns) == split_columns("n", found[1])
     assert columns.iloc[0].tolist() == first
     assert repr(frame["n"][0]) in warnings_of(frame, splits)[0]
+    assert repr(frame["n"][39]) in warnings_of(frame[::-1], splits)[0]  # not the empty one
 
 
 @pytest.mark.parametrize(
