@@ -67,7 +67,7 @@ class RunState:
         return {
             "step": step,
             "run": self._identity(),
-            "made": self._learners_identity(),
+            "settings": self._settings(),
             "learners": {name: self._learner(learner) for name, learner in self.learners.items()},
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "memory": self.memory.remembered(),
@@ -138,7 +138,8 @@ class RunState:
             if missing or new:
                 raise InputError(f"{part} only in the checkpoint: {missing}, only in this run: {new}.")
         common(self._nets(saved), self._own_nets())
-        _compare(saved["made"], self._learners_identity())
+        now = self._settings()
+        _compare(saved.get("settings", now), now)  # a checkpoint from before they were saved has any
 
     def _put_learners(self, saved: Mapping[str, Any], names: Collection[str]) -> None:
         for name, learner in self.learners.items():
@@ -169,12 +170,11 @@ class RunState:
 
     def _identity(self) -> dict[str, Any]:
         """What makes it this run, as far as it can be written down."""
-        found = {"seed": self.seed, "precision": self.precision, "method": type(self.method).__name__}
-        return found | plain(self.method)
+        return {"seed": self.seed, "method": type(self.method).__name__, **plain(self.method)}
 
-    def _learners_identity(self) -> dict[str, Any]:
-        """What the learners were made with, beside their nets and optimizers."""
-        found: dict[str, Any] = {}
+    def _settings(self) -> dict[str, Any]:
+        """The precision, and what the learners were made with beside their nets and optimizers."""
+        found: dict[str, Any] = {"precision": self.precision}
         for name, learner in sorted({**self.learners, **self.absent}.items()):
             found |= _described(f"the rule of {name!r}", learner.rule)
             found[f"the schedule of {name!r}"] = "one" if learner.schedule is not None else "none"
@@ -209,16 +209,15 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def _described(name: str, value: Any) -> dict[str, Any]:
-    """The value, and what is inside it, by dotted name; nothing of what cannot be written down."""
+    """The value, or its type and what is inside it by dotted name; of what cannot be written down the type alone."""
     if value is None or isinstance(value, bool | int | float | str):
         return {name: value}
-    found = {name: type(value).__name__}
+    inside: dict[Any, Any] = {}
     if isinstance(value, list | tuple):
-        parts = [_described(f"{name}.{place}", each) for place, each in enumerate(value)]
+        inside = dict(enumerate(value))
     elif is_dataclass(value):
-        parts = [_described(f"{name}.{entry.name}", getattr(value, entry.name)) for entry in fields(value)]
-    else:
-        return found
-    for part in parts:
-        found |= part
+        inside = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    found = {name: type(value).__name__}
+    for inner, each in inside.items():
+        found |= _described(f"{name}.{inner}", each)
     return found

@@ -28,6 +28,7 @@ from cotrain.method import Method
 from cotrain.methods.examples import labelled_rows, two_layer, unlabelled_rows
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.report import note
+from cotrain.run_state import RunState
 from cotrain.stopping import Stopped
 from cotrain.stream import Once, Rows
 from cotrain.watch.flops import Peak
@@ -1045,6 +1046,18 @@ class TestCheckpointOfAnotherRun:
                 self.run(folder, change)
         with pytest.raises(InputError, match="precision was 'fp32', now 'bf16'"):
             train(3, folder, precision="bf16")  # also where nothing is left to do
+
+    def test_one_from_before_the_settings_were_saved_goes_on(self, tmp_path, monkeypatch):
+        whole = RunState.state
+        with monkeypatch.context() as before:
+            before.setattr(
+                RunState,
+                "state",
+                lambda self, step: {name: part for name, part in whole(self, step).items() if name != "settings"},
+            )
+            train(3, tmp_path)
+        train(6, tmp_path)
+        assert checkpoint.load_last(tmp_path / "checkpoints")["step"] == 6
 
     def test_a_setting_inside_a_tuple_of_the_method(self, tmp_path):
         @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from cotrain.auto.codes import code_columns, read_parts, repeating_parts
 from cotrain.auto.dates import count_as_dates, date_columns, looks_like_dates
 from cotrain.auto.groups import group_hints
 from cotrain.auto.labels import cell_texts, check_classes
+from cotrain.auto.nested import keys_of
 from cotrain.auto.shape import Maybe
 from cotrain.auto.vectors import vector_columns, vector_shape
 from cotrain.auto.wording import listing
@@ -322,7 +323,7 @@ def names_in(value: Any) -> tuple[str, ...]:
 def _with_keys(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
     """Names of columns, with all keys in the place of a column of objects (`size.cm` and `size.kg` for `size`)."""
     columns = list(map(str, columns))
-    keys = {name: [each for each in columns if each.startswith(f"{name}.")] for name in names if name not in columns}
+    keys = {name: keys_of(name, columns) for name in names if name not in columns}
     return tuple(each for name in names for each in keys.get(name) or [name])
 
 

@@ -180,11 +180,12 @@ def compare(
 
 @dataclass(frozen=True)
 class Group:
-    """A method's learners by name, and all that `fit` tries with that method."""
+    """A method's learners by name, all that `fit` tries with that method, and whether unlabelled rows have a say."""
 
     name: str
     own: set[str]
     tried: list[Candidate]
+    use_unlabelled: bool
 
     def trials(self, seen: Evidence) -> list[Trial]:
         """What came of its candidates."""
@@ -203,9 +204,10 @@ def _groups(views: Views, methods: str | Sequence[str], use_unlabelled: bool, an
     groups = {}
     for name in wanted:
         tried, own = pick(views, None if name == AUTO else name)
-        if not (use_unlabelled if name == AUTO else any_unlabelled):
+        use = use_unlabelled if name == AUTO else any_unlabelled
+        if not use:
             tried = [candidate for candidate in tried if not candidate.unlabelled]
-        groups[name] = Group(name, own & {candidate.name for candidate in tried}, tried)
+        groups[name] = Group(name, own & {candidate.name for candidate in tried}, tried, use)
     return groups
 
 
@@ -217,9 +219,8 @@ def _judged(
     test: TestTable | None,
 ) -> Judged | None:
     """A method's score with one seed, as `fit` would come to it; None where none of its learners was finished."""
-    problem, features = setup.problem, setup.features
+    problem, features, use_unlabelled = setup.problem, setup.features, group.use_unlabelled
     auto = group.name == AUTO
-    use_unlabelled = setup.use_unlabelled if auto else problem.without_label > 0
     if not any(trial.estimator is not None and not trial.candidate.unlabelled for trial in trials):
         return None
     found = weigh(trials, problem, use_unlabelled, setup.prior, seen.metric, seen.folds)

@@ -76,7 +76,6 @@ def _parts(text: str | None, mark: str) -> list[str]:
 
 def _find_split(cells: Sequence[str]) -> Split | None:
     several = [len(re.findall(r"\d+", cell)) > 1 for cell in cells[:50]]
-    several = [len(re.findall(r"\d+", cell)) > 1 for cell in cells[:50]]
     if len(cells) < _FEWEST or sum(several) < NUMBERS * len(several):
         return None
     for mark in _MARKS:

@@ -32,8 +32,13 @@ def unfold(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def is_key(name: str, columns: Iterable[str]) -> bool:
     """Whether a column that is not there may be a key that no row has: the object itself or other keys of it are."""
-    outer = name.rpartition(".")[0]
-    return bool(outer) and any(other == outer or other.startswith(f"{outer}.") for other in columns)
+    outer, columns = name.rpartition(".")[0], list(columns)
+    return bool(outer) and (outer in columns or bool(keys_of(outer, columns)))
+
+
+def keys_of(name: str, columns: Iterable[str]) -> list[str]:
+    """The columns that the keys of an object became."""
+    return [column for column in columns if column.startswith(f"{name}.")]
 
 
 def _unfolded(name: str, cells: pd.Series, taken: set[str], said: list[str], depth: int) -> dict[str, pd.Series]:

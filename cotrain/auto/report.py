@@ -27,7 +27,7 @@ _number = (int, float)
 _score = Maybe(_number)
 _estimate = {"estimate": _score, "low": _score, "high": _score}
 _known = _estimate | {"estimate": _number}
-MOST = 1e300  # of any number that is not of the table's own: in percent it is still one
+LARGEST = 1e300  # of any number that is not of the table's own: in percent it is still one
 # The first keys are a contract; those with a question mark may be missing from a file of another version.
 SHAPE: dict[str, Any] = {
     "version": str,
@@ -159,7 +159,7 @@ def load(folder: Path | str) -> dict[str, Any]:
 def _outsized(value: Any, where: str = "") -> str:
     """The first number that no report has, in words; empty where there is none."""
     if isinstance(value, float | int):
-        return "" if abs(value) < MOST else f"{where} is {value!r:.40}"
+        return "" if abs(value) < LARGEST else f"{where} is {value!r:.40}"
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return next(filter(None, (_outsized(item, f"{where}.{name}".strip(".")) for name, item in parts)), "")
 

@@ -632,22 +632,16 @@ def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_
     ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", tmp_path / "with report")
     assert ran.code == 2
     assert "there is a report.html in it already that no fit has written" in ran.err
-    for name in ("report.html", "report.json"):
+    reports = {name: f"a {name} in it already that no fit has written" for name in ("report.html", "report.json")}
+    folders = {name: f"a folder '{name}' in it already" for name in ("model", "student")}
+    for name, words in (reports | folders).items():
         out = tmp_path / f"with {name}"
         (out / name).mkdir(parents=True)
         (out / name / "mine.txt").write_text("precious")
         ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", out)
         assert ran.code == 2
-        assert f"there is a {name} in it already that no fit has written" in ran.err
+        assert f"there is {words}" in ran.err
         assert ran.out == ""
-        assert (out / name / "mine.txt").read_text() == "precious"
-    for name in ("model", "student"):
-        out = tmp_path / f"with {name}"
-        (out / name).mkdir(parents=True)
-        (out / name / "mine.txt").write_text("precious")
-        ran = command("fit", written(reviews(), tmp_path), *TEXT, "--target", "label", "--out", out)
-        assert ran.code == 2
-        assert f"there is a folder '{name}' in it already" in ran.err
         assert (out / name / "mine.txt").read_text() == "precious"
 
 
