@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ import pandas as pd
 from cotrain.auto.cells import read_numbers, text_series
 from cotrain.auto.codes import code_columns, read_parts
 from cotrain.auto.columns import Columns, unknown_column
+from cotrain.auto.compound import split
 from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dates
 from cotrain.auto.delimited import LIKE_A_ROW
+from cotrain.auto.folder import LABEL, TEXT
 from cotrain.auto.labels import cell_texts
 from cotrain.auto.nested import is_key
 from cotrain.auto.read import Source
@@ -22,6 +25,17 @@ from cotrain.errors import InputError
 
 _BOOLEANS = (("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0"))
 _TRUTH = {word: truth for words, truth in zip(_BOOLEANS, (1.0, 0.0)) for word in words}
+
+
+def named_as(source: Source, columns: Columns) -> Source:
+    """The columns that were learnt from, under their names: of cells with several numbers, or of the files of a folder
+    without a table."""
+    if not source.of_files:
+        return replace(source, frame=split(source.frame, columns.splits))
+    own = source.frame.columns[0]
+    known = columns.text if own == TEXT else columns.image + columns.audio
+    names = {own: known[0]} if len(known) == 1 else {}
+    return replace(source, frame=source.frame.rename(columns=names | {LABEL: columns.target}))
 
 
 def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = None) -> pd.DataFrame:
@@ -115,9 +129,9 @@ def _renamed(frame: pd.DataFrame, columns: Columns, said: list[str]) -> pd.DataF
 
 
 def _texts(cells: pd.Series) -> pd.Series:
-    if isinstance(cells.dtype, pd.StringDtype) and not cells.isna().any():
+    if _is_text(cells) and not cells.isna().any():
         return cells.reset_index(drop=True)
-    return text_series([value or "" for value in cell_texts(cells)] if not _is_text(cells) else cells.fillna(""))
+    return text_series(cells.fillna("") if _is_text(cells) else [value or "" for value in cell_texts(cells)])
 
 
 def _is_text(cells: pd.Series) -> bool:

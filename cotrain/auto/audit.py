@@ -70,11 +70,6 @@ class Audit:
         """bool [N]: usable rows without a label."""
         return self.usable & ~self.labelled
 
-    @property
-    def few_unlabelled(self) -> bool:
-        """Whether there are fewer unlabelled rows than labelled ones."""
-        return bool(self.unlabelled.sum() < self.labelled.sum())
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values without the arrays, for JSON."""
         names = (
@@ -127,7 +122,7 @@ def audit(source: Source, columns: Columns, *, unlabelled: str | None = None, se
     )
     repeated = 0 if by_nature else int(np.isin(content.near[told & (y >= 0)], content.near[told & (y < 0)]).sum())
     exact, near = _repeats(content.exact[told]), _repeats(content.near[told])
-    warnings += _duplicate_warnings(exact, near - exact, conflicts, conflicting, repeated, by_nature, source)
+    warnings += _duplicate_warnings(exact, near - exact, conflicts, conflicting, repeated, by_nature)
     if content.blank.any():
         rows = _rows(np.flatnonzero(content.blank), source)
         warnings.append(f"Rows in which every column is empty: {int(content.blank.sum()):,} ({rows}).")
@@ -298,7 +293,6 @@ def _duplicate_warnings(
     conflicting: int,
     repeated: int,
     by_nature: bool,
-    source: Source,
 ) -> list[str]:
     if by_nature:
         return (

@@ -8,7 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cotrain.auto.calibrate import with_prior
-from cotrain.auto.evidence import Setup, check_seed, gather, may_ask, out_of_fold, pick
+from cotrain.auto.evidence import Setup, check_seed_and_jobs, gather, may_ask, out_of_fold, pick
 from cotrain.auto.features import Features
 from cotrain.auto.problem import load
 from cotrain.auto.report_parts import suspicious
@@ -61,7 +61,7 @@ def audit_labels(
         InputError: what was given cannot be used.
     """
     clock = Clock(seconds(budget))
-    check_seed(seed, jobs)
+    check_seed_and_jobs(seed, jobs)
     if most < 1:
         raise InputError(f"-n is a number of rows, 1 or more; not {most}.")
     problem = load(data, y, target=target, unlabelled=unlabelled, seconds=clock.budget, **columns)

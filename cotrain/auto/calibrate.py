@@ -3,6 +3,8 @@
 Legend: N rows, C classes.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.special import softmax
 
@@ -34,6 +36,17 @@ def temperature(probability_NC: np.ndarray, y_N: np.ndarray, weight_N: np.ndarra
     last = len(TEMPERATURES) - 1
     near = min(range(0, last + 1, _STEP), key=loss)
     return float(TEMPERATURES[min(range(max(0, near - _STEP + 1), min(last, near + _STEP - 1) + 1), key=loss)])
+
+
+def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
+    """Probabilities [N, C] restated for equal class shares; next to nothing for a class that was never seen."""
+    found = np.asarray(estimator.predict_proba(x), dtype=np.float64)
+    shares = getattr(estimator, "class_log_prior_", None)
+    if shares is not None:
+        found = found / np.exp(shares)
+    probability = np.full((len(found), classes), 1e-9)
+    probability[:, estimator.classes_] += found
+    return probability / probability.sum(1, keepdims=True)
 
 
 def with_prior(even_NC: np.ndarray, shares_C: np.ndarray) -> np.ndarray:

@@ -61,6 +61,7 @@ class Candidate:
         return self.kind != other.kind or (bool(self.columns) and self.columns.isdisjoint(other.columns))
 
 
+MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
 STYLE = "style"  # the kind of learners that look at how a text is written, or how loud a sound is
 KERNEL_ROWS = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 TURNED = 1_000  # sparse rows up to which a logistic regression is quicker on axes of their own
@@ -191,7 +192,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"logistic regression, {words}", (words,), False, lambda _: logistic(10), "words"),
         Candidate(f"logistic regression, {characters}", (characters,), False, lambda _: logistic(10), "characters"),
         Candidate(f"logistic regression, {topics}", (topics,), False, lambda _: logistic(10), "topics"),
-        Candidate(f"logistic regression, {words} + {characters}", both, False, lambda _: logistic(10), "both"),
+        Candidate(f"logistic regression, {words} + {characters}", both, False, lambda _: logistic(10), MIXED),
         Candidate(
             f"naive Bayes, {words}", (words,), False, lambda _: MultinomialNB(alpha=0.1, fit_prior=False), "words"
         ),
@@ -199,7 +200,7 @@ def _text(words: str, characters: str, topics: str) -> list[Candidate]:
         Candidate(f"EM naive Bayes, {counted}", (counted,), True, em(0.2, 1.0), "words"),
         Candidate(f"EM naive Bayes, {characters}", (characters,), True, em(1.0, 2.0), "characters"),
         Candidate(f"self-training, {counted}", (counted,), True, _likely(ComplementNB()), "words"),
-        Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), "both", apart=True),
+        Candidate(f"co-EM, {words} + {characters}", both, True, lambda _: CoEM(scales=(1.5, 2.0)), MIXED, apart=True),
         Candidate(f"self-training, {topics}", (topics,), True, _quota(logistic(10)), "topics"),
         Candidate(f"graph, {topics}", (topics,), True, lambda _: GraphSpreading(n_neighbors=10), "topics"),
     ]
@@ -217,7 +218,7 @@ def _style(name: str) -> list[Candidate]:
 def _co_em_of_columns(words: Sequence[str]) -> Candidate:
     """A title and a text, or a paper's words and its links, are views that err for different reasons."""
     scales = (1.5,) * len(words)
-    return Candidate("co-EM, words of each text", tuple(words), True, lambda _: CoEM(scales=scales), "both", apart=True)
+    return Candidate("co-EM, words of each text", tuple(words), True, lambda _: CoEM(scales=scales), MIXED, apart=True)
 
 
 def _trees(name: str, views: Views) -> list[Candidate]:
@@ -310,7 +311,7 @@ def _co_training(views: Views) -> list[Candidate]:
             (a, b),
             True,
             lambda prior: CoTraining(base, base, prior=np.asarray(prior), random_state=0),
-            "both",
+            MIXED,
             apart=True,
         )
         for a, b in pairs

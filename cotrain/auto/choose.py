@@ -13,6 +13,7 @@ from scipy.stats import t as student_t
 from cotrain.auto import scores
 from cotrain.auto.blend import Blend, product
 from cotrain.auto.calibrate import soften, temperature
+from cotrain.auto.candidates import MIXED
 from cotrain.auto.scores import Estimate
 from cotrain.auto.trial import Trial
 
@@ -25,7 +26,6 @@ FEW_UNITS = 10  # units (speakers, patients) of several rows below which labels 
 NOT_BEHIND, HARDLY_BEHIND = 0.5, 1.0  # standard errors that a learner may lose for which the unlabelled rows speak
 REACH = 1.5  # standard errors behind the best that a learner on unlabelled rows may be, to stand beside it
 PACE = 0.5  # an error falls with the labels to this power: what folds, which train on fewer, may owe to that
-MIXED = "both"  # the kind of learners that share views with others; their agreement is no evidence
 
 
 @dataclass(frozen=True)

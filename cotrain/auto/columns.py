@@ -1,10 +1,12 @@
 """Which columns of a table hold what: text, images, sounds, numbers, categories, dates; and which hold nothing."""
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -316,8 +318,13 @@ def unknown_column(name: object, columns: Iterable[object]) -> str:
 
 
 def names_in(value: Any) -> tuple[str, ...]:
-    """One name or several; those of arrays are numbers."""
-    return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
+    """One name or several, or None for none; those of arrays are numbers. Raises InputError for what is no name."""
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str | int | os.PathLike) else value
+    if not isinstance(names, Iterable) or not all(isinstance(name, str | Integral | os.PathLike) for name in names):
+        raise InputError(f"A name, or a list of names, is needed where {value!r} is given.")
+    return tuple(map(str, names))
 
 
 def _with_keys(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ def _percent(share: float | None, sd: float | None = None) -> str:
 
 def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
     """The unlabelled rows whose labels would teach the model most."""
-    from cotrain.auto.advice import label_next as advise
+    from cotrain.auto.label_next import label_next as advise
     from cotrain.auto.labels import read_labels
     from cotrain.auto.read import read
     from cotrain.auto.unlisted import with_unlisted

@@ -18,7 +18,7 @@ from cotrain.auto.evidence import (
     Setup,
     after_lessons,
     board_of,
-    check_seed,
+    check_seed_and_jobs,
     check_words,
     decide,
     gather,
@@ -127,7 +127,7 @@ def compare(
     if not numbers:
         raise InputError("--seeds is a number of seeds, 1 or more.")
     for seed in numbers:
-        check_seed(seed, jobs)
+        check_seed_and_jobs(seed, jobs)
     time_for_each = seconds(budget)
     tested = None if test is None else read(test)
     problem = load(data, y, target=target, unlabelled=unlabelled, test=tested, seconds=time_for_each, **columns)
@@ -166,7 +166,7 @@ def compare(
         raise InputError("No method came to an end within the time of a seed; give a longer --budget.")
     best = max(means, key=lambda name: means[name])
     lines = [
-        _line(name, found[name], spent[name], len(group.own), [] if name == best else found.get(best, []))
+        _line(name, found[name], spent[name], len(group.own), [] if name == best else found[best])
         for name, group in groups.items()
     ]
     for line in lines:
@@ -254,7 +254,7 @@ def _line(method: str, found: list[Judged | None], spent: float, learners: int, 
     mean, low, high = (float(np.mean(each)) for each in zip(*((j.score, j.low, j.high) for j in known), strict=True))
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     behind = _behind([(b, own) for b, own in zip(best, found) if b is not None and own is not None])
-    return Line(method, mean, sd, min(scores), low, high, behind, round(spent / len(known), 2), learners, values)
+    return Line(method, mean, sd, min(scores), low, high, behind, round(spent / len(found), 2), learners, values)
 
 
 def _behind(pairs: Sequence[tuple[Judged, Judged]]) -> float | None:

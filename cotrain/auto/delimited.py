@@ -32,11 +32,12 @@ _CELLS = 20_000  # cells parsed before they are packed: few, so that they stay i
 
 @dataclass
 class Table:
-    """frame: the cells; lines: int64, the line on which each row starts; warnings: sentences; left_out, short: lines
-    of rows with more cells than the header, which are not in the frame, and of rows with fewer."""
+    """frame: the cells; lines: int64, the line on which each row starts, empty if there are none; warnings: sentences;
+    left_out, short: lines of rows with more cells than the header, which are not in the frame, and of those with fewer.
+    """
 
     frame: pd.DataFrame
-    lines: np.ndarray
+    lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     warnings: list[str] = field(default_factory=list)
     left_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     short: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))

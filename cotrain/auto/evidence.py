@@ -199,7 +199,7 @@ def _told(board: Board, use_unlabelled: bool) -> priors.Told | None:
     return priors.told(said[held], board.y[held], board.of_unlabelled(choice.members))
 
 
-def check_seed(seed: int, jobs: int = 1) -> None:
+def check_seed_and_jobs(seed: int, jobs: int) -> None:
     """Raises InputError for a seed that is no whole number from 0 on, or jobs that are none from 1 on."""
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"--seed is a whole number, 0 or more; not {seed!r}.")

@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 
 from cotrain import __version__
 from cotrain.auto import report_parts
-from cotrain.auto.advice import label_next
 from cotrain.auto.calibrate import calibration, conformal_threshold, with_prior
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board, Choice, bootstrap
@@ -26,7 +25,7 @@ from cotrain.auto.evidence import (
     Setup,
     after_lessons,
     board_of,
-    check_seed,
+    check_seed_and_jobs,
     check_words,
     decide,
     gather,
@@ -38,6 +37,7 @@ from cotrain.auto.evidence import (
 )
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.further import look_further
+from cotrain.auto.label_next import label_next
 from cotrain.auto.machine import machine
 from cotrain.auto.model import Member, Model
 from cotrain.auto.prior import Asked
@@ -104,7 +104,7 @@ def fit(
     clock = Clock(seconds(budget))
     if not isinstance(coverage, Real) or not 0 < coverage < 1:
         raise InputError(f"--coverage is a share between 0 and 1, such as 0.9; not {coverage!r}.")
-    check_seed(seed, jobs)
+    check_seed_and_jobs(seed, jobs)
     if out is not None:
         check_folder(out)
     tested = None if test is None else read(test)
@@ -220,7 +220,7 @@ def _fit(
             "asked": setup.prior,
         },
         "candidates": report_parts.candidates(seen.trials, board, choice),
-        "student": about_student | {"estimate": left_of(chosen_score, loss)},
+        "student": about_student | {"estimate": None if loss is None else max(0.0, chosen_score - loss)},
         "audit": problem.audit.to_dict(),
         "columns": problem.columns.to_dict(),
         "calibration": calibration(said, truth, board.stands_for[held]),
@@ -264,11 +264,6 @@ def _corrected(
         for score, right in zip((chosen, supervised), board.rights(choice), strict=True)
     ]
     return scores[0] if choice.used_unlabelled else scores[1], scores[1]
-
-
-def left_of(score: float, loss: float | None) -> float | None:
-    """The student's score, from the result's; None where the student could not be checked."""
-    return None if loss is None else max(0.0, score - loss)
 
 
 def unjudged(problem: Problem, held: np.ndarray) -> list[str]:

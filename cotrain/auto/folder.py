@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cotrain.auto.cells import text_series
@@ -64,7 +63,7 @@ def files_as_table(folder: Path) -> tuple[Table, list[str]] | None:
         said += f"the folder of each is its label ({counts}; {len(files) - classes.total():,} without)."
     else:
         said += "none of them lies in a folder of a class."
-    return Table(frame, np.empty(0, np.int64), [said, *warnings]), files
+    return Table(frame, warnings=[said, *warnings]), files
 
 
 def _files(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:

@@ -76,7 +76,7 @@ def read_arrow(paths: Sequence[Path]) -> Table:
         except (pa.ArrowException, ValueError, OverflowError) as error:
             warnings.append(f"Column {name!r} is left out: {_first_line(error)}.")
     frame, said = tidy_frame(columns)
-    return Table(frame, np.empty(0, np.int64), renamed + warnings + said)
+    return Table(frame, warnings=renamed + warnings + said)
 
 
 def saved_dataset(folder: Path) -> list[Path]:
@@ -143,11 +143,11 @@ def read_npz(path: Path) -> Table:
         raise InputError(f"{path.name} cannot be read as NPZ: {reason}.") from error
     # Single values are no column, and other files in the archive no array.
     arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray) and array.ndim > 0}
-    return Table(*from_arrays(arrays, path.name))
+    return from_arrays(arrays, path.name)
 
 
-def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Arrays of equal length as the columns of a table; the numbers of lines are empty. Raises InputError."""
+def from_arrays(arrays: dict[str, np.ndarray], source: str) -> Table:
+    """Arrays of equal length as the columns of a table. Raises InputError."""
     if not arrays:
         raise InputError(f"{source} holds no array with rows.")
     for name, array in arrays.items():
@@ -169,7 +169,7 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[pd.DataFram
             flat = array.reshape(len(array), math.prod(array.shape[1:])).T
             columns.update({"_".join(map(str, each)): _series(cells) for each, cells in zip(numbered, flat)})
     frame, warnings = tidy_frame(columns)
-    return frame, np.empty(0, np.int64), warnings
+    return Table(frame, warnings=warnings)
 
 
 def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:

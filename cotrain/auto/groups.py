@@ -1,7 +1,9 @@
 """Hints at groups: columns, or parts of file names, whose rows may belong together (a speaker, a patient)."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +38,7 @@ def group_hints(frame: pd.DataFrame, target: str, columns: Sequence[str], files:
             continue
         for place in range(int(widths.mode()[0])):
             values = parts.str[place].reindex(frame.index)
-            if _may_group(values, labels) and not _counts_up(values):
+            if _may_group(values, labels) and not _counts_up(values.dropna().unique()):
                 shown = ", ".join(values.dropna().drop_duplicates().iloc[:3])
                 hints.append(
                     f"The file names in {name!r} share their part {place + 1} ({values.nunique():,} different, such as "
@@ -59,7 +61,43 @@ def _may_group(values: pd.Series, labels: pd.Series) -> bool:
     return not (by_value == 1 and by_label == 1)
 
 
-def _counts_up(values: pd.Series) -> bool:
-    """Whether the values are the numbers from 0 or 1 on, as an index is."""
-    numbers = {int(value) for value in values.dropna().unique() if str(value).isdigit()}
-    return len(numbers) == values.nunique() and min(numbers) <= 1 and max(numbers) <= len(numbers) + 1
+def shared_prefix_groups(paths: Sequence[str], labels: Sequence[Any] | None = None) -> list[str] | None:
+    """A hint at which files belong together (a speaker, a session), read off their names; None if the names show none.
+
+    Names such as `3_theo_12.wav` are split at folders and at _ - . into fields. A field is a hint if nearly all names
+    have it, it takes at least 3 values, each stands for 4 files or more on average and none for more than half of them.
+    The label is no group: with `labels` (None or "" where unknown), a field that is the label by another name is left
+    out. Without labels, the first field is taken for the label if there is another hint. A last field that counts from
+    0 or 1 on is the number of a take. Of several hints, one with letters goes before numbers, then the first in the
+    name. It is a guess: show it, do not trust it.
+    """
+    names = [re.split(r"[/\\_\-.]+", re.sub(r"\.\w+$", "", str(path)).strip("/\\")) for path in paths]
+    if not names:
+        return None
+    width = Counter(map(len, names)).most_common(1)[0][0]
+    if sum(len(name) == width for name in names) < 0.95 * len(names):
+        return None
+    hints = []
+    for place in range(width):
+        values = [name[place] if len(name) == width else "" for name in names]
+        counts = Counter(value for value in values if value)
+        common = counts.most_common(1)[0][1] if counts else 0
+        if len(counts) < 3 or len(paths) < 4 * len(counts) or common > len(paths) / 2:
+            continue
+        if (labels is not None and _is_label(values, labels)) or (place == width - 1 and _counts_up(counts)):
+            continue
+        lettered = any(re.search(r"[^\W\d]", value) for value in counts)
+        hints.append((labels is None and place == 0, not lettered, place, values))
+    return min(hints)[3] if hints else None
+
+
+def _is_label(values: Sequence[str], labels: Sequence[Any]) -> bool:
+    """Whether each value goes with one label and each label with one value."""
+    pairs = {(value, str(label)) for value, label in zip(values, labels) if label is not None and str(label)}
+    return bool(pairs) and len({value for value, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
+
+
+def _counts_up(values: Collection[str]) -> bool:
+    """Whether the values are nearly all the numbers from 0 or 1 on."""
+    numbers = {int(value) for value in values if value.isdecimal()}
+    return len(numbers) == len(values) and min(numbers) <= 1 and max(numbers) <= 1.2 * len(numbers) + 1

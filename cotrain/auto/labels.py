@@ -38,11 +38,6 @@ class Labels:
         places = {name: place for place, name in enumerate(classes)}
         return np.array([places.get(value, -1) for value in self.values], np.int64)
 
-    def counts(self) -> dict[str, int]:
-        """Rows of each class."""
-        numbers = np.bincount(self.codes(self.classes)[self.known], minlength=len(self.classes))
-        return dict(zip(self.classes, numbers.tolist()))
-
 
 def read_labels(column: pd.Series, unlabelled: str | None = None) -> Labels:
     """Labels as text: spaces around them go, 1.0 and 1 are one label. Empty and NaN cells have none, nor have those

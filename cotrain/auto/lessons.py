@@ -13,13 +13,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from cotrain.auto.choose import MIXED, Board, Choice
+from cotrain.auto.calibrate import even
+from cotrain.auto.candidates import MIXED
+from cotrain.auto.choose import Board, Choice
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.auto.pace import Pace
-from cotrain.auto.trial import FAILURES, Trial, even, joined, some, train, train_and_ask
+from cotrain.auto.trial import FAILURES, Trial, some, train, train_and_ask
 from cotrain.progress import progress
 from cotrain.threads import workers
+from cotrain.views.view import joined
 
 TAUGHT_ROWS = 2_000  # unlabelled rows that are taught
 NAME = "taught by all columns"

@@ -16,21 +16,21 @@ import pandas as pd
 from pandas.errors import InvalidIndexError
 
 from cotrain import __version__
-from cotrain.auto.align import align, source_warnings
+from cotrain.auto.align import align, named_as, source_warnings
 from cotrain.auto.blend import Blend
-from cotrain.auto.calibrate import classes_in_sets, soften, with_prior
+from cotrain.auto.calibrate import classes_in_sets, even, soften, with_prior
 from cotrain.auto.columns import SHAPE as COLUMNS
 from cotrain.auto.columns import Columns
 from cotrain.auto.media import check_media, media_paths, refuse_or_warn
 from cotrain.auto.read import Source, read
 from cotrain.auto.shape import Maybe, fault
-from cotrain.auto.unlisted import named_as
 from cotrain.data.files import sha256
 from cotrain.errors import InputError
-from cotrain.views.view import Known, View, extract_each, view_class
+from cotrain.views.view import Known, View, extract_each, joined, view_class
 
 SHAPE = {
     "columns": COLUMNS,
+    "classes": [str],
     "shares": [(int, float)],
     "threshold": Maybe((int, float)),
     "views": {},
@@ -202,8 +202,6 @@ class Model(Predictor):
         return self.blend([self.votes(member, features, rows) for member in self.members])
 
     def votes(self, member: Member, features: Any, rows: np.ndarray) -> np.ndarray:
-        from cotrain.auto.trial import even, joined
-
         said = even(member.estimator, joined(features, member, rows), len(self.classes))
         return soften(said, member.temperature)
 
@@ -336,8 +334,7 @@ def check_files(folder: Path, text: dict[str, Any]) -> None:
         if now.get(name) != digest:
             what = "is damaged, or of another model" if name in now else "is not there"
             raise InputError(f"{folder / name} {what}.")
-    classes = text["classes"]
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes) and len(set(classes)) > 1):
+    if len(set(text["classes"])) < 2:
         raise InputError(f"{folder} names no classes.")
 
 

@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 
 from cotrain.auto.afford import longest_read, set_aside
-from cotrain.auto.align import align, source_warnings
+from cotrain.auto.align import align, named_as, source_warnings
 from cotrain.auto.audit import Audit, audit, overlap
 from cotrain.auto.columns import Columns, infer, names_in
 from cotrain.auto.compound import find_splits, split, warnings_of
 from cotrain.auto.folder import LABEL
+from cotrain.auto.groups import shared_prefix_groups
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
 from cotrain.auto.more import with_more
 from cotrain.auto.read import Source, read
-from cotrain.auto.unlisted import named_as, with_unlisted
+from cotrain.auto.unlisted import with_unlisted
 from cotrain.auto.wording import SHOWN, listing
 from cotrain.errors import InputError
 
@@ -136,8 +137,6 @@ def _groups_by_name(frame: pd.DataFrame, columns: Columns, looked: Audit, rows: 
     learnt from says nothing of others."""
     if not columns.audio:
         return None
-    from cotrain.views.audio import shared_prefix_groups
-
     names = frame[columns.audio[0]].iloc[rows].astype(str).tolist()
     labels = [looked.classes[code] if code >= 0 else None for code in looked.y[rows]]
     groups = shared_prefix_groups(names, labels)

@@ -238,7 +238,7 @@ def _read_frame(frame: pd.DataFrame, name: str) -> Source:
     index = None if isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 else frame.index
     columns = {new: frame.iloc[:, position] for position, new in enumerate(names)}
     table, warnings = tidy_frame(columns)
-    return _source(Table(table, np.empty(0, np.int64), renamed + warnings), name, Path(), index)
+    return _source(Table(table, warnings=renamed + warnings), name, Path(), index)
 
 
 def _read_arrays(x: Any, y: Any, name: str) -> Source:
@@ -255,8 +255,8 @@ def _read_arrays(x: Any, y: Any, name: str) -> Source:
         if values.dtype.kind == "c":
             raise InputError(f"{name}: x holds complex numbers; give their parts as two columns.")
         key = "text" if values.dtype.kind in "OU" and values.ndim == 1 else "x"
-        frame, _, warnings = from_arrays({key: values}, name)
-        columns = dict(frame.items())
+        table = from_arrays({key: values}, name)
+        columns, warnings = dict(table.frame.items()), table.warnings
     if not columns:
         raise InputError(f"{name}: x has no column.")
     if y is not None:
@@ -272,7 +272,7 @@ def _read_arrays(x: Any, y: Any, name: str) -> Source:
         if "target" in columns:
             raise InputError(f"{name}: x has a column called 'target', the name that y gets; rename it.")
         columns["target"], warnings = target["target"], warnings + said
-    return _source(Table(pd.DataFrame(columns), np.empty(0, np.int64), warnings), name, Path())
+    return _source(Table(pd.DataFrame(columns), warnings=warnings), name, Path())
 
 
 def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None) -> Source:
@@ -281,5 +281,5 @@ def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None
     if not len(table.frame):
         raise InputError(f"{name} has no row.")
     frame, unfolded = unfold(table.frame)
-    source = Source(frame, name, folder, table.warnings + unfolded, table.lines, index)
-    return replace(source, left_out=table.left_out, short=table.short)
+    said = table.warnings + unfolded
+    return Source(frame, name, folder, said, table.lines, index, left_out=table.left_out, short=table.short)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cotrain.auto.advice import excerpt
 from cotrain.auto.choose import Board, Choice
 from cotrain.auto.findings import NOT_RUN
+from cotrain.auto.label_next import excerpt
 from cotrain.auto.model import Model
 from cotrain.auto.problem import Problem, TestTable
 from cotrain.auto.scores import interval

@@ -48,9 +48,10 @@ class Result:
         except (OSError, ValueError) as error:
             said = f"The result could not be saved to {folder} ({getattr(error, 'strerror', None) or error})"
         warnings = self.report["warnings"]
+        warnings.insert(0, said)
         try:
             elsewhere = mkdtemp(prefix="cotrain-")
-            warnings.insert(0, f"{said}; it is in {elsewhere} instead.")
+            warnings[0] = f"{said}; it is in {elsewhere} instead."
             self.save(elsewhere)
         except (OSError, ValueError):
             warnings[0] = f"{said}, nor among the temporary files; it is lost when this program ends."

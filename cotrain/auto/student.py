@@ -35,7 +35,7 @@ from cotrain.auto.model import (
 from cotrain.errors import InputError
 from cotrain.views.view import Known, View
 
-SHAPE = {"columns": COLUMNS, "kind": str, "views": {}}
+SHAPE = {"columns": COLUMNS, "classes": [str], "kind": str, "views": {}}
 PARAMETERS = 200_000  # of the net for numbers, images and sounds, at the most
 STEPS = 300, 3_000  # of the net's training, at the least and at the most
 NOISY_FROM = 50  # columns from which the net bears much noise

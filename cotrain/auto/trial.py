@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from scipy import sparse
 
+from cotrain.auto.calibrate import even
 from cotrain.auto.candidates import Candidate
 from cotrain.auto.features import Features, FoldFeatures
 from cotrain.auto.folds import Fold, fold_of_all
-from cotrain.views.view import Matrix
+from cotrain.views.view import Matrix, joined
 
 FAILURES = (ValueError, ArithmeticError, MemoryError)  # what learners raise on odd data; NumPy's LinAlgError too
 LEAST_LEARNERS = 3  # learners on labelled rows that are tried and fitted, however short the time
@@ -36,27 +36,6 @@ class Trial:
     folds: int = 0  # how many have been run
     dropped: str = ""  # why it was given up, if it was
     silent: str = ""  # why it has no say, if it has none
-
-
-class Reader(Protocol):
-    """What reads features: a candidate, or a member of a model."""
-
-    @property
-    def views(self) -> tuple[str, ...]: ...
-    @property
-    def apart(self) -> bool: ...
-
-
-def joined(matrices: Mapping[str, Matrix], reader: Reader, rows: np.ndarray) -> Any:
-    """A learner's input: its views' features of these rows, side by side (or apart, where it wants views)."""
-    parts = tuple(matrices[name][rows] for name in reader.views)
-    if reader.apart:
-        return parts
-    if len(parts) == 1:
-        return parts[0]
-    if any(sparse.issparse(part) for part in parts):
-        return sparse.hstack(parts, format="csr")
-    return np.hstack(parts)
 
 
 def train(
@@ -81,17 +60,6 @@ def train(
 def some(rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows, evenly spread over their order, which is one of content."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-
-
-def even(estimator: Any, x: Any, classes: int) -> np.ndarray:
-    """Probabilities [N, C] restated for equal class shares; next to nothing for a class that was never seen."""
-    found = np.asarray(estimator.predict_proba(x), dtype=np.float64)
-    shares = getattr(estimator, "class_log_prior_", None)
-    if shares is not None:
-        found = found / np.exp(shares)
-    probability = np.full((len(found), classes), 1e-9)
-    probability[:, estimator.classes_] += found
-    return probability / probability.sum(1, keepdims=True)
 
 
 def run_folds(

@@ -9,8 +9,7 @@ import pandas as pd
 
 from cotrain.auto.cells import text_series
 from cotrain.auto.columns import Columns
-from cotrain.auto.compound import split
-from cotrain.auto.folder import LABEL, SORTS, TEXT
+from cotrain.auto.folder import SORTS
 from cotrain.auto.read import Source
 from cotrain.data.files import find_file
 
@@ -63,14 +62,3 @@ def _beside(source: Source, column: str, suffixes: tuple[str, ...], test: Source
 
 def _paths(cells: pd.Series, folder: Path) -> Iterable[str]:
     return (os.path.abspath(find_file(cell, folder)) for cell in cells.dropna().astype(str) if cell.strip())
-
-
-def named_as(source: Source, columns: Columns) -> Source:
-    """The columns that were learnt from, under their names: of cells with several numbers, or of the files of a folder
-    without a table."""
-    if not source.of_files:
-        return replace(source, frame=split(source.frame, columns.splits))
-    own = source.frame.columns[0]
-    known = columns.text if own == TEXT else columns.image + columns.audio
-    names = {own: known[0]} if len(known) == 1 else {}
-    return replace(source, frame=source.frame.rename(columns=names | {LABEL: columns.target}))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from cotrain.auto.columns import Columns
+from cotrain.auto.columns import Columns, names_in
 from cotrain.auto.problem import Problem
 from cotrain.views.curves import CurveView
 from cotrain.views.families import find_shapes
@@ -112,7 +112,7 @@ def find_views(encoder: str | Sequence[str], problem: Problem, warnings: list[st
     Args:
         warnings: what was left out is added. left: seconds, of which encoders may take a part. jobs: threads.
     """
-    wanted = [encoder] if isinstance(encoder, str) else list(encoder)
+    wanted = names_in(encoder)
     found: list[View] = []
     if "none" not in wanted:
         from cotrain.auto.encoders import encoder_views

@@ -65,6 +65,8 @@ def members(name: str, file: str, url: str, *, pattern: str, sha256: str) -> dic
                 if match := re.search(pattern, entry):
                     chosen[match.group()] = archive.read(entry)
     except (zipfile.BadZipFile, OSError) as error:
+        if found is None:  # what was downloaded is not kept, so that it is asked for again
+            path.unlink(missing_ok=True)
         raise _missing(name, file, url, f"{path} cannot be read: {error}") from error
     chosen = dict(sorted(chosen.items()))
     digest = hashlib.sha256()

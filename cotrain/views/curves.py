@@ -31,8 +31,6 @@ class CurveView(View):
         lengths: of the curves, whose columns stand one after the other.
     """
 
-    costly = True
-
     def __init__(self, columns: Sequence[str], lengths: Sequence[int]):
         super().__init__(columns, lengths=list(lengths))
 

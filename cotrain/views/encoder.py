@@ -295,8 +295,6 @@ class EncoderView(View):
         rate: Hz, of sounds given as arrays.
     """
 
-    costly = False
-
     def __init__(
         self,
         columns: Sequence[str],

@@ -159,8 +159,6 @@ class PatchView(ImageView):
         patch: pixels on a side; None takes 6 (the paper's), or a third of a smaller image.
     """
 
-    costly = True
-
     def __init__(
         self,
         columns: Sequence[str],

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
@@ -33,7 +32,6 @@ _TURNS = {  # what makes an image upright, by the orientation that its EXIF data
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_decoded: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
 
 def decode(
@@ -45,8 +43,6 @@ def decode(
 ) -> np.ndarray:
     """Images as uint8 [N, H, W, C].
 
-    As long as the result of an equal call is in use, it is given again: several views of one column share their pixels.
-
     Args:
         cells: paths (relative to `folder` if given), or arrays uint8 or bool [H, W] or [H, W, 1, 3 or 4], N of them.
         shape: H, W, C of the result.
@@ -56,9 +52,6 @@ def decode(
     Raises:
         InputError: an image cannot be read; the message names column and file, or the row of an array.
     """
-    key = _key(cells, folder, shape, levels)
-    if (found := _decoded.get(key)) is not None:
-        return found
     pixels = np.empty((len(cells), *shape), np.uint8)
 
     def fill(row: int) -> None:
@@ -71,7 +64,6 @@ def decode(
     ):
         for _ in pool.map(fill, range(len(cells)), chunksize=64):
             pass
-    _decoded[key] = pixels
     return pixels
 
 
@@ -233,17 +225,3 @@ def _unreadable(cell: Any, folder: str | None, where: str, error: Exception) -> 
 def _cell_key(cell: Any) -> bytes:
     content = cell.tobytes() if isinstance(cell, np.ndarray) else str(cell).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(content, digest_size=8).digest()
-
-
-def _key(cells: Sequence[Any], folder: str | None, shape: tuple[int, int, int], levels: Levels | None) -> str:
-    """Says which files or arrays these are, in which state, and what is asked of them."""
-    digest = hashlib.blake2b(repr((folder, shape, levels and tuple(levels))).encode(), digest_size=16)
-    for cell in cells:
-        if isinstance(cell, np.ndarray):
-            digest.update(repr((cell.shape, cell.dtype.str)).encode() + np.ascontiguousarray(cell).data)
-            continue
-        digest.update(f"\0{cell}".encode("utf-8", "surrogatepass"))
-        if isinstance(cell, (str, os.PathLike)) and (path := find_file(cell, folder)).is_file():
-            status = path.stat()
-            digest.update(f"\0{status.st_mtime_ns}\0{status.st_size}".encode())
-    return digest.hexdigest()

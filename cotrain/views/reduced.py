@@ -20,8 +20,6 @@ class ReducedView(View):
         dimensions: components kept.
     """
 
-    costly = True
-
     def __init__(self, columns: Sequence[str], base: str, base_settings: dict[str, Any], dimensions: int = 100):
         super().__init__(columns, base=base, base_settings=base_settings, dimensions=dimensions)
         self.base: View = view_class(base)(columns, **base_settings)

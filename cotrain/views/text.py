@@ -233,8 +233,6 @@ class CharacterView(_Counts):
 class TopicView(WordView):
     """Words as a few hundred directions in which texts differ most (latent semantic analysis), unit length."""
 
-    costly = True
-
     def __init__(self, columns: Sequence[str], most: int = 20_000, dimensions: int = 100):
         _Counts.__init__(self, columns, most=most, dimensions=dimensions)
 

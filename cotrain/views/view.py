@@ -11,7 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,6 @@ class View(ABC):
         settings: keyword arguments that make an equal, unfitted view (plain values).
         learned: arrays by name; empty before `fit`.
     """
-
-    costly: ClassVar[bool] = (
-        False  # fitting takes seconds: fitted once, on unlabelled rows only, where there are enough
-    )
 
     def __init__(self, columns: Sequence[str], **settings: Any):
         self.columns = tuple(columns)
@@ -99,3 +95,24 @@ def extract_each(views: Mapping[str, View], frame: pd.DataFrame, known: Known = 
             known[view.source] = view.extract(frame)
         found[name] = known[view.source]
     return found
+
+
+class Reader(Protocol):
+    """What reads features: a candidate, or a member of a model."""
+
+    @property
+    def views(self) -> tuple[str, ...]: ...
+    @property
+    def apart(self) -> bool: ...
+
+
+def joined(matrices: Mapping[str, Matrix], reader: Reader, rows: np.ndarray) -> Any:
+    """A learner's input: its views' features of these rows, side by side (or apart, where it wants views)."""
+    parts = tuple(matrices[name][rows] for name in reader.views)
+    if reader.apart:
+        return parts
+    if len(parts) == 1:
+        return parts[0]
+    if any(sparse.issparse(part) for part in parts):
+        return sparse.hstack(parts, format="csr")
+    return np.hstack(parts)

@@ -53,7 +53,6 @@ def test_labels_counts_and_masks():
     assert found.y.tolist() == [0, 1, -1, 0, -1, 1]
     assert found.labelled.sum() == 4
     assert found.unlabelled.tolist() == [False, False, True, False, True, False]
-    assert found.few_unlabelled
     assert said(found, "fewer unlabelled rows (2) than labelled ones (4)")
     plain = json.loads(json.dumps(found.to_dict()))
     assert (plain["rows"], plain["labelled"], plain["unlabelled"], plain["left_out"]) == (6, 4, 2, 0)
@@ -72,7 +71,6 @@ def test_single_labels_and_all_labelled_go_on_with_a_warning():
     found = look({"text": TEXTS, "label": ["a", "b", "b", "b", "a", "c"]}, text="text")
     assert said(found, "single label", "'c' in row 6")
     assert said(found, "Every row has a label")
-    assert found.few_unlabelled
 
 
 # Duplicates and conflicts

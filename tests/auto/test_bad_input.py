@@ -24,7 +24,7 @@ from cotrain.auto import student
 from cotrain.auto.fit import fit
 from cotrain.auto.model import Model
 from cotrain.auto.report import plain
-from cotrain.auto.result import check_folder
+from cotrain.auto.result import FitReport, Result, check_folder
 from cotrain.errors import InputError
 
 FAST = ["--encoder", "none", "--jobs", "1"]
@@ -518,6 +518,19 @@ def test_a_disk_that_is_full_at_the_end(command, monkeypatch, reviews, tmp_path)
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_disk_that_is_full_and_no_temporary_folder(monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Result, "save", full)
+    monkeypatch.setattr("cotrain.auto.result.mkdtemp", full)
+    finished = Result(None, None, FitReport({"warnings": ["what was odd"]}))
+    finished.rescue("out")
+    said, odd = finished.report["warnings"]
+    assert "No space left on device), nor among the temporary files" in said
+    assert odd == "what was odd"
+
+
 def test_a_prediction_that_cannot_be_written_is_not_lost(command, model, measures, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = written(measures(), tmp_path)
@@ -701,6 +714,10 @@ def test_options_that_cannot_be(refused, reviews, tmp_path, options, words):
         ({"prior": {"0": np.nan, "1": 0.5}}, "--prior shares are positive"),
         ({"prior": 0.5}, "--prior takes auto, label, uniform or shares"),
         ({"out": 5}, "--out takes a folder; not 5"),
+        ({"drop": 3.5}, "a list of names, is needed where 3.5 is given"),
+        ({"group": [None]}, r"a list of names, is needed where \[None\] is given"),
+        ({"encoder": 5.0}, "a list of names, is needed where 5.0 is given"),
+        ({"encoder": Path("nowhere")}, "nowhere"),
         ({"out": "x\0y"}, "NUL"),
         ({"x": None}, "x is None"),
         ({"x": 5}, "x is 5"),
@@ -712,12 +729,13 @@ def test_options_that_cannot_be(refused, reviews, tmp_path, options, words):
 def test_arguments_that_cannot_be(options, words):
     x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
     with pytest.raises(InputError, match=words):
-        fit(options.get("x", x), y, encoder="none", **{k: v for k, v in options.items() if k != "x"})
+        fit(**{"x": x, "y": y, "encoder": "none"} | options)
 
 
 def test_numbers_of_numpy_and_shares_by_class_are_arguments():
     x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
     options = {"seed": np.int64(3), "budget": np.int64(20), "coverage": np.float32(0.75), "prior": {0: 0.25, 1: 0.75}}
+    options |= {"text": None, "group": None}
     result = fit(x + y[:, None], y, encoder="none", method="logistic", jobs=1, **options)
     assert result.report["prior"]["shares"] == {"0": 0.25, "1": 0.75}
     assert json.loads(json.dumps(plain(result.report.values)))["prior"]["asked"] == {"0": 0.25, "1": 0.75}

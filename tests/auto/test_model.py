@@ -306,7 +306,7 @@ def test_files_of_another_model_are_told_apart(folder):
         (model / name).write_bytes(content)
     refused(model, names[0], "of another model")
     text = json.loads((model / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps(text | {"classes": "ab"}))
+    (model / "model.json").write_text(json.dumps(text | {"classes": ["a", "a"]}))
     for name, content in zip(names, contents, strict=True):
         (model / name).write_bytes(content)
     refused(model, "names no classes")
@@ -338,9 +338,12 @@ def test_a_description_that_was_edited_is_refused(folder, texts, reviews):
     for key, value in (("target", {}), ("date", ["nope"]), ("code", ["nope"]), ("levels", {"colour": 5})):
         edited(columns=good["columns"] | {key: value})
         refused(model, "model.json")
-    for classes in ([], ["good"], ["good", "good"], [1, 2], {}):
+    for classes in ([], ["good"], ["good", "good"]):
         edited(classes=classes)
         refused(model, "names no classes")
+    for classes in ([1, 2], {}, "ab"):
+        edited(classes=classes)
+        refused(model, "model.json", "classes")
     edited(views={})
     refused(model, "views")
     edited(members=[], blend={"parts": [], "temperatures": [], "temperature": 1.0})

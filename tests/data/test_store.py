@@ -140,6 +140,11 @@ def test_other_members_are_refused_and_a_download_of_them_is_not_kept(folders, o
     with pytest.raises(DatasetMissing, match="other contents"):
         members("things", "s.zip", f"{origin}/master.zip", pattern="sounds/.*", sha256=digest({"sounds/a.wav": b"a"}))
     assert not list((folders / "cache/things").iterdir())
+    (folders / "origin/master.zip").write_bytes(b"<html>Log in first</html>")
+    with pytest.raises(DatasetMissing, match="cannot be read"):
+        members("things", "s.zip", f"{origin}/master.zip", pattern="sounds/.*", sha256="0" * 64)
+    assert not list((folders / "cache/things").iterdir())
     (folders / "data/things/s.zip").write_bytes(b"no zip at all")
     with pytest.raises(DatasetMissing, match="cannot be read"):
         members("things", "s.zip", f"{origin}/master.zip", pattern="sounds/.*", sha256="0" * 64)
+    assert (folders / "data/things/s.zip").exists()  # what a user put there stays

@@ -12,10 +12,10 @@ import torch
 from scipy.signal import resample_poly
 from torch import nn
 
+from cotrain.auto.encoders import ADVICE
 from cotrain.errors import InputError
 from cotrain.views import encoder as encoder_module
 from cotrain.views import encoder_onnx
-from cotrain.views.advice import ADVICE
 from cotrain.views.backbone import Backbone, folder_digest, kind_of
 from cotrain.views.embedding_cache import EmbeddingCache, make_room
 from cotrain.views.encoder import Encoder, EncoderView, find, load

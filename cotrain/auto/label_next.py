@@ -34,7 +34,7 @@ def label_next(
         among: rows of the frame that have no label. features: the model's views' matrices of all rows of the frame.
         original: what row of the user's table each row of the frame is.
     """
-    if not len(among) or not count:
+    if not len(among):
         return []
     rng = np.random.default_rng(seed)
     rows = among if len(among) <= LOOKED_AT else np.sort(rng.choice(among, LOOKED_AT, replace=False))

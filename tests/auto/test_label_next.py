@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cotrain.auto import advice
-from cotrain.auto.advice import excerpt, label_next
+from cotrain.auto import label_next as advice
 from cotrain.auto.columns import Columns
+from cotrain.auto.label_next import excerpt, label_next
 from cotrain.auto.model import Member, Model
 
 
