@@ -728,8 +728,9 @@ def test_options_that_cannot_be(refused, reviews, tmp_path, options, words):
 )
 def test_arguments_that_cannot_be(options, words):
     x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    options = {"x": x, "encoder": "none"} | options
     with pytest.raises(InputError, match=words):
-        fit(**{"x": x, "y": y, "encoder": "none"} | options)
+        fit(options.pop("x"), y, **options)
 
 
 def test_numbers_of_numpy_and_shares_by_class_are_arguments():
