@@ -509,8 +509,10 @@ def test_numbers_written_otherwise_than_in_training(cells, values):
     aligned = align(read(pd.DataFrame({"n": cells})).frame, plain, warnings)
     np.testing.assert_array_equal(aligned["n"], values)
     assert warnings
-    assert all(
-        f"{cells[0]!r} as {values[0]:.15g}." in said for said in warnings if "decimal point" in said and "," in cells[0]
+    told = [said for said in warnings if "decimal point" in said]
+    shown = next((place for place, cell in enumerate(cells) if "," in cell), 0)
+    assert [said.rpartition("such as ")[2] for said in told] == (
+        [] if np.isnan(values[0]) else [f"{cells[shown]!r} as {values[shown]:.15g}."]
     )
 
 
@@ -616,3 +618,31 @@ def test_any_table_is_audited_or_refused_and_any_other_is_aligned(rows, test):
     plain += [frame[name].map(str).str.lower() for name in columns.category]
     keys = pd.Series(list(zip(*plain)), dtype=object)
     assert len(set(zip(keys, found.cluster))) == keys.nunique() == len(set(found.cluster))
+
+
+@pytest.mark.parametrize(
+    ("span", "cells", "values"),
+    [
+        ((500.0, 2_000.0), ["1,234", "2,345", "1,567"], [1234, 2345, 1567]),
+        ((0, 1), ["yes", "no", "2"], [np.nan, np.nan, 2]),
+    ],
+)
+def test_what_the_span_of_training_tells(span, cells, values):
+    columns = Columns("label", number=("n",), spans={"n": span})
+    np.testing.assert_array_equal(align(read(pd.DataFrame({"n": cells})).frame, columns)["n"], values)
+
+
+def test_names_of_files_are_not_cut_where_texts_are():
+    columns = Columns("label", text=("t",), image=("f",), longest=3)
+    aligned = align(pd.DataFrame({"t": ["abcdef"], "f": ["pictures/1.png"]}), columns)
+    assert aligned.loc[0].tolist() == ["abc", "pictures/1.png"]
+
+
+def test_blank_dates_are_missing_without_a_word_and_no_odd_name_is_suggested():
+    said: list[str] = []
+    columns = Columns("label", number=("age",), date=("day",), orders={"day": "year first"})
+    align(pd.DataFrame({"day": ["2024-01-02", "  "], "shop": [1, 2]}), columns, said)
+    assert said == [
+        "Column 'age' is not there; all its cells count as missing.",
+        "Columns that the fit did not know are ignored: shop.",
+    ]

@@ -169,7 +169,7 @@ def test_sets_of_classes(measures):
         few.predict_set(x)
 
 
-def test_the_order_of_rows_and_the_seed(measures):
+def test_the_order_of_rows_changes_nothing(measures):
     x, _, given = numbers(measures)
     order = np.random.default_rng(0).permutation(60)
     one = CoTrainClassifier(**FAST).fit(x, given)

@@ -693,3 +693,10 @@ def test_errors_of_spreadsheets_are_no_class():
     assert labels.classes == ["ham", "n.a.", "spam"]
     assert any("'#N/A' are taken as no label" in warning for warning in labels.warnings)
     assert any("'n.a.' may mean" in warning for warning in labels.warnings)
+
+
+def test_letters_for_true_and_false_and_groups_in_other_letters():
+    columns = Columns("label", category=("kind",), levels={"kind": ("no", "yes")})
+    assert align(pd.DataFrame({"kind": ["Y", "f"]}), columns)["kind"].tolist() == ["yes", "no"]
+    grouped = Columns("label", number=("n",), group=("who",))
+    assert align(pd.DataFrame({"n": [1.0], "Who": ["ann"]}), grouped)["who"].tolist() == ["ann"]

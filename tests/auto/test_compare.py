@@ -226,3 +226,29 @@ def test_clean_labels_are_not_doubted(measures):
     found = audit_labels(table, target="kind", budget="5s", **FAST)
     assert found.suspicious == []
     assert found.conflicts == []
+
+
+def test_a_line_by_hand():
+    one, other = told([1] * 38 + [0] * 2, 0.95), told([1] * 30 + [0] * 10, 0.75)
+    line = comparison._line("m", [one, None, other], 6.0, 4, [one, None, one])
+    assert (line.mean, line.worst, line.low, line.high) == (pytest.approx(0.85), 0.75, 0.0, 1.0)
+    assert (line.seconds, line.learners, line.values) == (2.0, 4, [0.95, None, 0.75])
+    assert line.partly == "2 of 3 seeds"
+    assert line.behind == comparison._behind([(one, one), (one, other)])
+
+
+def test_the_method_of_the_highest_mean_is_behind_nobody(monkeypatch, table):
+    scores = {"naive-bayes": told([1] * 30 + [0] * 10, 0.75), "emnb": told([1] * 38 + [0] * 2, 0.95)}
+    monkeypatch.setattr(comparison, "_judged", lambda group, *_: scores[group.name])
+    found = compare(table, target="label", methods="naive-bayes,emnb", seeds=1, **FAST)
+    assert [line.behind is None for line in found.lines] == [False, True]
+    assert found.lines[0].behind > 0.9
+
+
+def test_each_test_row_counts_as_the_metric_says(measures):
+    table, test = measures(rows=40, labelled=40), measures(rows=200, labelled=200, seed=3)
+    test = test[(test["kind"] == "a") | (np.arange(200) < 20)]  # 100 and 10
+    test.loc[test["kind"] == "b", "size"] -= 2  # and these are hard
+    found = compare(table, target="kind", methods="logistic", seeds=1, test=test, metric="accuracy", **FAST)
+    report = fit(table, target="kind", method="logistic", seed=0, test=test, metric="accuracy", **FAST).report
+    assert found.lines[0].values == [pytest.approx(report["test"]["chosen"])]

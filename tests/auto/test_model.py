@@ -378,3 +378,16 @@ def test_a_folder_without_a_model_says_what_to_give(tmp_path):
 def test_columns_survive_a_trip_through_json(measures):
     columns = infer(measures(), target="kind")
     assert type(columns).from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
+
+
+def test_learners_of_another_model_are_told_apart_and_older_models_without_digests_load(folder, texts, reviews):
+    model, _ = folder
+    text = json.loads((model / "model.json").read_text())
+    member = model / "member0.skops"
+    whole = member.read_bytes()
+    member.write_bytes((model / "member1.skops").read_bytes())
+    refused(model, "member0.skops", "of another model")
+    member.write_bytes(whole)
+    del text["files"]
+    (model / "model.json").write_text(json.dumps(text))
+    np.testing.assert_array_equal(Model.load(model).predict(reviews()), texts.model.predict(reviews()))

@@ -144,3 +144,38 @@ def test_what_cannot_be_joined_is_refused(tmp_path, files):
         load(files / "few.csv", target="label", more=[folder])
     with pytest.raises(InputError, match=r"There is no file .*missing\.csv"):
         load(files / "few.csv", target="label", more=[files / "missing.csv"])
+
+
+def test_texts_of_a_table_in_another_folder_are_no_names_of_files(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        pd.DataFrame({"review": texts(20)[0], "label": texts(20)[1]}).to_csv(tmp_path / folder / "t.csv", index=False)
+    found = with_more(read(tmp_path / "a" / "t.csv"), tmp_path / "b" / "t.csv", "label")
+    assert found.frame["review"].tolist() == 2 * texts(20)[0]
+
+
+def test_labels_are_never_rewritten_and_what_was_odd_about_a_table_is_said(tmp_path):
+    (tmp_path / "more.csv").write_text("n,label\n" + "3,good\n" * 150 + "1,2,3\n")
+    first = read({"n": [1, 2, 3, 4], "label": ["Good", "Bad"] * 2})
+    found = with_more(first, tmp_path / "more.csv", "label")
+    assert found.frame["label"].tolist() == ["Good", "Bad"] * 2 + ["good"] * 150
+    assert any(warning.startswith("more.csv: ") and "left out" in warning for warning in found.warnings)
+    assert with_more(first, {"n": [5]}, "label").warnings == []  # that it has no labels is what it is for
+
+
+@pytest.mark.parametrize(("first", "second"), [("%d/%m/%Y", "%m-%d-%Y"), ("%m/%d/%Y", "%d/%m/%Y")])
+def test_dates_of_which_one_table_leaves_the_order_open_stay(first, second):
+    early = pd.date_range("2024-01-01", periods=12, freq="MS")  # days 1: either order
+    late = pd.date_range("2024-01-20", periods=12, freq="27D")
+    for one, other in ((early, late), (late, early)):
+        cells = [one.strftime(first).tolist(), other.strftime(second).tolist()]
+        found = with_more(read({"day": cells[0], "label": ["a", "b"] * 6}), {"day": cells[1]}, "label")
+        assert found.frame["day"].tolist() == cells[0] + cells[1]
+
+
+def test_a_folder_of_files_is_refused_as_the_first_too(tmp_path, files):
+    for name in "ab":
+        (tmp_path / "p" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "p" / name / "1.png")
+    with pytest.raises(InputError, match="cannot be put below another table"):
+        with_more(read(tmp_path / "p"), files / "few.csv", "label")

@@ -180,3 +180,58 @@ def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.setenv("COTRAIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match="column 'image' cannot be written"):
         read(pd.DataFrame({"image": [picture(1), picture(2)]}))
+
+
+@pytest.mark.parametrize(
+    ("start", "suffix"),
+    [
+        (b"GIF89a", ".gif"),
+        (b"BM\x10\0\0\0\0\0\0\0", ".bmp"),
+        (b"II*\0", ".tif"),
+        (b"MM\0*", ".tif"),
+        (b"RIFF\x10\0\0\0WEBP", ".webp"),
+        (b"RIFF\x10\0\0\0WAVE", ".wav"),
+        (b"OggS\0", ".ogg"),
+        (b"ID3\x04", ".mp3"),
+        (b"\xff\xfb\x90\x64", ".mp3"),
+        (b"FORM\0\0\x10\0AIFF", ".aiff"),
+        (b".snd\0", ".au"),
+        (b"caff\0", ".caf"),
+    ],
+)
+def test_files_are_told_by_how_they_begin(start, suffix):
+    (path,), _ = unpack("x", pd.Series([start + bytes(20)], dtype=object))
+    assert Path(path).name == f"000000{suffix}"
+
+
+PAIR, OTHER = {"bytes": b"what", "path": "a"}, {"bytes": b"what"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "packed"),
+    [
+        ([b"fLaC1234"] * 2 + [b"xxxx"] * 8, True),
+        ([PAIR] * 6 + [OTHER] * 4, True),  # most have the form of Hugging Face
+        ([PAIR] * 4 + [OTHER] * 6, False),
+        ([np.ones((4, 5)), np.ones((3, 5))], False),  # numbers, no pixels
+        ([np.ones(4, np.uint8), np.ones(3, np.uint8)], False),
+        ([np.ones((4, 5, 4), np.uint8), np.ones((3, 5, 4), np.uint8)], True),
+    ],
+)
+def test_which_cells_are_packed(cells, packed):
+    assert are_packed(pd.Series(cells, dtype=object)) is packed
+
+
+def test_columns_whose_bytes_are_the_same_one_after_another_keep_files_of_their_own():
+    png = b"\x89PNG"
+    paths = [unpack("i", pd.Series(cells, dtype=object))[0] for cells in ([png * 2, png], [png, png * 2])]
+    assert [Path(path).read_bytes() for path in paths[0]] == [png * 2, png]
+    assert [Path(path).read_bytes() for path in paths[1]] == [png, png * 2]
+
+
+def test_a_file_that_was_cut_short_is_written_again():
+    cells = pd.Series([picture(1)], dtype=object)
+    (path,), _ = unpack("i", cells)
+    Path(path).write_bytes(picture(1)[:9])
+    unpack("i", cells)
+    assert Path(path).read_bytes() == picture(1)

@@ -738,3 +738,55 @@ def test_lines_of_rows_left_out_and_of_short_ones(tmp_path):
     source = read(write(tmp_path / "t.csv", "a,b\n" + "1,2\n" * 150 + "1,2,3\n4\n"))
     assert source.left_out.tolist() == [152]
     assert source.short.tolist() == [153]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_marks_of_unicode_are_read(tmp_path, encoding):
+    source = read(write(tmp_path / "t.csv", "\ufeffa,b\n日本語の文,1\nそして次,2\n", encoding))
+    assert source.frame.to_dict("list") == {"a": ["日本語の文", "そして次"], "b": [1, 2]}
+
+
+def test_bytes_that_are_many_beside_the_letters_of_utf8_and_a_stray_control_character(tmp_path):
+    source = read(write(tmp_path / "t.csv", "a,b\nréussi,très\nété,b\n".encode() + b"\xe9chou,mal\n"))
+    assert said(source, "it is read as cp1252")
+    source = read(write(tmp_path / "u.csv", b"a,b\n" + b"caf\xe9 and more of it,1\n" * 9 + b"one \x01 stray,2\n"))
+    assert source.frame["a"].iloc[0].startswith("café")
+
+
+def test_a_zip_from_a_mac(tmp_path):
+    source = read(zip_of(tmp_path / "t.zip", **{"data/t.csv": "a\n1\n", "data/.DS_Store": "x"}))
+    assert source.frame["a"].tolist() == [1]
+
+
+def test_a_missing_class_number_of_a_dataset_is_no_label(tmp_path):
+    about = json.dumps({"info": {"features": {"label": {"names": ["ham", "spam"], "_type": "ClassLabel"}}}})
+    table = pa.table({"text": ["a", "b", "c"], "label": [1, None, 0]}).replace_schema_metadata({"huggingface": about})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").frame["label"].fillna("").tolist() == ["spam", "", "ham"]
+
+
+def test_numbers_in_the_other_order_of_bytes_and_texts_as_bytes(tmp_path):
+    np.savez(tmp_path / "t.npz", n=np.array([1.5, 2], ">f8"), s=np.array([b"a", b"b"]))
+    frame = read(tmp_path / "t.npz").frame
+    assert frame["n"].dtype == np.float64
+    assert frame["n"].dtype.isnative
+    assert frame["n"].tolist() == [1.5, 2]
+
+
+def test_columns_of_arrow_that_cannot_be_had_are_left_out_and_invalid_texts_refused(tmp_path):
+    far = pa.array([10**17, 0], pa.timestamp("s"))
+    table = pa.table({"a": ["x", "y"], "raw": pa.array([b"1", b"2"], pa.large_binary()), "when": far})
+    write_stream(table, tmp_path / "t.arrow")
+    source = read(tmp_path / "t.arrow")
+    assert source.frame.columns.tolist()[0] == "a"
+    assert "raw" not in source.frame
+    assert said(source, "'raw'", "bytes")
+    broken = pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe"))
+    write_stream(pa.table({"a": broken}), tmp_path / "b.arrow")
+    with pytest.raises(InputError, match=r"b\.arrow cannot be read as Arrow"):
+        read(tmp_path / "b.arrow")
+
+
+def test_a_fault_inside_an_array_of_json_has_its_own_line(tmp_path):
+    with pytest.raises(InputError, match="line 4: no valid JSON"):
+        read(write(tmp_path / "t.json", '\n[\n{"a": 1},\n{"a": }\n]\n'))

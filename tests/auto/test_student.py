@@ -327,3 +327,25 @@ def test_students_are_checked_on_rows_and_groups_that_did_not_teach_them():
             assert len(taught) >= 155
     two = SimpleNamespace(y=y, unlabelled=unlabelled, unit=np.arange(310) % 2, grouped=True)
     assert len(_parted(two, np.random.default_rng(0))[0]) == 60  # of two groups none can be spared
+
+
+def test_both_parts_together_are_right_on_average():
+    rng = np.random.default_rng(0)
+    wide, deep = sparse.random(200, 30, 0.3, random_state=0, format="csr"), rng.normal(size=(200, 3)).astype(np.float32)
+    wanted = np.eye(2)[((deep[:, 0] > 0) | (rng.random(200) < 0.7)).astype(int)]
+    student = distil({}, [wide, deep], wanted, Columns("y"), ["a", "b"], 0, 5.0)
+    np.testing.assert_allclose(softmax(student.logits([wide, deep]), axis=1).mean(0), wanted.mean(0), atol=0.01)
+    again = distil({}, [wide, deep], wanted, Columns("y"), ["a", "b"], 0, 0.0, before=student)  # no time but for a step
+    np.testing.assert_allclose(again.logits([wide, deep]), student.logits([wide, deep]), atol=0.3)
+
+
+def test_soft_regression_ends_when_its_time_does():
+    x = sparse.random(300, 40, 0.3, random_state=0, format="csr", dtype=np.float32)
+    target = np.random.default_rng(0).dirichlet([0.2, 0.2, 0.2], 300)
+    cut, whole = (soft_regression(x, target, seconds)[0] for seconds in (0.0, 30.0))
+    assert 0 < np.abs(cut).sum() < 0.9 * np.abs(whole).sum()
+
+
+def test_more_characters_than_words_are_counted():
+    columns = Columns("label", text=("text",))
+    assert [view.settings["most"] for view in student_views({}, columns, 10).values()] == [20_000, 40_000]

@@ -143,8 +143,7 @@ def test_held_out_accuracy_never_trains_on_the_row():
     assert abs(held.weights_[0] - 0.5) < 1e-9  # class 0 for all: half are right
 
 
-def test_bookkeeping_of_errors():
-    """Each accepted addition raised the value q of the learner's training set."""
+def test_rows_that_learners_take_are_counted():
     for seed in range(4):
         x, _, given = data(seed)
         model = DemocraticCoLearning(KINDS).fit(x, given)

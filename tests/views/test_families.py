@@ -132,3 +132,37 @@ def test_pictures_of_columns_by_hand():
     assert view.extract(frame)[..., 0].tolist() == expected
     assert view.fresh().extract(frame)[..., 0].tolist() == expected
     assert view.source != HogView(frame.columns, shape=(3, 2, 1), pixels=(0, 4, 2, 1, 2, 5)).source
+
+
+def test_three_columns_are_no_family_and_units_of_times_are_left_off():
+    assert find_families(["a1", "a2", "a3"]) == [[0], [1], [2]]
+    assert find_families(["1 ms", "10 ms", "2 ms", "3ms"]) == [[0, 2, 3, 1]]
+
+
+def test_very_large_numbers_do_no_harm():
+    frame = pd.DataFrame([[1e25, -1e25, 0.0]], columns=list("abc"))
+    np.testing.assert_allclose(shapes(cells(frame, list("abc"))), [[1.5**0.5, -(1.5**0.5), 0]], rtol=1e-5)
+
+
+def test_small_differences_far_from_zero_are_shapes_and_flat_rows_have_none():
+    found = shapes(np.array([[1000, 1001, 1002], [7, 7, 7]], np.float32))
+    np.testing.assert_allclose(found, [[-(1.5**0.5), 0, 1.5**0.5], [0, 0, 0]], atol=1e-3)
+
+
+def test_columns_that_are_a_little_like_their_neighbours_are_no_curve():
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(200, LENGTH))
+    for place in range(1, LENGTH):  # each is like the one before it by 0.45
+        steps[:, place] = 0.45 * steps[:, place - 1] + np.sqrt(1 - 0.45**2) * steps[:, place]
+    frame = pd.DataFrame(steps).add_prefix("t")
+    assert find_shapes(frame, list(frame.columns)) == ([], [])
+
+
+def test_three_unrelated_pictures_side_by_side_are_no_colours():
+    frame = pd.DataFrame(np.hstack([blobs().to_numpy() for _ in range(3)])).add_prefix("pixel")
+    assert all(found.shape[2] == 1 for found in find_shapes(frame, list(frame.columns))[1])
+
+
+def test_columns_that_are_like_those_below_and_not_like_those_beside_are_no_pictures():
+    frame = pd.DataFrame(np.tile(np.random.default_rng(0).normal(size=(200, 8)), 5)).add_prefix("t")
+    assert find_shapes(frame, list(frame.columns)) == ([], [])
