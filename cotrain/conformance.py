@@ -6,7 +6,6 @@ The checks that compare several ranks with one stand in `conformance_ranks`.
 import importlib
 import inspect
 import math
-import pkgutil
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-import cotrain.methods
+import cotrain
 from cotrain import engine, place
 from cotrain.errors import CotrainError, InputError
 from cotrain.learner import Follower, Learner
@@ -67,6 +66,9 @@ def check(method: type[Method], ranks: bool = True, device: str = "cpu") -> None
         except Exception as error:  # whatever a method does wrong, the other checks are run too
             failures.append(f"{one.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
 
+    run(check_example, device)
+    if failures:  # no other check would say anything of the method
+        raise CheckFailed(f"{method.__name__} fails a check before all others:\n{failures[0]}")
     for one in CHECKS:
         run(one, device)
     if ranks:
@@ -83,12 +85,27 @@ def check(method: type[Method], ranks: bool = True, device: str = "cpu") -> None
 
 def methods() -> list[type[Method]]:
     """Every method in the package, found by walking the tree."""
-    found: dict[str, type[Method]] = {}
-    for module in pkgutil.walk_packages(cotrain.methods.__path__, "cotrain.methods."):
-        for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == module.name:
-                found[f"{module.name}.{thing.__name__}"] = thing
-    return list(found.values())
+    root = Path(cotrain.__file__).parent
+    found: list[type[Method]] = []
+    for path in sorted((root / "methods").rglob("[!_]*.py")):
+        name = ".".join(("cotrain", *path.relative_to(root).with_suffix("").parts))
+        for _, thing in inspect.getmembers(importlib.import_module(name), inspect.isclass):
+            if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == name:
+                found.append(thing)
+    return found
+
+
+def check_example(method: type[Method], device: str = "cpu") -> None:
+    """`example()` makes the same weights each time."""
+    examples = [method.example() for _ in range(2)]
+    for example in examples:
+        engine.prepare(example.learners, place.device_of(device))
+    first, second = (_parameters(example.learners) for example in examples)
+    for name in first:
+        _require(
+            _equal(first[name], second[name]),
+            f"example() gives {name!r} other weights each time; seed its net as cotrain.methods.examples does",
+        )
 
 
 def check_losses(method: type[Method], device: str = "cpu") -> None:

@@ -62,7 +62,8 @@ def fit(
     stack: How = False,
 ) -> Report:
     """Train the learners in place: on one process, or on every process that a launcher started (torchrun and all that
-    set RANK and WORLD_SIZE), with the same result; but for batch normalization, which sees each process's rows apart.
+    set RANK and WORLD_SIZE), with the same result; but for batch normalization, which sees each process's rows apart,
+    and dropout and other noise inside a net, which each process draws for its rows.
 
     Args:
         method: says the losses.

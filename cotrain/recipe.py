@@ -34,13 +34,24 @@ def files() -> dict[str, Path]:
 
 
 def constants(path: Path) -> dict[str, Any]:
-    """A recipe's docstring, SYSTEMS and CLAIM, read without running it."""
-    tree = ast.parse(path.read_text())
-    found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
-    for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id in ("SYSTEMS", "CLAIM"):
-            found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    """A recipe's docstring, SYSTEMS and CLAIM, read without running it.
+
+    Raises:
+        InputError: the file is no Python, or does not write them out, as (24,) and a text.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+        for node in tree.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and target.id in ("SYSTEMS", "CLAIM"):
+                found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+        if not all(isinstance(number, int) for number in found.get("SYSTEMS", ())):
+            raise ValueError("SYSTEMS holds what is no number")
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The recipe {path.name} cannot be read ({error}): SYSTEMS and CLAIM are written out, as (24,) and a text."
+        ) from error
     return found
 
 

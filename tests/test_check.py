@@ -106,6 +106,22 @@ def caught(method):
     return failed
 
 
+def test_an_example_that_is_not_there_or_has_other_weights_each_time_is_said_once():
+    class Unseeded(Good):
+        @classmethod
+        def example(cls):
+            streams = {"labelled": labelled_rows()}
+            return Example(cls(), {"a": Learner(nn.Linear(4, 3), SGD), "b": Learner(two_layer(), SGD)}, streams)
+
+    class Absent(Method):
+        step = Good.step
+
+    for method, reason in ((Unseeded, "gives 'a' other weights each time"), (Absent, r"Absent has no example\(\)")):
+        with pytest.raises(CheckFailed, match=reason) as failed:
+            check(method, ranks=False)
+        assert len(str(failed.value).splitlines()) == 2
+
+
 def test_a_good_method_passes():
     check(Good)
     assert caught(Good) == []

@@ -147,6 +147,12 @@ class TestFind:
             "CLAIM": "Ours is better.",
         }
 
+    @pytest.mark.parametrize("line", ["def broken(:", "SYSTEMS = 24", 'SYSTEMS = ("24",)', 'CLAIM = f"{1} point"'])
+    def test_constants_that_cannot_be_read_are_named(self, tiny, line):
+        tiny.write_text(TINY + f"\n{line}\n")
+        with pytest.raises(InputError, match=rf"recipe {tiny.name} cannot be read .*as \(24,\) and a text"):
+            recipe.constants(tiny)
+
     def test_by_path(self, tiny):
         assert recipe.load(str(tiny)).CLAIM == "Ours is better."
 

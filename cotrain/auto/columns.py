@@ -49,6 +49,7 @@ SHAPE = {
     "unlabelled?": Maybe(str),
 }
 _SAMPLE = 2_000  # cells looked at to tell what a column holds
+FEW_CODES = 20  # of different whole numbers with leading zeros that are categories, such as months
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|ids|uuid|guid|index|idx|key|row|nr|no|unnamed)($|[_\W\d])|[a-z]I[dD]$|^column \d+$", re.IGNORECASE
 )  # column 1: one without a name, as programs write the numbers of rows
@@ -297,10 +298,10 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
             if found.kind == "dropped" and not writing.quantity:
                 return found
             return Found("number", writing=writing, none=found.none, span=found.span)
+    if leading_zeros and FEW_CODES < distinct < len(texts) and texts.str.strip().str.fullmatch(r"\d+").all():
+        writing = Writing(".", zeros=True)  # postal codes: places near each other have numbers near each other
+        return _number_kind(read_written(texts.tolist(), writing)[0], "")._replace(writing=writing)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
-        if leading_zeros and distinct < len(texts) and texts.str.strip().str.fullmatch(r"\d+").all():  # postal codes
-            writing = Writing(".", zeros=True)
-            return _number_kind(read_written(texts.tolist(), writing)[0], "")._replace(writing=writing)
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
     return Found(_text_or_category(sample, distinct, len(texts)))

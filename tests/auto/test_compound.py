@@ -87,6 +87,15 @@ def test_a_fit_learns_from_each_number():
     assert result.student.predict(pd.DataFrame({"bp": ["170/60", "99/60"]})).tolist() == ["yes", "no"]
 
 
+@pytest.mark.parametrize(("different", "kind"), [(12, "category"), (60, "number"), (300, "number"), (590, "number")])
+def test_postal_codes_are_numbers_however_often_they_repeat(different, kind):
+    rng = np.random.default_rng(0)
+    known = rng.choice(90_000, different, replace=False) + 1_000
+    codes = [f"{number:05}" for number in [*known, *rng.choice(known, 600 - different)]]
+    columns = infer(pd.DataFrame({"zip": codes, "label": ["a", "b"] * 300}), target="label")
+    assert getattr(columns, kind) == ("zip",)
+
+
 def test_postal_codes_are_numbers_where_some_repeat():
     rng = np.random.default_rng(2)
     codes = [f"{number:05}" for number in rng.integers(1_000, 99_000, 300)]
