@@ -215,7 +215,7 @@ def label_next(folder: Path, data: Any, count: int, as_json: bool) -> None:
         return
     _warn(said)
     show.table(
-        f"Label these {len(found)} rows next, best first",
+        f"Label these {len(found)} rows next",
         [{"row": e["where"], "reason": e["reason"], "what it holds": e["shown"]} for e in found],
     )
 

@@ -1,4 +1,9 @@
-"""Which unlabelled rows to label next: unsure ones, in crowded places, and not all in the same place."""
+"""Which unlabelled rows to label next: unsure ones that are unlike each other.
+
+Ash and others, "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020 (BADGE),
+with the committee in the place of a net.
+Legend: N rows, C classes, D features.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +18,6 @@ from cotrain.auto.model import Model
 from cotrain.views.view import Matrix
 
 LOOKED_AT = 5_000  # rows among which the choice is made
-_CROWD = 500  # rows that tell how crowded a place is
 
 
 def label_next(
@@ -25,10 +29,11 @@ def label_next(
     original: Sequence[int] | np.ndarray,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The most useful rows, best first, each with its reason.
+    """The rows whose labels would teach most, each with its reason.
 
-    A row's worth is how near its two likeliest classes are, plus how far the members disagree, times how crowded its
-    place is; rows like one that was chosen already lose their worth.
+    If a row's likeliest class were its label, it would move a linear model by the gradient (p - onehot) x features. It
+    is long where the committee is unsure, and points elsewhere for other features or classes. Rows are drawn as centres
+    in k-means++: by the squared distance from the nearest one chosen so far, the first by that from 0.
 
     Args:
         among: rows of the frame that have no label. features: the model's views' matrices of all rows of the frame.
@@ -40,29 +45,28 @@ def label_next(
     rows = among if len(among) <= LOOKED_AT else np.sort(rng.choice(among, LOOKED_AT, replace=False))
     votes = np.stack([model.votes(member, features, rows) for member in model.members])
     probability = with_prior(model.blend(votes), model.shares)
-    ordered = np.sort(probability, axis=1)
-    closeness = 1 - (ordered[:, -1] - ordered[:, -2])
     said = with_prior(votes, model.shares).argmax(2)
-    disagreement = (said != probability.argmax(1)).mean(0)
+    moved_NC = probability - np.eye(len(model.classes))[probability.argmax(1)]
+    length = (moved_NC**2).sum(1)
     place = _unit(features[model.members[0].views[0]][rows])
-    crowd = place[rng.permutation(len(rows))[:_CROWD]]
-    density = np.clip(np.asarray(place @ crowd.mean(0).T).ravel(), 0, None)
-    worth = (closeness + disagreement) * (0.5 + density / max(density.max(), 1e-12))
+    apart, free = length.copy(), np.ones(len(rows), bool)
     chosen: list[dict[str, Any]] = []
-    free = np.ones(len(rows), bool)
     for _ in range(min(count, len(rows))):
-        best = int(np.where(free, worth, -np.inf).argmax())
+        odds = np.where(free, apart, 0)
+        odds = odds if odds.any() else free.astype(float)  # those left teach nothing more, as far as can be told
+        best = int(rng.choice(len(rows), p=odds / odds.sum()))
         free[best] = False
         chosen.append(
             {
                 "row": int(original[rows[best]]) + 1,
-                "worth": round(float(worth[best]), 3),
+                "worth": round(float(length[best] ** 0.5), 3),
                 "reason": _reason(model, probability[best], said[:, best]),
                 "shown": excerpt(frame.iloc[rows[best]], model.columns),
             }
         )
-        near = np.asarray((place @ place[best].T).todense() if sparse.issparse(place) else place @ place[best]).ravel()
-        worth = worth * (1 - np.clip(near, 0, 1))
+        alike = place @ place[[best]].T
+        alike = (alike.todense() if sparse.issparse(alike) else alike) * (moved_NC @ moved_NC[best])[:, None]
+        apart = np.minimum(apart, np.maximum(length + length[best] - 2 * np.asarray(alike).ravel(), 0))
     return chosen
 
 
