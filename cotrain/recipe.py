@@ -81,6 +81,10 @@ def load(name: str) -> ModuleType:
     missing = [part for part in ("recipe", "rows", "bars", "SEEDS", "CLAIM", "SYSTEMS") if not hasattr(module, part)]
     if missing:
         raise InputError(f"The recipe {path} lacks {', '.join(missing)}.")
+    if not isinstance(module.SYSTEMS, tuple) or not all(isinstance(number, int) for number in module.SYSTEMS):
+        raise InputError(f"The recipe {path}: SYSTEMS is {module.SYSTEMS!r}, not a tuple of numbers such as (24,).")
+    if "seed" not in inspect.signature(module.recipe).parameters:
+        raise InputError(f"The recipe {path}: recipe() takes no argument `seed`, which the command gives it.")
     return module
 
 
@@ -159,8 +163,10 @@ def run(
 
     Where a launcher started several processes, all of them run every row, and the first one's numbers count.
     """
+    import torch
+
     from cotrain import place
-    from cotrain.run import MissingRow, Table
+    from cotrain.run import Bar, MissingRow, Table
 
     place.start(place.device_of("auto"))
     started = time.perf_counter()
@@ -183,13 +189,18 @@ def run(
                 key, numbers = place.everywhere(store.look_up(row, keywords))[0]
                 if numbers is None:
                     folder = None if out is None else out / f"{_slug(row)}-{seed}-{key[:8]}"
-                    numbers = place.everywhere(_measure(module.recipe(**keywords), folder))[0]
+                    with torch.random.fork_rng(devices=[]):
+                        torch.default_generator.manual_seed(seed)  # of nets that are made without a seed of their own
+                        measured = _measure(module.recipe(**keywords), folder)
+                    numbers = place.everywhere(measured)[0]
                     if place.first():
                         store.put(key, numbers)
                 table.add(row, seed, numbers)
                 advance()
     try:
-        bars = [{**asdict(bar), "value": _finite(bar.value), "held": bool(bar.held)} for bar in module.bars(table)]
+        asked = module.bars(table)
+        asked = [asked] if isinstance(asked, Bar) else asked
+        bars = [{**asdict(bar), "value": _finite(bar.value), "held": bool(bar.held)} for bar in asked]
     except MissingRow as missing:
         bars = [{"text": f"not evaluated: {missing} was not run", "value": None, "held": None}]
     evaluated = [bar["held"] for bar in bars if bar["held"] is not None]

@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,6 +187,19 @@ class TestFind:
         with pytest.raises(InputError, match=f"faulty.py cannot be imported: .*{words}"):
             recipe.load(str(tmp_path / "faulty.py"))
 
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ("= (24, 33)", "= 24", r"SYSTEMS is 24, not a tuple of numbers such as \(24,\)"),
+            ("seed: int = 0", "number: int = 0", "takes no argument `seed`"),
+        ],
+    )
+    def test_parts_of_another_form_are_refused_before_anything_runs(self, tiny, old, new, words):
+        assert old in TINY
+        tiny.write_text(TINY.replace(old, new))
+        with pytest.raises(InputError, match=words):
+            recipe.load(str(tiny))
+
     def test_a_file_that_lacks_parts_is_refused(self, tmp_path):
         path = tmp_path / "half.py"
         path.write_text("SEEDS = range(3)\ndef recipe(): ...\n")
@@ -194,6 +208,17 @@ class TestFind:
 
 
 class TestRun:
+    def test_nets_without_a_seed_of_their_own_are_the_same_each_time_and_a_single_bar_will_do(self, tiny):
+        text = TINY.replace('"accuracy": self.value', '"accuracy": nn.Linear(3, 1).weight.sum().item()')
+        text = text.replace("return [Bar(", "return (Bar(").replace("gain >= 0.05)]", "gain >= 0.05))")
+        tiny.write_text(text.replace("from cotrain.run", "from torch import nn\n\nfrom cotrain.run"))
+        before = torch.random.get_rng_state()
+        (first, _), (again, _) = (recipe.run(recipe.load(str(tiny))) for _ in range(2))
+        assert first.rows == again.rows
+        assert len(set(first.rows["ours"]["accuracy"])) == 2  # another seed, other weights
+        assert [bar["text"] for bar in first.bars] == ["ours beats theirs by 5 points"]
+        assert torch.equal(before, torch.random.get_rng_state())
+
     def test_every_row_over_every_seed(self, tiny):
         result, table = recipe.run(recipe.load(str(tiny)))
         assert result.rows == {
