@@ -85,7 +85,7 @@ def table(**columns):
         (1_600_000_000 + RANDOM.integers(0, 10**8, ROWS), "date"),
         ([20_240_101 + 100 * (i % 12) + i % 28 for i in range(ROWS)], "date"),
         ([f"{RANDOM.choice(['AX', 'BZ'])}-{i:04d}-{'QRS'[i % 3]}" for i in range(ROWS)], "code"),
-        ([f"{i * 613 % 90_000 + 1_000:05d}" for i in range(ROWS)] * 2, "category"),  # some with a zero first: ZIP codes
+        ([f"{i * 613 % 90_000 + 1_000:05d}" for i in range(ROWS)] * 2, "number"),  # some with a zero first: ZIP codes
         ([f"${n:,}" for n in range(100_000, 100_000 + ROWS)], "number"),  # one after another, but prices
         (["x" * (3 + i % 28) + f"{i}" for i in range(ROWS)], "text"),  # codes are about equally long
         (["one two three four five", "six seven eight nine ten", "a b c d e f g"] * 3, "text"),

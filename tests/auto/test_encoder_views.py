@@ -42,7 +42,7 @@ def encoder(tmp_path, monkeypatch) -> Encoder:
     monkeypatch.setenv("COTRAIN_CACHE", str(tmp_path))
     found = Encoder(PLACE, "text", Path(), Lengths())
     monkeypatch.setattr(encoders, "on_disk", lambda kind: iter([(PLACE, Path())]))
-    monkeypatch.setattr(encoder_module, "find", lambda kind, wanted="auto": found)
+    monkeypatch.setattr(encoders, "find", lambda kind, wanted="auto": found)
     monkeypatch.setattr(encoder_module, "load", lambda place: found)
     return found
 
