@@ -284,7 +284,9 @@ def _check_together(
     start_from: Path | str | None,
     partial: Collection[str] | None,
 ) -> None:
-    """Settings that cannot be together."""
+    """Settings that cannot be, or not together."""
+    if stack not in (False, True, "auto", "layers"):
+        raise InputError(f"stack is True, False or 'auto', not {stack!r}.")
     if method.whole_batch and microbatches > 1:
         raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
     if mfu and stack is True:

@@ -50,17 +50,18 @@ def rows(full: bool = False) -> dict[str, dict]:
 
 
 def recipe(
-    placement: Placement = "fsdp", ranks: int = 2, steps: int = 40, seed: int = 0, full: bool = False
+    placement: Placement = "fsdp", ranks: int = 2, steps: int | None = None, seed: int = 0, full: bool = False
 ) -> "Digits":
     """Mutual learning of a large and a small net on scikit-learn's 1797 handwritten digits.
 
     Args:
         placement: of both learners; "hsdp" shards within pairs of ranks, "none" is one process.
         ranks: processes on this machine; they divide 60, the rows of a batch.
-        steps: of training.
-        full: 10 million parameters instead of 0.7 million, and 200 steps.
+        steps: of training; None: 40, or 200 with `full`.
+        full: 10 million parameters instead of 0.7 million.
     """
-    return Digits(placement, ranks, 200 if full else steps, seed, width=1001 if full else 250)
+    steps = (200 if full else 40) if steps is None else steps
+    return Digits(placement, ranks, steps, seed, width=1001 if full else 250)
 
 
 class Digits:

@@ -719,6 +719,8 @@ class TestAuto:
         assert worthwhile(made, step, 10) is False
 
     def test_counted_operations_leave_learners_alone(self):
+        with pytest.raises(InputError, match="stack is True, False or 'auto', not 'yes'"):
+            trained("yes", steps=1)
         with pytest.raises(InputError, match=r"mfu counts .* stack=True"):
             trained(True, steps=1, mfu=True)
         seen = []
