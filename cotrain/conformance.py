@@ -18,13 +18,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-import cotrain
 from cotrain import engine, place
 from cotrain.errors import CotrainError, InputError
 from cotrain.learner import Follower, Learner
 from cotrain.method import Example, Losses, Method, Roles
 from cotrain.ownership import listed, owners_in
 from cotrain.randomness import generator
+from cotrain.recipe import PACKAGE
 
 STEPS = 6
 HEADINGS = (
@@ -85,12 +85,11 @@ def check(method: type[Method], ranks: bool = True, device: str = "cpu") -> None
 
 def methods() -> list[type[Method]]:
     """Every method in the package, found by walking the tree."""
-    root = Path(cotrain.__file__).parent
     found: list[type[Method]] = []
-    for path in sorted((root / "methods").rglob("[!_]*.py")):
-        name = ".".join(("cotrain", *path.relative_to(root).with_suffix("").parts))
-        for _, thing in inspect.getmembers(importlib.import_module(name), inspect.isclass):
-            if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == name:
+    for path in sorted(PACKAGE.joinpath("methods").rglob("[!_]*.py")):
+        module = _module_of(path)
+        for _, thing in inspect.getmembers(module, inspect.isclass):
+            if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == module.__name__:
                 found.append(thing)
     return found
 
@@ -368,7 +367,7 @@ def _section(text: str, heading: str) -> str:
     return text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def _module_of(card: Path) -> ModuleType:
-    """The module that the card stands beside."""
-    inside = card.with_suffix("").relative_to(Path(cotrain.__file__).parent)
+def _module_of(path: Path) -> ModuleType:
+    """The module of a file of the package, or that its card stands beside."""
+    inside = path.with_suffix("").relative_to(PACKAGE)
     return importlib.import_module(".".join(("cotrain", *inside.parts)))

@@ -46,13 +46,17 @@ def constants(path: Path) -> dict[str, Any]:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if isinstance(target, ast.Name) and target.id in ("SYSTEMS", "CLAIM"):
                 found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-        if not all(isinstance(number, int) for number in found.get("SYSTEMS", ())):
-            raise ValueError("SYSTEMS holds what is no number")
+        if not _are_numbers(found.get("SYSTEMS", ())):
+            raise ValueError("SYSTEMS is no tuple of numbers")
     except (SyntaxError, TypeError, ValueError) as error:
         raise InputError(
             f"The recipe {path.name} cannot be read ({error}): SYSTEMS and CLAIM are written out, as (24,) and a text."
         ) from error
     return found
+
+
+def _are_numbers(systems: Any) -> bool:
+    return isinstance(systems, tuple) and all(isinstance(number, int) for number in systems)
 
 
 def load(name: str) -> ModuleType:
@@ -81,7 +85,7 @@ def load(name: str) -> ModuleType:
     missing = [part for part in ("recipe", "rows", "bars", "SEEDS", "CLAIM", "SYSTEMS") if not hasattr(module, part)]
     if missing:
         raise InputError(f"The recipe {path} lacks {', '.join(missing)}.")
-    if not isinstance(module.SYSTEMS, tuple) or not all(isinstance(number, int) for number in module.SYSTEMS):
+    if not _are_numbers(module.SYSTEMS):
         raise InputError(f"The recipe {path}: SYSTEMS is {module.SYSTEMS!r}, not a tuple of numbers such as (24,).")
     if "seed" not in inspect.signature(module.recipe).parameters:
         raise InputError(f"The recipe {path}: recipe() takes no argument `seed`, which the command gives it.")
@@ -166,6 +170,7 @@ def run(
     import torch
 
     from cotrain import place
+    from cotrain.randomness import seed_torch
     from cotrain.run import Bar, MissingRow, Table
 
     place.start(place.device_of("auto"))
@@ -190,7 +195,7 @@ def run(
                 if numbers is None:
                     folder = None if out is None else out / f"{_slug(row)}-{seed}-{key[:8]}"
                     with torch.random.fork_rng(devices=[]):
-                        torch.default_generator.manual_seed(seed)  # of nets that are made without a seed of their own
+                        seed_torch(seed)  # of nets that are made without a seed of their own
                         measured = _measure(module.recipe(**keywords), folder)
                     numbers = place.everywhere(measured)[0]
                     if place.first():

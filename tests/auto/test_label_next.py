@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cotrain.auto import label_next as advice
 from cotrain.auto.columns import Columns
 from cotrain.auto.label_next import excerpt, label_next
 from cotrain.auto.model import Member, Model
@@ -93,7 +92,7 @@ def test_only_the_rows_asked_for_are_looked_at():
 
 
 def test_of_very_many_rows_a_part_is_looked_at(monkeypatch):
-    monkeypatch.setattr(advice, "LOOKED_AT", 20)
+    monkeypatch.setattr("cotrain.auto.label_next.LOOKED_AT", 20)
     x = np.random.default_rng(0).uniform(0.05, 0.95, (200, 3))
     found = ask(x, 30)
     assert len(found) == len({row["row"] for row in found}) == 20
