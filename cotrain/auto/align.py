@@ -16,7 +16,7 @@ from cotrain.auto.dates import date_columns, date_numbers, other_order, read_dat
 from cotrain.auto.delimited import LIKE_A_ROW
 from cotrain.auto.folder import LABEL, TEXT
 from cotrain.auto.labels import cell_texts
-from cotrain.auto.nested import is_key
+from cotrain.auto.nested import is_key, unfold_as
 from cotrain.auto.read import Source
 from cotrain.auto.vectors import read_vectors, vector_columns
 from cotrain.auto.wording import listing
@@ -28,10 +28,12 @@ _TRUTH = {word: truth for words, truth in zip(_BOOLEANS, (1.0, 0.0)) for word in
 
 
 def named_as(source: Source, columns: Columns) -> Source:
-    """The columns that were learnt from, under their names: of cells with several numbers, or of the files of a folder
-    without a table."""
+    """The columns that were learnt from, under their names: of objects, of cells with several numbers, or of the files
+    of a folder without a table."""
     if not source.of_files:
-        return replace(source, frame=split(source.frame, columns.splits))
+        frame, said = unfold_as(source.frame, (columns.target, *columns.features, *columns.group, *columns.splits))
+        frame, parted = split(_renamed(frame, columns, columns.splits, said), columns.splits)
+        return replace(source, frame=frame, warnings=source.warnings + said + parted)
     own = source.frame.columns[0]
     known = columns.text if own == TEXT else columns.image + columns.audio
     names = {own: known[0]} if len(known) == 1 else {}
@@ -51,7 +53,7 @@ def align(frame: pd.DataFrame, columns: Columns, warnings: list[str] | None = No
     Raises InputError if a column of text, images or sounds is not there, or none of all.
     """
     said: list[str] = [] if warnings is None else warnings
-    frame = _renamed(frame, columns, said)
+    frame = _renamed(frame, columns, columns.features + columns.group, said)
     if not any(name in frame.columns for name in columns.features):
         raise InputError(
             f"{unknown_column(columns.features[0], frame.columns)} None of the columns that the model was fitted on is "
@@ -110,22 +112,22 @@ def source_warnings(source: Source, columns: Columns) -> list[str]:
 
 def _spare(frame: pd.DataFrame, columns: Columns) -> list[str]:
     """The columns that the fit did not know."""
-    known = {columns.target, *columns.features, *columns.group, *columns.dropped}
+    known = {columns.target, *columns.features, *columns.group, *columns.dropped, *columns.splits}
     return [str(name) for name in frame.columns if name not in known]
 
 
-def _renamed(frame: pd.DataFrame, columns: Columns, said: list[str]) -> pd.DataFrame:
-    """The table with the fit's names where only upper and lower case differ."""
+def _renamed(frame: pd.DataFrame, columns: Columns, names: Iterable[str], said: list[str]) -> pd.DataFrame:
+    """The table with these names of the fit where only upper and lower case differ."""
     lower: dict[str, list[str]] = {}
     for name in _spare(frame, columns):
         lower.setdefault(name.casefold(), []).append(name)
-    names = {}
-    for name in (*columns.features, *columns.group):
+    new = {}
+    for name in names:
         alike = lower.get(name.casefold(), [])
         if name not in frame.columns and len(alike) == 1:
-            names[alike[0]] = name
+            new[alike[0]] = name
             said.append(f"Column {alike[0]!r} is taken for {name!r}, which the model was fitted on.")
-    return frame.rename(columns=names) if names else frame
+    return frame.rename(columns=new) if new else frame
 
 
 def _texts(cells: pd.Series) -> pd.Series:

@@ -281,26 +281,25 @@ def find_kind(column: pd.Series, folder: Path | None = None) -> Found:
     typed = [text for text in sample if text not in none]
     if shape := vector_shape(typed):
         return Found("vector", shape=shape)
-    leading_zeros = False
-    if look_numeric(texts) > 0.5:
+    filled = texts[~texts.isin(none)]
+    leading_zeros = filled.str.strip().str.fullmatch(r"0\d+(-\d{4})?").any()
+    if not leading_zeros and look_numeric(texts) > 0.5:
         numbers = read_numbers(column)
-        leading_zeros = numbers.codes
-        plain = numbers.share >= NUMBERS or (none and read_numbers(texts[~texts.isin(none)]).share >= NUMBERS)
+        plain = numbers.share >= NUMBERS or (none and read_numbers(filled).share >= NUMBERS)
         if plain and not _are_thousands(texts):
             return _number_kind(numbers.values, str(column.name))
     if order := looks_like_dates(typed):
         return Found("date", order=order)
     if not leading_zeros and (writing := recognise(typed)) is not None:
-        filled = texts[~texts.isin(none)]
         values, strays = read_written(filled.tolist(), writing)
         if len(strays) <= (1 - NUMBERS) * len(filled):
             found = _number_kind(values, str(column.name))
             if found.kind == "dropped" and not writing.quantity:
                 return found
             return Found("number", writing=writing, none=found.none, span=found.span)
-    if leading_zeros and FEW_CODES < distinct < len(texts) and texts.str.strip().str.fullmatch(r"\d+").all():
-        writing = Writing(".", zeros=True)  # postal codes: places near each other have numbers near each other
-        return _number_kind(read_written(texts.tolist(), writing)[0], "")._replace(writing=writing)
+    if leading_zeros and _are_postal(filled):
+        writing = Writing(".", zeros=True)  # places near each other have numbers near each other
+        return _number_kind(read_written(filled.tolist(), writing)[0], "")._replace(writing=writing)
     if why := _identifier(sample.tolist(), distinct / len(texts)):
         places = repeating_parts(sample.tolist()) if why == _CODES else ()
         return Found("code", places=places) if places else Found("dropped", why)
@@ -377,6 +376,13 @@ def _drawn_like_codes(values: np.ndarray) -> bool:
         return False
     even = stats.kstest(values, stats.uniform(values.min(), np.ptp(values)).cdf).pvalue > 0.01
     return bool(even or (np.diff(values) > 0).all())
+
+
+def _are_postal(texts: pd.Series) -> bool:
+    """Whether nearly all are whole numbers of as many digits (84624-1234 is one of five), some of them more than once,
+    as those that count rows are not, and not so few that each is a category."""
+    digits = texts.str.strip().str.extract(r"^(\d+)(?:-\d{4})?$", expand=False).str.len()
+    return FEW_CODES < texts.nunique() < len(texts) and digits.value_counts().max() >= NUMBERS * len(texts)
 
 
 def _media_kind(sample: list[str], folder: Path | None) -> Found | None:

@@ -1,19 +1,21 @@
 """Rows of other tables, as if they stood below those of the first: labelled and unlabelled rows often come in files of
 their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from cotrain.auto.align import read_as_numbers, respelt
 from cotrain.auto.cells import NUMBERS, read_numbers, text_series, tidy
 from cotrain.auto.columns import Found, find_kind
 from cotrain.auto.dates import DAY, MONTH, looks_like_dates, orders_shown, other_order, read_dates, write_dates
 from cotrain.auto.labels import cell_texts
+from cotrain.auto.nested import unfold_as
 from cotrain.auto.read import Source, read
 from cotrain.auto.wording import listing
 from cotrain.auto.written import CLOCK, read_written
@@ -27,19 +29,21 @@ def with_more(first: Source, tables: Any, target: str) -> Source:
     one's form, with a warning. Paths stay relative to their own table.
 
     Args:
-        tables: what `read` takes, or a list of several.
+        tables: what `read` takes, or a list of several; a list of dicts is one table, of which they are the rows.
 
     Raises:
         InputError: one cannot be read, is a folder without a table, or has no column of the first.
     """
-    others = [read(each) for each in (tables if isinstance(tables, list | tuple) else [tables])]
+    several = isinstance(tables, list | tuple) and not any(map(_is_row, tables))
+    others = [read(each) for each in (tables if several else [tables])]
     if not others:
         return first
+    wanted = list(first.frame.columns)
+    others = [_unfolded(other, [*wanted, target]) for other in others]
     if any(source.of_files for source in (first, *others)):
         raise InputError(
             "The files of a folder without a table cannot be put below another table; make one folder of them."
         )
-    wanted = list(first.frame.columns)
     if target not in wanted and any(target in other.frame for other in others):
         wanted.append(target)
     warnings = list(first.warnings)
@@ -66,6 +70,16 @@ def with_more(first: Source, tables: Any, target: str) -> Source:
         warnings=warnings,
         below=tuple(zip(starts, others, strict=True)),
     )
+
+
+def _is_row(table: Any) -> bool:
+    """Whether a dict is a row, with a cell for each column, rather than a table, with a list for each."""
+    return isinstance(table, Mapping) and any(isinstance(v, Mapping) or is_scalar(v) for v in table.values())
+
+
+def _unfolded(source: Source, known: list[str]) -> Source:
+    frame, said = unfold_as(source.frame, known)
+    return replace(source, frame=frame, warnings=source.warnings + said)
 
 
 def _joined(name: str, sources: Sequence[Source], target: str, warnings: list[str]) -> pd.Series:

@@ -19,6 +19,7 @@ from cotrain.auto.groups import shared_prefix_groups
 from cotrain.auto.labels import read_labels
 from cotrain.auto.model import usable_rows
 from cotrain.auto.more import with_more
+from cotrain.auto.nested import unfold
 from cotrain.auto.read import Source, read
 from cotrain.auto.unlisted import with_unlisted
 from cotrain.auto.wording import SHOWN, listing
@@ -77,13 +78,15 @@ def load(
         asked = "Name the column of the labels: --target COL (or target=, or y with arrays)."
         raise InputError(asked + taken * source.is_folder)
     target = (LABEL if source.of_files else "target") if target is None else str(target)
-    source = with_more(source, more, target)
+    frame, unfolded = unfold(source.frame)
+    source = with_more(replace(source, frame=frame, warnings=source.warnings + unfolded), more, target)
     named = {"text": text, "image": image, "audio": audio, "drop": drop, "group": group}
     splits = find_splits(source.frame, {target, *(name for given in named.values() for name in names_in(given))})
-    said = source.warnings + warnings_of(source.frame, splits)
-    source = replace(source, frame=split(source.frame, splits), warnings=said)
+    frame, parted = split(source.frame, splits)
+    said = source.warnings + warnings_of(source.frame, splits) + parted
+    source = replace(source, frame=frame, warnings=said)
     columns = replace(infer(source.frame, target=target, **named, folder=source.folder), splits=splits)
-    source = with_unlisted(source, columns, test)
+    source = with_unlisted(source, columns, None if test is None else named_as(test, columns))
     longest = longest_read(source.frame, columns, seconds)
     columns = replace(columns, longest=longest, unlabelled=None if unlabelled is None else str(unlabelled))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)

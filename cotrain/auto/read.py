@@ -13,7 +13,6 @@ from cotrain.auto.delimited import Table, read_delimited, unique_names
 from cotrain.auto.encoding import ZIP, open_bytes, zipped
 from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, saved_dataset, tidy_frame
-from cotrain.auto.nested import unfold
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
 
@@ -280,6 +279,6 @@ def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None
         raise InputError(f"{name} has no column.")
     if not len(table.frame):
         raise InputError(f"{name} has no row.")
-    frame, unfolded = unfold(table.frame)
-    said = table.warnings + unfolded
-    return Source(frame, name, folder, said, table.lines, index, left_out=table.left_out, short=table.short)
+    return Source(
+        table.frame, name, folder, table.warnings, table.lines, index, left_out=table.left_out, short=table.short
+    )

@@ -16,6 +16,7 @@ _SIDES = {"cr", "dr"}  # of an account: the sign is in the word
 _MANY = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9}
 _MISSING = re.compile(rf"{MISSING}|[?.\-–—]+|unknown|missing", re.IGNORECASE)
 _TIME = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?:\s?([ap])\.?m\.?)?", re.IGNORECASE)
+_POSTAL = re.compile(r"(\d+)(?:-\d{4})?")  # 84624-1234
 _MONEY = r"[A-Z]{0,2}[$€£¥₹₽₩₫₪฿₺₴]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|BRL|Rs\.?"
 _WORD = r"[^\d\s,;:()]{1,12}"
 _CELL = re.compile(
@@ -43,7 +44,7 @@ class Writing(NamedTuple):
 
 def recognise(texts: Sequence[str]) -> Writing | None:
     """How nearly all of these cells write numbers, if they do so in one way; plain numbers are written so too."""
-    cells = [text for text in map(str.strip, texts) if not _MISSING.fullmatch(text)]
+    cells = [text.strip() for text in texts if not says_none(text)]
     least = max(1, NUMBERS * len(cells))
     if sum(bool(_TIME.fullmatch(cell)) for cell in cells) >= least:
         return Writing(CLOCK)
@@ -70,10 +71,9 @@ def read_written(texts: Sequence[str | None], writing: Writing) -> tuple[np.ndar
     values, strays = np.full(len(texts), np.nan), []
     read = _hours if writing.mark == CLOCK else _number
     for place, text in enumerate(texts):
-        cell = "" if text is None else text.strip()
-        if _MISSING.fullmatch(cell):
+        if text is None or says_none(text):
             continue
-        value = read(cell, writing)
+        value = read(text.strip(), writing)
         if value is None:
             strays.append(place)
         else:
@@ -81,13 +81,19 @@ def read_written(texts: Sequence[str | None], writing: Writing) -> tuple[np.ndar
     return values, strays
 
 
+def says_none(text: str) -> bool:
+    """Whether a cell stands for a missing value: nothing, N/A, ?, -, unknown."""
+    return _MISSING.fullmatch(text.strip()) is not None
+
+
 def _is_capital(match: re.Match) -> bool:
     return (match["unit"] or "").strip() in ("M", "B", "BN")
 
 
 def _number(cell: str, writing: Writing) -> float | None:
-    if writing.zeros and cell.isdecimal():
-        return float(cell)
+    if writing.zeros:
+        code = _POSTAL.fullmatch(cell)
+        return float(code[1]) if code else None
     match = _match(cell)
     unit = _unit(match) if match else ""
     if not match or unit not in (_MANY if writing.unit == "k" else ("", writing.unit)):

@@ -56,6 +56,15 @@ def test_on_the_command_line(files):
     assert json.loads(done.stdout)["rows"] == {"labelled": 30, "unlabelled": 170, "test": 0}
 
 
+def test_objects_of_other_tables_become_the_columns_that_the_first_ones_became():
+    rows = [{"item": {"size": n, "box": {"cm": n}}, "label": "ab"[n % 2]} for n in range(30)]
+    more = [{"item": json.dumps({"size": n, "weight": 5}) if n % 3 else "null"} for n in range(30, 60)]
+    problem = load(rows, target="label", more=more)  # a list of dicts is one table
+    assert list(problem.source.frame) == ["item.size", "item.box.cm", "label"]
+    assert problem.source.frame["item.size"].isna().sum() == 10
+    assert any("'item' holds objects" in warning for warning in problem.audit.warnings)
+
+
 def test_each_column_is_of_one_kind():
     first = {"n": [1, 2], "x": [0.5, None], "mixed": [1, 2], "text": ["a", "b"], "yes": [True, False], "only": [1, 2]}
     first |= {"when": pd.to_datetime(["2024-01-01", "2024-02-01"]), "label": ["u", "v"]}
