@@ -301,10 +301,12 @@ def systems(number: int | None = None, /, *, as_json: Json = False):
         return
     if as_json:
         print(json.dumps(entries, indent=1))
-        return
-    show.table(
-        "Systems", [{**e, "recipes": " ".join(e["recipes"]), "results": " ".join(e["results"])} for e in entries]
-    )
+    else:
+        show.table(
+            "Systems", [{**e, "recipes": " ".join(e["recipes"]), "results": " ".join(e["results"])} for e in entries]
+        )
+    for fault in tree.faults():
+        print(f"cotrain: {fault}", file=sys.stderr)
 
 
 @app.command
@@ -343,7 +345,7 @@ def run(
     from cotrain import recipe
 
     if name is None:
-        listed = [{"recipe": key, **_summary(recipe.constants(path))} for key, path in recipe.files().items()]
+        listed = [{"recipe": key, **_summary(path)} for key, path in recipe.files().items()]
         print(json.dumps(listed, indent=1)) if as_json else show.table("Recipes", listed)
         return
     module = recipe.load(name)
@@ -402,7 +404,13 @@ def launch(
     start(command, nproc, nnodes, rendezvous, max_restarts)
 
 
-def _summary(constants: dict) -> dict[str, str]:
+def _summary(path: Path) -> dict[str, str]:
+    from cotrain import recipe
+
+    try:
+        constants = recipe.constants(path)
+    except InputError as error:
+        return {"systems": "", "what": str(error)}
     numbers = ", ".join(map(str, constants.get("SYSTEMS", ())))
     return {"systems": numbers, "what": constants["doc"].split("\n")[0]}
 

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -80,8 +81,8 @@ def load(name: str) -> ModuleType:
         sys.path.insert(0, beside)  # a method of the user's own lies beside its recipe, as it would beside a script
     try:
         spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise InputError(f"The recipe {path} cannot be imported: {error}") from error
+    except Exception as error:
+        raise InputError(f"The recipe {path} cannot be imported: {_said(error, beside)}") from error
     missing = [part for part in ("recipe", "rows", "bars", "SEEDS", "CLAIM", "SYSTEMS") if not hasattr(module, part)]
     if missing:
         raise InputError(f"The recipe {path} lacks {', '.join(missing)}.")
@@ -90,6 +91,16 @@ def load(name: str) -> ModuleType:
     if "seed" not in inspect.signature(module.recipe).parameters:
         raise InputError(f"The recipe {path}: recipe() takes no argument `seed`, which the command gives it.")
     return module
+
+
+def _said(error: Exception, folder: str) -> str:
+    """What an import ended with, and the last line of the folder's files that it came through."""
+    if isinstance(error, SyntaxError):
+        return str(error)  # names file and line itself
+    frames = traceback.extract_tb(error.__traceback__)
+    through = [frame for frame in frames if str(Path(frame.filename).resolve().parent) == folder]
+    where = f" ({Path(through[-1].filename).name}, line {through[-1].lineno})" if through else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def call(path: str, function: str, *arguments: Any) -> Any:

@@ -3,12 +3,16 @@
 import csv
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cotrain import recipe
 from cotrain.errors import InputError
+
+# Files by the numbers of the systems that they serve, and a sentence for each that does not tell them.
+Told = tuple[dict[int, list[Path]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,15 @@ class System:
 
 
 def systems() -> list[System]:
-    """All of them, in the order of their numbers."""
-    cards_of = cards()
-    recipes_of: dict[int, list[str]] = {}
-    for name, path in recipe.files().items():
-        for number in recipe.constants(path).get("SYSTEMS", ()):
-            recipes_of.setdefault(number, []).append(name)
+    """All of them, in the order of their numbers; without the cards and recipes that `faults` names."""
+    (cards_of, _), (recipes_of, _) = _cards(), _recipes()
     results_of: dict[int, list[dict[str, Any]]] = {}
     for path in sorted(recipe.RESULTS.glob("*.json")):
         result = {"file": path.name, **json.loads(path.read_text())}
         for number in result.get("systems", ()):
             results_of.setdefault(number, []).append(result)
-    with (recipe.PACKAGE / "systems.csv").open(encoding="utf-8", newline="") as file:
-        entries = list(csv.DictReader(file))
     found = []
-    for entry in entries:
+    for entry in _entries():
         number = int(entry["number"])
         results = results_of.get(number, [])
         judged = [result["held"] for result in results if result["held"] is not None]
@@ -55,22 +53,55 @@ def systems() -> list[System]:
                 family=entry["family"],
                 kind=entry["kind"],
                 state=state,
-                recipes=recipes_of.get(number, []),
+                recipes=[path.stem for path in recipes_of.get(number, [])],
                 results=[result["file"] for result in results],
             )
         )
     return found
 
 
-def cards() -> dict[int, list[Path]]:
-    """The cards by the numbers of the systems that they serve, from their line `Systems: 24, 33.`"""
+def faults() -> list[str]:
+    """A sentence for each card or recipe that does not say which systems it serves, or says one that there is not."""
+    return _cards()[1] + _recipes()[1]
+
+
+def _cards() -> Told:
+    return _by_number(sorted(recipe.PACKAGE.glob("*/**/*.md")), _of_card)
+
+
+def _recipes() -> Told:
+    return _by_number(recipe.files().values(), lambda path: recipe.constants(path).get("SYSTEMS", ()))
+
+
+def _by_number(paths: Iterable[Path], numbers_of: Callable[[Path], Iterable[int]]) -> Told:
+    known = {int(entry["number"]) for entry in _entries()}
     found: dict[int, list[Path]] = {}
-    for path in sorted(recipe.PACKAGE.glob("*/**/*.md")):
-        for line in path.read_text(encoding="utf-8").splitlines()[:8]:
-            for listed in re.findall(r"Systems: ([\d, ]+)\.", line):
-                for number in listed.split(","):
-                    found.setdefault(int(number), []).append(path)
-    return found
+    said = []
+    for path in paths:
+        try:
+            for number in numbers_of(path):
+                if number in known:
+                    found.setdefault(number, []).append(path)
+                else:
+                    said.append(f"{path.name} names system {number}; they are numbered 1 to {max(known)}.")
+        except InputError as error:
+            said.append(str(error))
+    return found, said
+
+
+def _of_card(path: Path) -> list[int]:
+    """The numbers in the line `Family: ... Systems: 24, 33.`; what has no such line is no card."""
+    line = re.search(r"^Family: .*Systems: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    if line is None or line[1].startswith("none whole"):
+        return []
+    if not re.fullmatch(r"\d+(, \d+)*\.", line[1]):
+        raise InputError(f"The card {path.name} says `Systems: {line[1]}`, not numbers as `24, 33.`, or `none whole.`")
+    return [int(number) for number in re.findall(r"\d+", line[1])]
+
+
+def _entries() -> list[dict[str, str]]:
+    with (recipe.PACKAGE / "systems.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def card(number: int) -> str:
@@ -82,7 +113,7 @@ def card(number: int) -> str:
     entry = next((system for system in systems() if system.number == number), None)
     if entry is None:
         raise InputError(f"There is no system {number}; they are numbered 1 to 121.")
-    paths = cards().get(number)
+    paths = _cards()[0].get(number)
     if not paths:
         raise InputError(f"System {number}, {entry.name}, is {entry.state}: it has no card yet.")
     return "\n\n".join(path.read_text(encoding="utf-8") for path in paths)

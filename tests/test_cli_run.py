@@ -1,6 +1,7 @@
 """`cotrain run` and `cotrain systems` as they are typed."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -139,6 +140,33 @@ def test_what_cannot_be_run_is_one_sentence_and_ends_with_2(cotrain, words, said
     assert said in err
     assert "Traceback" not in err
     assert out == ""
+
+
+@pytest.mark.parametrize("line", ["x = nothing", "x = {}[1]", "raise ValueError('no data')", "x = ("])
+def test_a_recipe_that_cannot_be_imported_is_one_sentence_with_its_line(cotrain, tree, line):
+    (tree / "recipes" / "coins.py").write_text(f"{TINY}\n{line}\n")
+    code, out, err = cotrain("run", "coins")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        rf"cotrain: The recipe \S+ cannot be imported: .*\(coins.py, line {len(TINY.splitlines()) + 2}\)\n", err
+    )
+
+
+def test_an_error_in_what_a_recipe_runs_keeps_its_traceback(cotrain, tree):
+    (tree / "recipes" / "coins.py").write_text(TINY.replace('return {"heads"', "return {nothing"))
+    with pytest.raises(NameError, match="nothing"):
+        cotrain("run", "coins")
+
+
+def test_a_recipe_that_cannot_be_read_hides_no_other(cotrain, tree):
+    (tree / "recipes" / "broken.py").write_text("x = (")
+    broken, coins = json.loads(cotrain("run", "--json")[1])
+    assert "broken.py cannot be read" in broken["what"]
+    assert coins["recipe"] == "coins"
+    code, out, err = cotrain("systems", "--json")
+    assert code == 0
+    assert json.loads(out)[32]["recipes"] == ["coins"]
+    assert err.startswith("cotrain: The recipe broken.py cannot be read")
 
 
 def test_what_cannot_be_recorded_is_refused_before_it_is_run(cotrain, tree):

@@ -89,6 +89,32 @@ def test_a_system_with_two_cards_shows_both(tree):
     assert systems.card(1).count("# ") == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("2 and 3.", "The card a.md says `Systems: 2 and 3.`, not numbers as `24, 33.`, or `none whole.`"),
+        ("2", "The card a.md says `Systems: 2`, not"),
+        ("2, 700.", "a.md names system 700; they are numbered 1 to 3."),
+    ],
+)
+def test_a_card_that_does_not_tell_its_systems_is_a_fault(tree, line, said):
+    tree.card("a", line)
+    tree.card("b", "1.")
+    (fault,) = systems.faults()
+    assert fault.startswith(said)
+    assert states()[0] == "built"
+
+
+def test_a_recipe_that_does_not_tell_its_systems_is_a_fault_and_the_others_are_listed(tree):
+    tree.recipe("broken", "(")
+    tree.recipe("stranger", "(9,)")
+    tree.recipe("whole", "(1,)")
+    broken, stranger = systems.faults()
+    assert broken.startswith("The recipe broken.py cannot be read")
+    assert stranger == "stranger.py names system 9; they are numbered 1 to 3."
+    assert systems.systems()[0].recipes == ["whole"]
+
+
 def test_errors_by_name(tree):
     with pytest.raises(InputError, match="no system 9"):
         systems.card(9)
@@ -97,6 +123,7 @@ def test_errors_by_name(tree):
 
 
 def test_the_real_list_is_whole():
+    assert systems.faults() == []
     found = systems.systems()
     assert [system.number for system in found] == list(range(1, 122))
     assert len({system.name for system in found}) == 121
