@@ -24,7 +24,9 @@ from cotrain.auto.wording import SHOWN, listing
 from cotrain.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-MAY_DROP = 0.01  # share of rows with too many cells that are left out; with more than these the file is refused
+# Rows with too many cells that are left out: a share, and a number where they are less than a tenth of the rows. More
+# come of a wrong delimiter or of cells that want quotes, and the file is refused.
+MAY_DROP, FEW = 0.01, 3
 LIKE_A_ROW = "The first line looks like a row but is taken as the header; if it is a row, add a header line."
 _ONE_COLUMN = "\x1f"  # stands for a delimiter in a file whose header has none
 _CELLS = 20_000  # cells parsed before they are packed: few, so that they stay in the processor's cache
@@ -265,7 +267,8 @@ class _Ragged:
 
     def refuse(self, name: str, kept: int, delimiter: str) -> None:
         rows = kept + len(self.long)
-        if len(self.long) > MAY_DROP * rows:
+        few = len(self.long) <= FEW and 10 * len(self.long) < rows
+        if len(self.long) > MAY_DROP * rows and not few:
             lines = listing((f"line {line} ({cells} cells)" for line, cells in self.long[:SHOWN]), len(self.long))
             raise InputError(
                 f"{name}: {len(self.long):,} of {rows:,} rows have more cells than the {self.width} of the header: "

@@ -342,6 +342,19 @@ def test_few_long_rows_are_left_out_with_their_lines(tmp_path):
     assert source.row_label(70) == "row 71 (line 73)"
 
 
+@pytest.mark.parametrize(("long", "rows"), [(1, 11), (3, 31), (3, 40), (10, 1_000)])
+def test_a_few_long_rows_of_a_small_table_are_left_out(tmp_path, long, rows):
+    source = read(write(tmp_path / "t.csv", "a,b\n" + "x,y\n" * (rows - long) + "x,y,z\n" * long))
+    assert len(source) == rows - long
+    assert said(source, "left out", f"{long} (line {rows - long + 2}")
+
+
+@pytest.mark.parametrize(("long", "rows"), [(1, 10), (3, 30), (4, 100), (11, 1_000)])
+def test_as_many_as_a_tenth_or_more_than_three_and_a_hundredth_are_refused(tmp_path, long, rows):
+    with pytest.raises(InputError, match=f"{long} of {rows:,} rows have more cells"):
+        read(write(tmp_path / "t.csv", "a,b\n" + "x,y\n" * (rows - long) + "x,y,z\n" * long))
+
+
 # Headers
 
 
