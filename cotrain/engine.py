@@ -23,7 +23,15 @@ from cotrain.method import Losses, Memory, Method, Roles
 from cotrain.ownership import Pending, backward, clear, label, listed, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
-from cotrain.preparation import check_streams, deal_learners, description, keep_homes, prepare, warn_of_parts
+from cotrain.preparation import (
+    check_judges,
+    check_streams,
+    deal_learners,
+    description,
+    keep_homes,
+    prepare,
+    warn_of_parts,
+)
 from cotrain.progress import progress
 from cotrain.randomness import at, draws_nothing, fold, seed_torch
 from cotrain.report import Recorder, Report, listening
@@ -98,8 +106,8 @@ def fit(
     Raises:
         InputError: a role or stream that the method needs is missing; microbatches or ranks do not divide a batch, or
             the method needs the whole batch; the checkpoint in `out` is of another run, or the ranks are in two;
-            `start_from` has no checkpoint, or learners differ from those in it; no judge gives `best`; stack=True with
-            `mfu`, on several processes, or of learners that do not run as one.
+            `start_from` has no checkpoint, or learners differ from those in it; judges are no pairs; none gives `best`;
+            stack=True with `mfu`, on several processes, or of learners that do not run as one.
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
@@ -114,6 +122,7 @@ def fit(
     _check_together(method, microbatches, mfu, stack, start_from, partial)
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
+    check_judges(judges)
     where = place.device_of(device)
     place.start(where)
     settings = {

@@ -178,3 +178,11 @@ def check_streams(streams: Mapping[str, Any], saved: bool) -> None:
             raise InputError(f"Stream {name!r} is a {kind}, which has no next batch; wrap it (cotrain.stream).")
         if saved and not (hasattr(stream, "state") and hasattr(stream, "load")):
             raise InputError(f"Stream {name!r}, a {kind}, cannot be saved: it has no state() and load(state).")
+
+
+def check_judges(judges: Any) -> None:
+    pairs = judges if isinstance(judges, list | tuple) else [judges]
+    odd = [one for one in pairs if not (isinstance(one, list | tuple) and len(one) == 2 and callable(one[0]))]
+    if odd:
+        form = "[(accuracy(of='model'), Once(rows))]"
+        raise InputError(f"judges takes pairs of a judge and the stream that it reads, as {form}, not {odd[0]!r:.60}.")

@@ -1,5 +1,6 @@
 """Runs, fits, and the table that they make."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,22 @@ class TestRun:
         learners = {name: Learner(two_layer(), partial(optim.SGD, lr=0.3)) for name in ("one", "two")}
         with pytest.raises(InputError, match="measured by its judges"):
             Run(MutualLearning(), learners, {"labelled": labelled_rows()}, 2).measure()
+
+    @pytest.mark.parametrize("wrong", ["judge alone", "mapping", "pair alone", "turned round", "one of a pair", "none"])
+    def test_judges_that_are_no_pairs_are_refused_before_the_first_step(self, wrong):
+        run = mutual()
+        judge, stream = run.judges[0]
+        judges = {
+            "judge alone": [judge],
+            "mapping": {"one": (judge, stream)},
+            "pair alone": (judge, stream),
+            "turned round": [(stream, judge)],
+            "one of a pair": [(judge,)],
+            "none": None,
+        }[wrong]
+        with pytest.raises(InputError, match="judges takes pairs of a judge and the stream"):
+            replace(run, judges=judges).fit()
+        assert run.learners["one"].updates == 0
 
     def test_its_settings_reach_the_engine(self):
         run = mutual(steps=6, judge_every=2, log_every=3, microbatches=2, precision="bf16", seed=5)
