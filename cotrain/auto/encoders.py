@@ -7,18 +7,20 @@ import pandas as pd
 
 from cotrain.auto.columns import Columns
 from cotrain.errors import InputError
+from cotrain.views.backbone import INSTALL
 from cotrain.views.encoder import EncoderView, find
 from cotrain.views.encoder_places import on_disk
 from cotrain.views.view import View
 
 SHARE = 0.4  # of the time that is left, which embedding may take
 ADVICE = {
-    "text": "no pretrained encoder on this disk; one often gains most where labels are fewest: --encoder NAME with "
-    "pip install 'cotrain[hf]', such as sentence-transformers/all-MiniLM-L6-v2",
-    "audio": "no pretrained encoder on this disk; one often gains most where labels are fewest: --encoder NAME with "
-    "pip install 'cotrain[hf]', such as facebook/wav2vec2-base",
-    "image": "no pretrained encoder on this disk; one often gains most where labels are fewest: --encoder NAME with "
-    "pip install 'cotrain[vision]', such as timm/resnet18.a1_in1k",
+    kind: "There is no pretrained encoder on this disk; one often gains most where labels are fewest: --encoder NAME, "
+    f"such as {name}, with a library for it. {INSTALL} -e '.[{extra}]'"
+    for kind, name, extra in (
+        ("text", "sentence-transformers/all-MiniLM-L6-v2", "hf"),
+        ("audio", "facebook/wav2vec2-base", "hf"),
+        ("image", "timm/resnet18.a1_in1k", "vision"),
+    )
 }
 
 
@@ -41,7 +43,7 @@ def encoder_views(
         fits = False
         for kind, read in places:
             if name == "auto" and next(iter(on_disk(kind)), None) is None:  # type: ignore[arg-type]
-                warnings.append(f"There is {ADVICE[kind]}.")
+                warnings.append(ADVICE[kind])
                 continue
             encoder = find(kind, name)  # type: ignore[arg-type]
             if encoder is None:

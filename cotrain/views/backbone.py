@@ -21,6 +21,8 @@ from cotrain.errors import InputError
 
 Kind = Literal["text", "audio", "image"]
 KINDS: tuple[Kind, ...] = ("text", "audio", "image")
+# What to type for an extra or a library more; cotrain is on no index of packages, so its own name will not do.
+INSTALL = "In the folder of cotrain: .venv/bin/pip install -c constraints.txt"
 _FAILS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
 _UNUSED = ("pooler.", "masked_spec_embed")  # weights that many folders lack, and no vector is made with
 # The files that decide what a network computes, in its folder and those of its modules.
@@ -165,7 +167,7 @@ def library(name: str, extra: str) -> Any:
         return import_module(name)
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"This encoder needs {name}, which cannot be loaded ({error}): pip install 'cotrain[{extra}]'."
+            f"This encoder needs {name}, which cannot be loaded ({error}). {INSTALL} -e '.[{extra}]'"
         ) from error
 
 

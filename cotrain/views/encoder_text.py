@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotrain.errors import InputError
-from cotrain.views.backbone import Backbone, library, quietly, read_json, transformer
+from cotrain.views.backbone import INSTALL, Backbone, library, quietly, read_json, transformer
 
 _LONGEST = 512  # tokens, where the model does not say
 _PLAIN = {"Transformer", "Pooling", "Normalize"}
@@ -121,8 +121,8 @@ class TextBackbone(Backbone):
             import sentence_transformers
         except ImportError as error:
             raise InputError(
-                f"The encoder in {self.folder} is made of parts that only sentence-transformers knows: "
-                "pip install sentence-transformers."
+                f"The encoder in {self.folder} is made of parts that only sentence-transformers knows. "
+                f"{INSTALL} sentence-transformers"
             ) from error
         if strange := [name for name in classes if not name.startswith("sentence_transformers.")]:
             raise InputError(f"The encoder in {self.folder} asks for code of its own ({strange[0]}), which is not run.")

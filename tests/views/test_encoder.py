@@ -1,7 +1,9 @@
 import hashlib
 import json
+import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from cotrain.auto.encoders import ADVICE
 from cotrain.errors import InputError
 from cotrain.views import encoder as encoder_module
 from cotrain.views import encoder_onnx
-from cotrain.views.backbone import Backbone, folder_digest, kind_of
+from cotrain.views.backbone import Backbone, folder_digest, kind_of, library
 from cotrain.views.embedding_cache import EmbeddingCache, make_room
 from cotrain.views.encoder import Encoder, EncoderView, find, load
 from cotrain.views.encoder_places import on_disk
@@ -285,6 +287,16 @@ class TestFind:
         assert find("text", "none") is None
         assert find("audio") is None
         assert set(ADVICE) == {"text", "audio", "image"}
+
+    def test_what_is_to_be_installed_can_be_in_a_checkout(self):
+        root = Path(__file__).parents[2]
+        extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        with pytest.raises(InputError) as refused:
+            library("no_such_library", "vision")
+        for sentence in (*ADVICE.values(), str(refused.value)):
+            (extra,) = re.findall(r": \.venv/bin/pip install -c constraints\.txt -e '\.\[(\w+)\]'$", sentence)
+            assert extra in extras
+        assert (root / "constraints.txt").is_file()
 
     def test_a_name_for_another_kind_of_column(self, tmp_path):
         folder = folder_with(tmp_path / "m", config__json={"architecture": "resnet18"}, model__safetensors=0)
