@@ -86,7 +86,8 @@ def fit(
             normalization sees each part apart.
         device: "auto", "cpu", "cuda", ...
         groups: deal the learners out to so many groups of ranks, which hear of each other by `post`.
-        compile: pass the nets through `torch.compile`.
+        compile: learners call their nets through `torch.compile`. A resumed run equals the unbroken one bit for bit if
+            a net's batches are of one size; else, and with `mfu`, but for rounding and the noise in the nets.
         mfu: report which share of the device's peak each learner uses (model FLOPs utilization).
         out: folder for `log.jsonl` and checkpoints; a checkpoint found there is resumed.
         save_every: steps between checkpoints, which are written while training goes on; None saves at the end only (if
@@ -196,6 +197,8 @@ def fit(
 
         scope.enter_context(_saved_at_the_end())
         scope.enter_context(_own_randomness(learners, where))
+        if compile:
+            scope.enter_context(_compiled(present))
         scope.enter_context(listening(recorder))
         advance = scope.enter_context(progress(title if place.first() else None, total=steps, done=start))
         told_to_stop = scope.enter_context(stopping(folder is not None))
@@ -227,9 +230,6 @@ def fit(
                             stack = worthwhile(present, functools.partial(trial, batch), steps - start)
                     scope.enter_context(stacked(present, stack, plan))
                 _train(method, roles, batch, memory, microbatches, precision, where, recorder, guard, lookout)
-            if compile and number == start:  # after the first step, whose operations may have been counted
-                for learner in present.values():
-                    learner.net.compile()
             if folder is not None and number == start:
                 # What cannot be saved is said now, not at the first save.
                 told = {"memory": memory.remembered(), "streams": {name: one.state() for name, one in streams.items()}}
@@ -368,6 +368,23 @@ def _own_randomness(learners: Mapping[str, Learner], device: torch.device) -> It
         finally:
             for learner in learners.values():
                 learner.noise = None
+
+
+@contextmanager
+def _compiled(learners: Mapping[str, Learner]) -> Iterator[None]:
+    """Within it learners call their nets as torch compiles them. Not `net.compile()`, which leaves a net of a class of
+    torch's own as it is and outlives the run."""
+    import torch._functorch.config as functorch
+
+    # Torch would let compiled backward passes write into what the next one through a kept graph reads.
+    with functorch.patch(donated_buffer=False):
+        try:
+            for learner in learners.values():
+                learner.compiled = torch.compile(learner.net)
+            yield
+        finally:
+            for learner in learners.values():
+                learner.compiled = None
 
 
 def _next_of(name: str, stream: Stream, step: int, device: torch.device, here: place.Ranks) -> Roles:

@@ -93,6 +93,7 @@ class Learner:
         self.means: dict[Any, Any] = {}  # by the owners that share a backward pass: their cotrain.average.GradientMean
         self.stack: Any = None  # the `cotrain.stack.Stack` that it is run in, if it is, and its place there
         self.seat = 0
+        self.compiled: Callable[..., Any] | None = None  # the net as torch compiles it, in a run that asks for it
         self.noise: int | None = None  # address of the next call's dropout and the like, set at each step by `fit`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,7 +104,7 @@ class Learner:
         if self.noise is not None:
             seed_torch(self.noise)
             self.noise += 1
-        return self.net(*args, **kwargs)
+        return (self.net if self.compiled is None else self.compiled)(*args, **kwargs)
 
     def build(self) -> "Learner":
         """Make the optimizer from the net's parameters as they are now; `fit` does it, in your own loop you do.

@@ -1319,20 +1319,76 @@ class TestGPU:
         assert learners["a"].updates == 11  # all nine steps were taken; only the row of the report waited
 
 
-class TestSpeed:
-    @pytest.mark.slow
-    def test_compiled_nets_learn_the_same(self):
+class TestCompiled:
+    @pytest.fixture
+    def ran(self, monkeypatch):
+        """Nets are compiled to themselves; what they ran on."""
+        inputs = []
+
+        def compiled(graph, _):
+            return lambda *args: (inputs.append(args), graph(*args))[1]
+
+        torch._dynamo.reset()
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
+        return inputs
+
+    def test_nets_of_torchs_own_classes_too_from_the_first_step_to_the_end_of_the_run(self, ran):
+        def take(learners, batch, memory):
+            x = batch["labelled"]["x"]
+            return {"a": (learners["a"](x) - learners["mean"](x)).square().mean(), "b": learners["b"](x).mean()}
+
+        learners = {"a": Learner(two_layer(), SGD), "b": Learner(nn.Linear(4, 3), SGD), "mean": follow("a")}
+        fit(Step(take), learners, {"labelled": labelled_rows()}, 5, device="cpu", compile=True)
+        assert len(ran) == 15
+        learners["a"](torch.ones(2, 4))
+        assert len(ran) == 15
+
+    def test_after_the_step_whose_operations_are_counted(self, ran):
+        report = fit(
+            Alone(),
+            {"a": Learner(two_layer(), SGD)},
+            {"labelled": labelled_rows()},
+            5,
+            compile=True,
+            mfu=True,
+            device="cpu",
+        )
+        assert len(ran) == 4
+        assert report.last["mfu"] > 0
+
+    def test_a_graph_is_kept_for_another_loss_after_a_step_that_kept_none(self, monkeypatch):
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+
+        def take(learners, batch, memory):
+            out = learners["a"](batch["labelled"]["x"])
+            losses = {"a": out.square().mean(), ("a", "b"): out.mean() * learners["b"]().sum()}
+            return losses if memory["step"] else {"a": losses["a"]}
+
         def run(**settings):
+            learners = {"a": Learner(two_layer(), SGD), **weights("b")}
+            fit(Step(take), learners, {"labelled": labelled_rows()}, 3, device="cpu", **settings)
+            return parameters(learners)["a"]
+
+        for one, two in zip(run(), run(compile=True), strict=True):
+            torch.testing.assert_close(one, two)
+
+    @pytest.mark.slow
+    def test_they_learn_the_same_and_resume_bit_for_bit(self, tmp_path):
+        def run(steps, **settings):
+            torch._dynamo.reset()  # as in a new process
             learners = {"large": Learner(two_layer(16, seed=1), SGD), "small": Learner(two_layer(seed=2), SGD)}
-            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 8, device="cpu", **settings)
-            return learners
+            fit(MutualLearning(), learners, {"labelled": labelled_rows()}, steps, device="cpu", **settings)
+            return parameters(learners)
 
-        plain, compiled = run(), run(compile=True)
-        assert all(learner.net._compiled_call_impl is not None for learner in compiled.values())
-        for name, learner in plain.items():
-            for key, value in learner.net.state_dict().items():  # under the same keys
-                torch.testing.assert_close(compiled[name].net.state_dict()[key], value, atol=1e-5, rtol=1e-5)
+        plain, compiled = run(8), run(8, compile=True)
+        run(3, compile=True, out=tmp_path)
+        assert same(compiled, run(8, compile=True, out=tmp_path))
+        for name, own in plain.items():
+            for one, two in zip(own, compiled[name], strict=True):
+                torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
+
+class TestSpeed:
     def test_the_share_of_the_peak_is_reported_by_learner(self):
         learners = {"large": Learner(two_layer(64, seed=1), SGD), "small": Learner(two_layer(seed=2), SGD)}
         report = fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 12, device="cpu", log_every=4, mfu=True)

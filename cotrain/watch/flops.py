@@ -46,8 +46,7 @@ def count(nets: Mapping[str, nn.Module]) -> Iterator[Flops]:
     """Count what runs inside, on this process. What is computed is the same as without counting, only slower.
 
     A backward pass belongs to the learner whose forward made the graph, whoever owns the loss. What activation
-    checkpointing computes a second time is not counted. Count before nets are compiled: what a compiled net does is
-    not seen.
+    checkpointing computes a second time is not counted. Compiled nets run as they were written.
 
     Args:
         nets: the learners' nets by role; one may be inside a wrapper (DDP), as their own modules are looked at.
@@ -63,6 +62,7 @@ def count(nets: Mapping[str, nn.Module]) -> Iterator[Flops]:
             for module in net.modules():
                 for handle in attribution.watch(name, module):
                     stack.callback(handle.remove)
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # else torch never compiles what it skips here
         stack.enter_context(counter)
         stack.enter_context(attribution)
         yield counted
