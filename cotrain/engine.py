@@ -20,7 +20,7 @@ from cotrain.errors import CotrainError, InputError
 from cotrain.judge import Judgement, judged
 from cotrain.learner import Learner
 from cotrain.method import Losses, Memory, Method, Roles
-from cotrain.ownership import Pending, backward, clear, label, listed, step
+from cotrain.ownership import Pending, backward, clear, label, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
 from cotrain.preparation import (
@@ -477,9 +477,11 @@ def _shares(losses: Losses, parts: int) -> Losses:
     """Each loss's share in the whole batch's; what is no loss stays as it is, and `backward` names it."""
 
     def share(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [share(loss) for loss in value]
         return value / parts if isinstance(value, Tensor) else value
 
-    return {owners: [share(loss) for loss in listed(value)] for owners, value in losses.items()}
+    return {owners: share(value) for owners, value in losses.items()}
 
 
 def _check_called(learners: Mapping[str, Learner]) -> None:

@@ -361,6 +361,19 @@ class TestMicrobatches:
             for one, two in zip(whole[name], cut[name], strict=True):
                 torch.testing.assert_close(one, two)
 
+    def test_each_takes_the_backward_passes_of_a_batch(self, monkeypatch):
+        passes = []
+        plain = ownership._run_backward
+        monkeypatch.setattr(ownership, "SMALL", 0)
+        monkeypatch.setattr(
+            ownership,
+            "_run_backward",
+            lambda losses, *rest, **how: (passes.append(len(losses)), plain(losses, *rest, **how)),
+        )
+        learners = {"a": Learner(two_layer(), SGD), "b": Learner(two_layer(seed=1), SGD)}
+        fit(MutualLearning(), learners, {"labelled": labelled_rows()}, 1, microbatches=2, device="cpu")
+        assert passes == [2, 2]
+
     def test_the_reported_loss_is_the_batchs(self):
         def report(parts):
             rows = {"labelled": labelled_rows()}

@@ -256,6 +256,10 @@ class TestWeights:
         one, two = (trained(how, precision="bf16", steps=10) for how in (False, True))
         torch.testing.assert_close(weights(two), weights(one), rtol=0.02, atol=0.02)
 
+    def test_microbatches_share_a_backward_pass_as_batches_do(self, monkeypatch):
+        monkeypatch.delattr("cotrain.ownership._run_backward")  # by which a loss goes back by itself
+        trained(True, steps=1, microbatches=2)
+
     def test_of_schedules_equal_and_unequal(self):
         same_as_alone(build=lambda: learners(schedule=lambda update: 1 / (1 + update)))
 
