@@ -7,15 +7,15 @@ results/benchmarks/checkpoints.json.
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cotrain import __version__, recipe, show
+import _record
 
-RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "checkpoints.json"
+from cotrain import recipe, show
+
 BAR = 0.30  # of the stall of a save that waits
 
 
@@ -32,9 +32,7 @@ def main() -> None:
     held = found["ratio"] <= BAR
     show.line(f"Stall {found['ratio']:.0%} by median, at most {BAR:.0%}: {'held' if held else 'did not hold'}")
     if given.record:
-        kept = {"version": __version__, "commit": recipe.commit(), "machine": recipe.machine(), "blocks": given.blocks}
-        RECORDED.parent.mkdir(parents=True, exist_ok=True)
-        RECORDED.write_text(json.dumps({**kept, **found, "bar": {"at most": BAR, "held": held}}, indent=1) + "\n")
+        _record.write("checkpoints", {"blocks": given.blocks, **found, "bar": {"at most": BAR, "held": held}})
 
 
 if __name__ == "__main__":

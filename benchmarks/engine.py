@@ -15,31 +15,29 @@ writes results/benchmarks/engine.json (engine_gpu.json on a GPU, whose batches l
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import _record
 import torch
 import torch.nn.functional as F
 from _timing import Calls, Program, interleaved, over, waited_for
 from torch import Tensor, nn, optim
 
-from cotrain import __version__, recipe, show
+from cotrain import show
 from cotrain.engine import fit
 from cotrain.learner import Learner
 from cotrain.methods.peers.mutual_learning import MutualLearning
 from cotrain.stream import Rows
 
-RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "engine.json"
 LEARNING_RATE = 1e-3
 device = "cpu"  # --device sets another
 INPUTS, CLASSES = 64, 10
@@ -274,12 +272,7 @@ def main() -> None:
     torch.set_num_threads(1)
     global device
     device = given.device
-    result: dict[str, Any] = {
-        "version": __version__,
-        "commit": recipe.commit(),
-        "machine": recipe.machine() | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
-        "sizes": {},
-    }
+    sizes: dict[str, Any] = {}
     for name in given.sizes.split(","):
         size = SIZES[name]
         found = measure(size, given.blocks)
@@ -310,7 +303,7 @@ def main() -> None:
             bars[loop] = {"at most": size.bar, "added": added, "held": held}
             said = {True: "held", False: "did not hold", None: "not decided: the blocks scatter by more than that"}
             show.line(f"At most {size.bar:.0%} over the loop {loop}: {said[held]}")
-        result["sizes"][name] = {
+        sizes[name] = {
             "hidden": size.hidden,
             "batch": size.batch,
             "blocks": given.blocks,
@@ -318,9 +311,7 @@ def main() -> None:
             **found,
         }
     if given.record:
-        recorded = RECORDED if device == "cpu" else RECORDED.with_stem("engine_gpu")
-        recorded.parent.mkdir(parents=True, exist_ok=True)
-        recorded.write_text(json.dumps(result, indent=1) + "\n")
+        _record.write("engine", {"sizes": sizes}, gpu=device == "cuda")
 
 
 if __name__ == "__main__":

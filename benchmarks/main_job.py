@@ -32,11 +32,10 @@ from unittest import mock
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy: one thread a process, also for the peers
 
+import _record  # noqa: E402
 from peers import gluon, summary  # noqa: E402
 from peers.sets import CELLS, FULL, TARGET, Cell, matrices, table, write_files  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORDED = ROOT / "results" / "benchmarks" / "main_job.json"
 SEEDS = range(10)
 Job = tuple[Cell, str]  # what runs in one process: our fit, an ablation, or a group of peers
 
@@ -332,25 +331,18 @@ def _by_family(rows: Sequence[summary.Row]) -> list[dict[str, Any]]:
 
 def record(found: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Path:
     """Write the table of the seeds that every set has, with the list of these; refuses a table without any."""
-    from cotrain import __version__
-    from cotrain.recipe import machine
-
     seeds = whole_seeds(cells)
     if not seeds:
         sys.exit("Not recorded: there is no seed of which every set has our result and the supervised baselines.")
     runs = [r for r in cells if r["method"] == summary.OURS and "scores" in r]
     commits = sorted({r["settings"]["commit"] for r in runs})
-    about = {"commit": " ".join(commits), "version": __version__, "machine": machine(), "seeds": seeds}
-    values = about | {"complete": seeds == list(SEEDS)} | found
+    values = {"commit": " ".join(commits), "seeds": seeds, "complete": seeds == list(SEEDS)} | found
     values["seconds"] = {"mean": fmean(r["seconds"] for r in runs), "most": max(r["seconds"] for r in runs)}
     limits = {(r["settings"]["limit"], r["settings"]["cv_limit"]) for r in cells if "cv_limit" in r.get("settings", {})}
     values["limits"] = [{"fit s": fit, "fit s, cross-validated": cv} for fit, cv in sorted(limits)]
-    if RECORDED.exists():  # what was measured apart stays
-        before = json.loads(RECORDED.read_text())
-        values |= {name: before[name] for name in ("slow", "again") if name in before}
-    RECORDED.parent.mkdir(parents=True, exist_ok=True)
-    RECORDED.write_text(json.dumps(values, indent=1) + "\n")
-    return RECORDED
+    before = _record.read("main_job")
+    values |= {name: before[name] for name in ("slow", "again") if name in before}  # measured apart
+    return _record.write("main_job", values)
 
 
 def whole_seeds(cells: Sequence[dict[str, Any]]) -> list[int]:
@@ -426,7 +418,7 @@ def main() -> None:
         records = [r for r in records if r["seed"] in seeds]
     found = show(records)
     if given.record:
-        print(f"Recorded in {record(found, records).relative_to(ROOT)}.")
+        print(f"Recorded in {record(found, records)}.")
 
 
 if __name__ == "__main__":

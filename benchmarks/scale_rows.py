@@ -19,11 +19,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import _record
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORDED = ROOT / "results" / "benchmarks" / "scale_rows.json"
 LABELS = 100
 
 
@@ -145,11 +144,7 @@ def main() -> None:
     if given.record:
         if given.rows:
             sys.exit("--record takes both sizes.")
-        from cotrain.recipe import commit, machine
-
-        values = {"commit": commit(), "machine": machine(), "sizes": [asdict(each) for each in found]}
-        RECORDED.parent.mkdir(parents=True, exist_ok=True)
-        RECORDED.write_text(json.dumps(values, indent=1) + "\n")
+        _record.write("scale_rows", {"sizes": [asdict(each) for each in found]})
 
 
 if __name__ == "__main__":

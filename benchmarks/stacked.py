@@ -11,7 +11,6 @@ each case (stacked_gpu.json on a GPU), and keeps what is there of other cases fr
 """
 
 import argparse
-import json
 import os
 import time
 import weakref
@@ -19,12 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import _record
 import torch
 import torch.nn.functional as F
 from _timing import Calls, interleaved, waited_for
@@ -32,7 +31,7 @@ from torch import Tensor, nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cotrain import __version__, recipe, show
+from cotrain import recipe, show
 from cotrain.engine import fit, prepare, update
 from cotrain.learner import Learner
 from cotrain.method import Batches, Learners, Losses, Memory, Method
@@ -44,7 +43,6 @@ from cotrain.stream import Rows
 LEARNERS, CLASSES = 8, 10
 device = "cpu"  # --device sets another
 RUN = 1000  # steps of the run over which the measurement of "auto" is spread
-RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "stacked.json"
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "AdamW": partial(optim.AdamW, lr=1e-3),
     "AdamW fused": partial(optim.AdamW, lr=1e-3, fused=True),
@@ -323,15 +321,10 @@ def main() -> None:
     global device
     device = given.device
     torch.backends.cudnn.allow_tf32 = False  # so that all programs can be held to the same weights
-    recorded = RECORDED if device == "cpu" else RECORDED.with_stem("stacked_gpu")
-    result: dict[str, Any] = {
-        "version": __version__,
-        "commit": recipe.commit(),
-        "machine": recipe.machine() | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
-        "learners": LEARNERS,
-        "cases": {},
-    }
-    if recorded.exists() and (before := json.loads(recorded.read_text()))["commit"] == result["commit"]:
+    gpu = device == "cuda"
+    result: dict[str, Any] = {"commit": recipe.commit(), "learners": LEARNERS, "cases": {}}
+    before = _record.read("stacked", gpu)
+    if before.get("commit") == result["commit"]:
         result["cases"] = before["cases"]
     for case in CASES:
         if not case.name.startswith(given.only):
@@ -360,8 +353,7 @@ def main() -> None:
             show.line(f"At most {case.bar}: {'held' if found['bar']['held'] else 'did not hold'}")
         result["cases"][case.name] = {"blocks": given.blocks, **found}
         if given.record:
-            recorded.parent.mkdir(parents=True, exist_ok=True)
-            recorded.write_text(json.dumps(result, indent=1) + "\n")
+            _record.write("stacked", result, gpu)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ sounds and texts. Data: COTRAIN_DATA, or downloaded on first use.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy
 
+import _record  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
@@ -36,7 +35,6 @@ from cotrain.views.image import HogView, ImageView, PatchView, PixelView  # noqa
 from cotrain.views.scale import one_scale  # noqa: E402
 from cotrain.views.view import View  # noqa: E402
 
-RECORDED = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "views.json"
 CELLS = {"digits": (40,), "fashion": (100, 250), "cifar10": (1_000,), "fsdd": (100,)}
 POOL = 5_000  # of CIFAR-10, whose pool is larger than the others need
 COLUMN = "cell"
@@ -160,7 +158,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(CELLS), help="of " + ", ".join(CELLS))
     parser.add_argument("--seeds", default="0-2", help="first-last")
     parser.add_argument("--text", action="store_true", help="also the text encoder on this disk")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORDED.relative_to(RECORDED.parents[2])}")
+    parser.add_argument("--record", action="store_true", help="write results/benchmarks/views.json")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = list(range(int(first), int(last or first) + 1))
@@ -178,8 +176,7 @@ def main() -> None:
             found.append(measured)
             print(measured.line(), flush=True)
     if options.record:
-        RECORDED.parent.mkdir(parents=True, exist_ok=True)
-        RECORDED.write_text(json.dumps({"seeds": seeds, "measured": [asdict(one) for one in found]}, indent=1) + "\n")
+        _record.write("views", {"seeds": seeds, "measured": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":
