@@ -31,7 +31,7 @@ for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy
 
 import numpy as np  # noqa: E402
-from main_job import as_it_is, more, numbers  # noqa: E402
+from main_job import as_it_is, more, numbers, short  # noqa: E402
 from peers.ablations import Kept, keeping  # noqa: E402
 from peers.sets import CELLS, TARGET, Cell, table, write_files  # noqa: E402
 
@@ -190,8 +190,7 @@ def main() -> None:
     rows = summary(scores, json.loads(given.against.read_text()) if given.against else ())
     if not rows:
         sys.exit(f"None of these draws has a score in {given.against}.")
-    short = [{k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    printed("Test score in points, mean over draws", short)
+    printed("Test score in points, mean over draws", short(rows))
     if given.save:
         given.save.write_text(json.dumps(scores, indent=1) + "\n")
 

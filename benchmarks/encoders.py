@@ -36,7 +36,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on the disk
 import _record  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from main_job import Store, key, numbers  # noqa: E402
+from main_job import Store, key, numbers, short  # noqa: E402
 from peers.sets import TARGET, Cell  # noqa: E402
 from peers.summary import Bar  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
@@ -241,8 +241,7 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not shown:
         line("Nothing has been measured yet.")
         return {}
-    short = [{k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()} for row in shown]
-    printed("Test score in points, mean and worst over seeds; seconds of a fit, vectors at hand", short)
+    printed("Test score in points, mean and worst over seeds; seconds of a fit, vectors at hand", short(shown))
     judged = bars(shown)
     for bar in judged:
         line(f"{'held' if bar.held else 'did not hold':14} {bar.text}: {bar.value:.2f}")

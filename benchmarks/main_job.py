@@ -267,18 +267,16 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "ablations": summary.ablations(records),
         "skipped": _skipped(records),
     }
-    printed(
-        "Test score in points (accuracy; sms: balanced accuracy), mean and worst over seeds", _short(found["cells"])
-    )
+    printed("Test score in points (accuracy; sms: balanced accuracy), mean and worst over seeds", short(found["cells"]))
     printed("Peers: best documented setting / chosen by cross-validation / best by test score", _by_family(rows))
     single = list(found["configurations"].items())[:8]
     printed(
         "Single peer configurations, average over the cells (logistic regression where one cannot run)",
         [{"configuration": name, "average": mean, "ran on": ran} for name, (mean, ran) in single],
     )
-    printed("Where a peer setting does better, in hindsight", _short(found["lost"]))
+    printed("Where a peer setting does better, in hindsight", short(found["lost"]))
     if found["in part"]:
-        printed("Peers that ran on some draws only: points that ours is ahead on these", _short(found["in part"]))
+        printed("Peers that ran on some draws only: points that ours is ahead on these", short(found["in part"]))
     if found["ablations"]:
         printed("Ablations: points over the default", found["ablations"])
     bars = summary.bars(rows)
@@ -312,7 +310,8 @@ def _skipped(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a table to be shown, with one decimal."""
     return [{k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 

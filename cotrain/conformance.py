@@ -5,8 +5,6 @@ The checks that compare several ranks with one stand in `conformance_ranks`.
 
 import importlib
 import inspect
-import math
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -27,15 +25,6 @@ from cotrain.randomness import generator
 from cotrain.recipe import PACKAGE
 
 STEPS = 6
-HEADINGS = (
-    "The step",
-    "Use",
-    "Turn these first",
-    "Differs from the paper",
-    "Costs",
-    "Measured",
-    "Combines with",
-)
 
 
 class CheckFailed(CotrainError, AssertionError):
@@ -330,41 +319,6 @@ CHECKS: tuple[Callable[..., None], ...] = (
     check_bfloat16,
     check_fields,
 )
-
-
-def check_card(card: Path) -> None:
-    """A card has every heading in order, its `Use` block runs, and the defaults it states are the code's.
-
-    Defaults are read from the bullets under `Turn these first`: "`name` = value".
-    """
-    text = card.read_text(encoding="utf-8")
-    found = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-    _require(found == list(HEADINGS), f"{card.name} has the headings {found}, not {list(HEADINGS)}")
-    _require(
-        bool(re.search(r"^Family: .+ Source: .+ Systems: .+\.$", text, flags=re.MULTILINE)),
-        f"{card.name} lacks its line of family, source and systems",
-    )
-    blocks = re.findall(r"```python\n(.*?)```", _section(text, "Use"), flags=re.DOTALL)
-    _require(bool(blocks), f"{card.name} has no python block under Use")
-    for block in blocks:
-        exec(compile(block, str(card), "exec"), {"__name__": "card"})
-    module = _module_of(card)
-    classes = [t for _, t in inspect.getmembers(module, inspect.isclass) if t.__module__ == module.__name__]
-    defaults = {name: p.default for c in classes for name, p in inspect.signature(c).parameters.items()}
-    for name, stated in re.findall(r"`(\w+)` = ([-\w.\"']+)", _section(text, "Turn these first")):
-        _require(name in defaults, f"{card.name} speaks of {name!r}, which the code does not have")
-        actual = defaults[name]
-        value = stated.strip("\"'").rstrip(".")
-        same = (
-            math.isclose(float(value), actual)
-            if isinstance(actual, int | float) and not isinstance(actual, bool)
-            else value == str(actual)
-        )
-        _require(same, f"{card.name} says {name} = {stated}, the code says {actual!r}")
-
-
-def _section(text: str, heading: str) -> str:
-    return text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def _module_of(path: Path) -> ModuleType:

@@ -190,7 +190,7 @@ def fit(
 
         def save(done: int, score: float | None, ends: bool) -> None:
             # Weights that went wrong never replace good ones, and are not what a run ends with.
-            _check_finite(_merged(recorder.means()), done, guarded)
+            _check_losses(_merged(recorder.means()), done, guarded)
             check_finite(present, done)
             if folder is not None:
                 checkpoint.save(folder / "checkpoints", done, run_state.state(done), keep, score=score, wait=ends)
@@ -241,7 +241,7 @@ def fit(
             if last or done % log_every == 0:
                 _check_called(present)
                 row = _merged(recorder.flush() | lookout.row(done))
-                _check_finite(row, done, guarded)
+                _check_losses(row, done, guarded)
                 if "step" in row:
                     raise InputError("note('step') would hide the row's own step; note it by another name.")
                 report.add({"step": done, **row})
@@ -509,7 +509,7 @@ def _check_reached(learners: Mapping[str, Learner]) -> None:
             )
 
 
-def _check_finite(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
+def _check_losses(row: Mapping[str, Any], step: int, guarded: Set[str] = frozenset()) -> None:
     for name, value in row.items():
         if name.startswith("loss ") and not isfinite(value):
             named = name.removeprefix("loss ")

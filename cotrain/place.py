@@ -245,7 +245,7 @@ def global_mean(values: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the masked values over the mean count of masked values on a rank, at least 1; 0 but connected if none is.
+    """Sum of the masked values over the mean count of masked values on a rank; 0 but connected if none is on any.
 
     A mean over the local count would weigh ranks with few masked values too much. The count is the batch's, so a method
     that divides by it is not the mean of its microbatches: it says `whole_batch = True`.

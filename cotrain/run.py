@@ -76,7 +76,7 @@ class Fit:
     y_test: Any
     metrics: Mapping[str, Callable[[Any, Any], float]]  # metric(truth, prediction)
 
-    def measure(self, out: Path | None = None) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         predicted = self.estimator.fit(self.x, self.y).predict(self.x_test)
         return {name: float(metric(self.y_test, predicted)) for name, metric in self.metrics.items()}
 

@@ -4,14 +4,14 @@ In a file a tree is JSON with a name in the place of each tensor. Dicts are list
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from cotrain.errors import CotrainError, InputError
+from cotrain.errors import CotrainError
 
 
 @dataclass(frozen=True)
@@ -135,47 +135,3 @@ def put_together(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _shown(path: tuple[Any, ...]) -> str:
     return "/".join(map(str, path)) or "the state"
-
-
-def common(
-    saved: Mapping[str, Mapping[str, Any]],
-    present: Mapping[str, Mapping[str, Any] | None],
-    partial: Collection[str] | None = None,
-) -> list[str]:
-    """Which learners of a checkpoint this run takes over: all, or the `partial` ones whatever the others are.
-
-    Args:
-        saved: the nets' states by learner; of what is no tensor, a module's extra state, nothing is compared.
-        present: those of this run; None for a learner that lives on other ranks, of which only the name is compared.
-        partial: names of learners; None asks for all and allows no others.
-
-    Raises:
-        InputError: one that is asked for is missing or has other shapes; the message is a table of all that differ.
-    """
-    rows: dict[str, str] = {}
-    for name in {**saved, **present}:
-        was, now = _shapes(saved.get(name)), _shapes(present.get(name))
-        if name not in saved:
-            rows[name] = f"missing in the checkpoint: {_listed(now)}"
-        elif name not in present:
-            rows[name] = f"unexpected, not in this run: {_listed(was)}"
-        elif present[name] is not None and was != now:
-            changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-            before, after = ({key: one[key] for key in changed if key in one} for one in (was, now))
-            rows[name] = f"was {_listed(before)}; is {_listed(after)}"
-    asked = list({**saved, **present}) if partial is None else list(partial)
-    unknown = [name for name in asked if name not in saved and name not in present]
-    if unknown or any(name in rows for name in asked):
-        rows |= dict.fromkeys(unknown, "neither in the checkpoint nor in this run")
-        width = max(map(len, rows))
-        raise InputError("\n  ".join(["The learners differ:", *(f"{name:<{width}}  {rows[name]}" for name in rows)]))
-    return asked
-
-
-def _shapes(net: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in (net or {}).items() if isinstance(value, Tensor)}
-
-
-def _listed(shapes: Mapping[str, tuple[int, ...]], most: int = 6) -> str:
-    shown = [f"{name} {'x'.join(map(str, shape)) or 'number'}" for name, shape in list(shapes.items())[:most]]
-    return ", ".join(shown + [f"and {len(shapes) - most} more"] * (len(shapes) > most)) or "nothing"

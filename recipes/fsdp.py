@@ -4,7 +4,6 @@ The losses of one process, and the memory that was planned. Minutes on 2 cores, 
 import time
 import warnings
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -71,7 +70,7 @@ class Digits:
         self.placement, self.ranks = placement, ranks
         self.training = (steps, seed, width)
 
-    def measure(self, out: Path | None = None) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         alone = in_one_process(*self.training)
         exact_alone = losses_in_one_process(*self.training)
         told, exact, replicas = [alone], exact_alone, alone["losses"]

@@ -4,7 +4,6 @@ and with all labels. About 5 minutes on 2 cores for all rows and ten seeds."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
@@ -143,7 +142,7 @@ class FourSets:
     labels: int
     seed: int
 
-    def measure(self, out: Path | None = None) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         scores, floor, ceiling = {}, [], []
         for name, (split_name, metric) in SETS.items():
             views, y = features(split_name)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import pytest
 import torch
 import torch.nn.functional as F
+from cards import check_card
 from torch import nn, optim
 
 import cotrain
@@ -512,7 +513,7 @@ a
         return write
 
     def test_a_true_card_passes(self, card):
-        conformance.check_card(card())
+        check_card(card())
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -526,9 +527,9 @@ a
         ],
     )
     def test_what_is_wrong_is_named(self, card, old, new, message):
-        with pytest.raises(CheckFailed, match=message):
-            conformance.check_card(card(old, new))
+        with pytest.raises(AssertionError, match=message):
+            check_card(card(old, new))
 
     def test_the_code_is_run(self, card):
         with pytest.raises(ZeroDivisionError):
-            conformance.check_card(card("number = 1", "1 / 0"))
+            check_card(card("number = 1", "1 / 0"))

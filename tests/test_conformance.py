@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cards import check_card
 
 import cotrain
-from cotrain.conformance import CHECKS, check_card, methods
+from cotrain.conformance import CHECKS, methods
 from cotrain.conformance_ranks import RANK_CHECKS, RANKS
 from cotrain.crew import Crew
 from cotrain.engine import fit

@@ -4,7 +4,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cotrain.errors import InputError
 from cotrain.estimators.labels import encode, transduction
 from cotrain.estimators.learners import SemiSupervisedClassifier, probabilities, trained
 
@@ -33,9 +32,7 @@ class Taught(SemiSupervisedClassifier):
     def fit(self, X, y) -> "Taught":
         """Fits on X, array or sparse [n + u, features], and y [n + u] with gaps (-1, NaN, None or empty)."""
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
-        self.classes_, code = encode(y)
-        if len(code) != X.shape[0]:
-            raise InputError(f"X has {X.shape[0]} rows, y has {len(code)} labels")
+        self.classes_, code = encode(y, X.shape[0])
         self.teacher_ = clone(self.teacher).fit(X, y)
         found = encode(self.teacher_.transduction_)[1]
         left = np.flatnonzero(found < 0)  # such as rows of which self-training was never sure

@@ -237,15 +237,10 @@ def _twin(module: nn.Module, tensors: Mapping[int, Tensor]) -> Run:
         return lambda value, context: _pooled(pool, _POOLING[kind], value, context)
     for known, make in _MAKERS.items():
         if kind in known:
-            own = {
-                n: None if t is None else tensors[id(t)] for n, t in (*_own(module._parameters), *_own(module._buffers))
-            }
+            held = {**module._parameters, **module._buffers}
+            own = {name: None if tensor is None else tensors[id(tensor)] for name, tensor in held.items()}
             return make(module, own)
     raise Unstackable(f"{kind.__name__} is no layer of which N are known to run as one.")
-
-
-def _own(tensors: Mapping[str, Tensor | None]) -> list[tuple[str, Tensor | None]]:
-    return list(tensors.items())
 
 
 def _chain(runs: Sequence[Run]) -> Run:

@@ -78,7 +78,7 @@ def method_of(name: Name, mixup: bool = False, level: Level = "middle", ramp: in
             return FixMatch(threshold=THRESHOLD[level], mixup=alpha)
 
 
-def judged(method: Method) -> str:
+def judged_learner(method: Method) -> str:
     """The role to judge and to deploy."""
     return {DeepCoTraining: "one", MeanTeacher: "teacher"}.get(type(method), "model")
 
@@ -163,7 +163,7 @@ class Task:
 
     def parts(self, method: Method, seed: int, x: Tensor, y: Tensor) -> dict[str, Any]:
         """Learners, streams and judges as `Run` takes them; judged on rows x [N, ...] of classes y int64 [N]."""
-        judge = accuracy(judged(method)), Once({"x": x, "y": y})
+        judge = accuracy(judged_learner(method)), Once({"x": x, "y": y})
         return {"learners": self.learners(method, seed), "streams": self.streams(method, seed), "judges": [judge]}
 
     def _learner(self, make: Callable[[], nn.Module], seed: int, role: str) -> Learner:

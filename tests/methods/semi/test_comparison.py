@@ -9,7 +9,7 @@ from cotrain import engine
 from cotrain.errors import InputError
 from cotrain.learner import Follower
 from cotrain.methods.examples import two_layer
-from cotrain.methods.semi.comparison import FACTOR, LEVELS, NAMES, PUBLISHED, ROWS, Task, judged, method_of
+from cotrain.methods.semi.comparison import FACTOR, LEVELS, NAMES, PUBLISHED, ROWS, Task, judged_learner, method_of
 from cotrain.methods.semi.fixmatch import FixMatch
 from cotrain.methods.semi.supervised import Supervised
 from cotrain.nets.headed import Headed
@@ -55,7 +55,7 @@ def test_each_row_of_the_table_trains(row):
     parts = problem.parts(method, 0, problem.x, problem.y)
     report = engine.fit(method, steps=3, device="cpu", **parts)
     assert all(value == value for value in report.last.values())
-    net = parts["learners"][judged(method)].net.eval()
+    net = parts["learners"][judged_learner(method)].net.eval()
     assert report.last["accuracy"] == pytest.approx((net(problem.x).argmax(-1) == problem.y).float().mean().item())
 
 
@@ -126,8 +126,8 @@ def test_the_teacher_follows_with_the_task_s_decay():
     learners = task(decay=0.7).learners(method_of("mean teacher"), 0)
     assert isinstance(learners["teacher"], Follower)
     assert learners["teacher"].decay == 0.7
-    assert judged(method_of("mean teacher")) == "teacher"
-    assert judged(FixMatch()) == "model"
+    assert judged_learner(method_of("mean teacher")) == "teacher"
+    assert judged_learner(FixMatch()) == "model"
 
 
 def test_a_task_without_labels_needs_features_and_a_turn():
