@@ -1,7 +1,6 @@
 """The command line. Heavy imports stand inside the commands, so that help and lists come at once."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -451,5 +450,5 @@ def main(tokens: list[str] | None = None) -> None:
         if not (said or isinstance(why, BrokenPipeError)):  # the reader, say `head`, has seen enough
             code, said = 2, f"standard output cannot be written ({why.strerror or why})."
     if said:
-        print(f"cotrain: {said}", file=sys.stderr)
+        show.aside(f"cotrain: {said}")
     raise SystemExit(code)

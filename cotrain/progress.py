@@ -8,7 +8,7 @@ from contextlib import contextmanager
 @contextmanager
 def progress(title: str | None, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
     """Gives a function that moves the bar by one; no bar without a title or off a terminal."""
-    if title is None or not sys.stderr.isatty():
+    if title is None or sys.stderr is None or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console

@@ -1,5 +1,6 @@
-"""Dicts as tables on the terminal, and a standard output that cannot be written."""
+"""Dicts as tables on the terminal, and standard streams that cannot be written."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -52,6 +53,19 @@ def failure(write: Callable[[], object]) -> str:
         give_up()
         return error.strerror or str(error)
     return ""
+
+
+def aside(text: str) -> None:
+    """A line on standard error, for people. Where that is closed or cannot be written nobody hears it, and work goes
+    on."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        with suppress(OSError):
+            sys.stderr.close()  # or Python would try again at its end, and change the exit code
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def line(text: str) -> None:

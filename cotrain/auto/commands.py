@@ -28,7 +28,7 @@ def fit(data: Any, out: Path | None, as_json: bool, options: Options) -> None:
     try:
         result = run(data, out=out, **options)
     except KeyboardInterrupt:
-        print("cotrain: stopped before any result was there; nothing is saved.", file=sys.stderr)
+        show.aside("cotrain: stopped before any result was there; nothing is saved.")
         raise SystemExit(130) from None
     closed = sys.stdout is None
     if fault := show.failure(lambda: _tell(result.report.values, as_json)):
@@ -69,12 +69,12 @@ def _tell(values: dict[str, Any], as_json: bool) -> None:
 
 def _say(text: str, as_json: bool) -> None:
     """Beside JSON on standard output, words go to standard error."""
-    print(text, file=sys.stderr if as_json else sys.stdout)
+    show.aside(text) if as_json else print(text)
 
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        print(f"cotrain: {warning}", file=sys.stderr)
+        show.aside(f"cotrain: {warning}")
 
 
 def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:

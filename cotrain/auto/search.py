@@ -2,7 +2,6 @@
 
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cotrain import show
 from cotrain.auto.candidates import STYLE, Candidate
 from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold
@@ -86,7 +86,7 @@ class Clock:
             stopped = True
             self.budget = min(self.budget, self.spent)
             warn("Stopped by you after the trials; what was left to do got the least time.")
-            print("finishing the result; press Ctrl-C again to end without it", file=sys.stderr)
+            show.aside("finishing the result; press Ctrl-C again to end without it")
 
         if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
             yield

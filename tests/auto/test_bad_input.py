@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -574,6 +575,31 @@ def test_a_standard_output_that_cannot_be_written_loses_nothing(command, model, 
             ran = into_nothing(*words)
             assert ran.code == (0 if closed else 2)
             assert closed or ran.err.endswith(f"cotrain: {full}.\n"), words
+
+
+def test_a_standard_error_that_cannot_be_written_loses_nothing(command, model, measures, monkeypatch, tmp_path):
+    path = written(measures().assign(more=1, age="old"), tmp_path)
+    heard = command("predict", model, path)
+    assert heard.err.count("\n") == 2
+    for closed in (False, True):
+
+        def unheard(*words, closed=closed):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stderr", None if closed else open("/dev/full", "w"))  # noqa: SIM115
+                return command(*words)
+
+        ran = unheard("predict", model, path)
+        assert (ran.code, ran.out) == (0, heard.out)
+        ran = unheard("fit", path, *NUMBERS, "--target", "kind")
+        assert ran.code == 0
+        assert "accuracy" in ran.out
+        assert unheard("predict", tmp_path / "no model", path).code == 2
+
+
+@pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"])
+def test_a_program_without_a_standard_error_says_only_results(to):
+    ran = subprocess.run(["sh", "-c", f"exec {sys.executable} -m cotrain systems 999 {to}"], capture_output=True)
+    assert (ran.returncode, ran.stdout) == (2, b"")
 
 
 def test_a_row_that_cannot_be_read_keeps_its_place_among_the_predictions(command, model, measures, tmp_path):
