@@ -16,6 +16,7 @@ from cotrain.data.files import write_whole
 from cotrain.errors import InputError
 
 if TYPE_CHECKING:
+    from cotrain.auto.read import Source
     from cotrain.auto.result import Result
 
 Options = Mapping[str, Any]  # keyword arguments of `cotrain.fit`
@@ -90,9 +91,9 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     else:
         table = Model.load(folder / "model")
     warnings: list[str] = []
-    if out is not None:
-        _refuse_sources(out, data, folder)
     source = read(data)
+    if out is not None:
+        _refuse_sources(out, source, folder)
     probability = table.predict_proba(source, warnings)
     columns: dict[str, Any] = {"file": source.unlisted} if source.of_files else {}
     columns["prediction"] = table.named(probability)
@@ -109,12 +110,12 @@ def predict(folder: Path, data: Any, student: bool, out: Path | None) -> None:
     _write(text, out)
 
 
-def _refuse_sources(out: Path, data: Any, folder: Path) -> None:
+def _refuse_sources(out: Path, source: "Source", folder: Path) -> None:
     """Raises InputError where predictions would take the place of what they are made from."""
     if "\0" in str(out):
         raise InputError(f"--out {out}: no path holds a NUL character.")
     place = out.resolve()
-    if isinstance(data, str | Path) and place == Path(data).resolve():
+    if place == (source.folder / Path(source.name).name).resolve():  # also where its folder was given
         raise InputError(f"--out {out} is the table itself; the predictions would take its place.")
     own = [(folder / name).resolve() for name in ("model", "student", "report.json", "report.html")]
     if any(place.is_relative_to(each) for each in own):

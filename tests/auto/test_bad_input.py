@@ -645,9 +645,18 @@ def test_predictions_go_through_links_and_into_pipes(command, model, measures, t
 def test_predictions_do_not_take_the_place_of_their_table(command, model, measures, tmp_path):
     path = written(measures(), tmp_path)
     before = path.read_bytes()
-    ran = command("predict", model, path, "--out", path)
-    assert ran.code == 2
-    assert "is the table itself" in ran.err
+    (tmp_path / "link.csv").symlink_to(path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    labels = written(measures(), folder, "labels.csv")
+    pairs = ((path, path), (path, tmp_path / "link.csv"), (tmp_path / "link.csv", path), (folder, labels))
+    for data, out in pairs:
+        ran = command("predict", model, data, "--out", out)
+        assert ran.code == 2
+        assert "is the table itself" in ran.err
+    assert path.read_bytes() == labels.read_bytes() == before
+    os.link(path, tmp_path / "second name.csv")  # a file of its own from then on
+    assert command("predict", model, path, "--out", tmp_path / "second name.csv").code == 0
     assert path.read_bytes() == before
 
 
@@ -682,6 +691,21 @@ def test_folders_that_no_fit_has_written_are_not_replaced(command, reviews, tmp_
         assert f"there is {words}" in ran.err
         assert ran.out == ""
         assert (out / name / "mine.txt").read_text() == "precious"
+
+
+def test_links_in_the_place_of_a_result_are_replaced_and_what_they_lead_to_stays(model, tmp_path):
+    out, elsewhere = tmp_path / "linked", tmp_path / "elsewhere"
+    shutil.copytree(model, elsewhere)
+    out.mkdir()
+    for name in ("model", "student", "report.html"):
+        (out / name).symlink_to(elsewhere / name)
+    (elsewhere / "student" / "mine.txt").write_text("precious")
+    report = FitReport(json.loads((model / "report.json").read_text()))
+    Result(Model.load(model / "model"), student.Student.load(model / "student"), report).save(out)
+    assert {path.name for path in out.iterdir()} == {"model", "student", "report.html", "report.json"}
+    assert not any(path.is_symlink() for path in out.iterdir())
+    assert (elsewhere / "student" / "mine.txt").read_text() == "precious"
+    assert (elsewhere / "model" / "model.json").is_file()
 
 
 def test_what_users_write_is_no_markup(command, reviews, tmp_path):
