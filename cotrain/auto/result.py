@@ -36,7 +36,9 @@ class Result:
             self.report.save(new)
             for path in sorted(Path(new).iterdir()):
                 place = folder / path.name
-                if place.is_dir():
+                if place.is_symlink():
+                    place.unlink()  # what it leads to stays
+                elif place.is_dir():
                     shutil.rmtree(place)
                 path.replace(place)
         self.folder = folder
