@@ -205,6 +205,11 @@ def _tidy_objects(cells: pd.Series) -> tuple[pd.Series, str]:
             return pd.to_datetime(cells, utc=True).dt.tz_localize(None), ""
         except (ValueError, OverflowError):
             return text_series(_each(cells, str)), "dates out of range are read as text"
+    if kind in ("timedelta", "timedelta64"):
+        try:
+            return tidy(pd.to_timedelta(cells))
+        except (ValueError, OverflowError):
+            pass  # longer than pandas can hold: text
     if kind == "bytes":
         return text_series(_each(cells, lambda cell: cell.decode("utf-8", "replace"))), "bytes are read as UTF-8 text"
     types = sorted({type(cell).__name__ for cell in cells[~cells.isna()]})

@@ -18,15 +18,16 @@ from cotrain.auto.result import FitReport
 from cotrain.auto.student import Student
 from cotrain.errors import InputError
 from cotrain.estimators.labels import encode
+from cotrain.masks import unmasked
 
 Names = str | Sequence[str]
 
 
 class CoTrainClassifier(ClassifierMixin, BaseEstimator):
-    """What `cotrain fit` does, for X and y: -1, None, NaN or an empty text in y is a row without a label.
+    """What `cotrain fit` does, for X and y: -1, None, NaN, an empty text or a mask in y is a row without a label.
 
-    X is an array of numbers [N, D] (NaN is a missing cell), a DataFrame (text, numbers, categories, dates, file names),
-    or a list of texts.
+    X is an array of numbers [N, D] (NaN or a masked number is a missing cell), a DataFrame (text, numbers, categories,
+    dates, file names), or a list of texts.
 
     Args:
         budget: time for a fit, such as "3m".
@@ -152,7 +153,7 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
         """The classes, and each row's place among them, -1 without a label."""
         if y is None or (isinstance(self.unlabelled, int) and self.unlabelled == -1):
             return encode(y, rows)
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(unmasked(y, object), warn=True)
         missing = np.array(pd.isna(y)) | (y == self.unlabelled)
         missing |= np.array([isinstance(label, str) and not label.strip() for label in y])
         classes, code = np.empty(0), np.full(len(y), -1)
@@ -166,9 +167,13 @@ class CoTrainClassifier(ClassifierMixin, BaseEstimator):
         return classes, code
 
     def _frame(self, X: Any, fitting: bool) -> pd.DataFrame:
+        X = unmasked(X)
         if _is_texts(X):
-            return pd.DataFrame({"text": [str(text) for text in X]})
+            return pd.DataFrame({"text": [None if text is None else str(text) for text in X]})
         if isinstance(X, pd.DataFrame):
+            if not X.columns.is_unique:
+                name = X.columns[X.columns.duplicated()][0]
+                raise InputError(f"Several columns are called {name!r}; give each a name of its own.")
             validate_data(self, X, reset=fitting, skip_check_array=True)
             if not len(X):
                 raise InputError("Found array with 0 sample(s): the table has no row.")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from decimal import InvalidOperation, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,20 @@ def tidy_frame(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, list[str]]:
     """Columns of typed cells as a table of the kinds that `tidy` gives; what it warns of, with the column's name."""
     tidied = {}
     warnings = []
-    for name, cells in columns.items():
-        if cells.dtype == object and are_packed(cells):
-            files, where = unpack(name, cells)
-            warnings.append(f"Column {name!r}: {where}.")
-            tidied[name] = text_series(files)
-            continue
-        if cells.dtype == object and any(not isinstance(cell, bytes) and holds_bytes(cell) for cell in cells):
-            warnings.append(f"Column {name!r} holds bytes and is left out.")
-            continue
-        tidied[name], said = tidy(cells)
-        if said:
-            warnings.append(f"Column {name!r}: {said}.")
+    with localcontext() as decimals:
+        decimals.traps[InvalidOperation] = False  # a signalling NaN is missing like any other
+        for name, cells in columns.items():
+            if cells.dtype == object and are_packed(cells):
+                files, where = unpack(name, cells)
+                warnings.append(f"Column {name!r}: {where}.")
+                tidied[name] = text_series(files)
+                continue
+            if cells.dtype == object and any(not isinstance(cell, bytes) and holds_bytes(cell) for cell in cells):
+                warnings.append(f"Column {name!r} holds bytes and is left out.")
+                continue
+            tidied[name], said = tidy(cells)
+            if said:
+                warnings.append(f"Column {name!r}: {said}.")
     return pd.DataFrame(tidied), warnings
 
 

@@ -15,6 +15,7 @@ from cotrain.auto.folder import files_as_table
 from cotrain.auto.formats import STREAM, from_arrays, read_arrow, read_json, read_npz, saved_dataset, tidy_frame
 from cotrain.auto.wording import listing
 from cotrain.errors import InputError
+from cotrain.masks import unmasked
 
 FORMATS = (
     "CSV, TSV, Parquet, Feather, JSON lines, NPZ, or a folder with a labels.csv or with a subfolder for each class"
@@ -93,8 +94,9 @@ def read(source: Any, *, name: str | None = None) -> Source:
     """Reads a path (file or folder), a table in memory, or arrays `(x, y)`.
 
     A table is a DataFrame, what other libraries turn into one (`to_pandas`: Arrow, Polars, Hugging Face datasets), a
-    dict of columns or a list of dicts, one a row. x is such a table, [N, D] of numbers (columns `x_0`, `x_1`, ...; of
-    more dimensions, such as pictures, `x_0_0`, ...) or N texts (column `text`); y is [N] (column `target`) or None.
+    dict of columns, a list of dicts, one a row, or an array of records, whose fields are the columns. x is such a
+    table, [N, D] of numbers (columns `x_0`, `x_1`, ...; of more dimensions, such as pictures, `x_0_0`, ...) or N texts
+    (column `text`); y is [N] (column `target`) or None. What a masked array hides is missing.
 
     Raises InputError: says what is wrong with the source, on which line, and what to do.
     """
@@ -104,6 +106,8 @@ def read(source: Any, *, name: str | None = None) -> Source:
         return _read_path(Path(source), name)
     if (frame := _as_frame(source)) is not None:
         return _read_frame(frame, name or "the table")
+    if isinstance(source, np.ndarray) and source.dtype.names:
+        return _read_arrays(source, None, name or "the array")
     if isinstance(source, tuple) and len(source) == 2:
         return _read_arrays(*source, name or "the arrays")
     raise InputError(f"Cannot read a {type(source).__name__}; give a path ({FORMATS}), a DataFrame, or (x, y).")
@@ -248,18 +252,20 @@ def _read_arrays(x: Any, y: Any, name: str) -> Source:
         columns = dict(source.frame.items())
         warnings = source.warnings
     else:
-        values = np.asarray(x)
-        if not values.ndim:
-            raise InputError(f"{name}: x is {x!r:.40}; a table or an array with a row for each label is needed.")
-        if values.dtype.kind == "c":
-            raise InputError(f"{name}: x holds complex numbers; give their parts as two columns.")
-        key = "text" if values.dtype.kind in "OU" and values.ndim == 1 else "x"
-        table = from_arrays({key: values}, name)
+        arrays = _by_name(x)
+        for key, values in arrays.items():
+            if not values.ndim:
+                raise InputError(f"{name}: x is {x!r:.40}; a table or an array with a row for each label is needed.")
+            if values.dtype.kind == "c":
+                raise InputError(f"{name}: x holds complex numbers; give their parts as two columns.")
+            if values.dtype.names:
+                raise InputError(f"{name}: field {key!r} of x holds records; make each of their fields one of x.")
+        table = from_arrays(arrays, name)
         columns, warnings = dict(table.frame.items()), table.warnings
     if not columns:
         raise InputError(f"{name}: x has no column.")
     if y is not None:
-        labels = np.asarray(y)
+        labels = np.asarray(unmasked(y))
         rows = len(next(iter(columns.values())))
         if labels.ndim != 1 or len(labels) != rows:
             raise InputError(
@@ -272,6 +278,14 @@ def _read_arrays(x: Any, y: Any, name: str) -> Source:
             raise InputError(f"{name}: x has a column called 'target', the name that y gets; rename it.")
         columns["target"], warnings = target["target"], warnings + said
     return _source(Table(pd.DataFrame(columns), warnings=warnings), name, Path())
+
+
+def _by_name(x: Any) -> dict[str, np.ndarray]:
+    """The fields of records; one array by the name that its columns get otherwise."""
+    if isinstance(x, np.ndarray) and x.dtype.names:
+        return {field: np.asarray(unmasked(x[field])) for field in x.dtype.names}
+    values = np.asarray(unmasked(x))
+    return {"text" if values.dtype.kind in "OU" and values.ndim == 1 else "x": values}
 
 
 def _source(table: Table, name: str, folder: Path, index: pd.Index | None = None) -> Source:

@@ -1,6 +1,6 @@
 """Labels with gaps: which rows are labelled, which classes there are, in what order rows are used.
 
-A label is missing where it is -1, NaN, None, pandas.NA or an empty text.
+A label is missing where it is -1, NaN, None, pandas.NA, an empty text or masked.
 
 Legend: n labelled rows, u unlabelled rows, C classes.
 """
@@ -16,6 +16,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from cotrain.errors import InputError
+from cotrain.masks import unmasked
 
 
 def unlabelled(y: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def encode(y, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None")
-    y = column_or_1d(y, warn=True)
+    y = column_or_1d(unmasked(y, object), warn=True)
     if rows is not None and len(y) != rows:
         raise InputError(f"X has {rows} rows, y has {len(y)} labels; give one label or gap per row")
     missing = unlabelled(y)
@@ -103,7 +104,7 @@ def row_keys(x) -> np.ndarray:
 
 def transduction(y, classes: np.ndarray, code: np.ndarray) -> np.ndarray:
     """A copy of y in which the missing labels that have a class number are filled; the others stay as they were."""
-    filled = column_or_1d(y).copy()
+    filled = column_or_1d(unmasked(y, object)).copy()
     if filled.dtype.kind in "US":  # fixed width: a longer label would be cut
         filled = filled.astype(object)
     fill = unlabelled(filled) & (code >= 0)

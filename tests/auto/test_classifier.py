@@ -158,6 +158,29 @@ def test_missing_numbers_are_taken_and_infinite_ones_are_not(measures):
         CoTrainClassifier(**FAST).fit(x, given)
 
 
+def test_what_masks_hide_is_missing(measures):
+    x, y, given = numbers(measures)
+    gaps = np.random.default_rng(0).random(x.shape) < 0.1
+    wanted = CoTrainClassifier(**FAST).fit(np.where(gaps, np.nan, x), given)
+    spoilt = np.ma.array(np.where(gaps, 1e6, x), mask=gaps)
+    for unlabelled in (-1, None):
+        hidden = np.ma.array(np.where(given < 0, 1 - y, y), mask=given < 0)
+        found = CoTrainClassifier(unlabelled=unlabelled, **FAST).fit(spoilt, hidden)
+        assert found.classes_.dtype.kind == "i"
+        np.testing.assert_array_equal(found.predict_proba(spoilt), wanted.predict_proba(np.where(gaps, np.nan, x)))
+
+
+def test_texts_that_are_hidden_or_none_are_missing():
+    for texts in (np.ma.array(["a", "b"], mask=[False, True]), ["a", None]):
+        assert CoTrainClassifier()._frame(texts, fitting=True)["text"].isna().tolist() == [False, True]
+
+
+def test_columns_of_one_name_are_refused(measures):
+    table = measures(labelled=60).drop(columns="kind").rename(columns={"age": "size"})
+    with pytest.raises(InputError, match="Several columns are called 'size'"):
+        CoTrainClassifier(**FAST).fit(table, np.arange(60) % 2)
+
+
 def test_sets_of_classes(measures):
     x, y, _ = numbers(measures, labelled=60)
     found = CoTrainClassifier(coverage=0.9, **FAST).fit(x, y)

@@ -6,6 +6,8 @@ import io
 import json
 import lzma
 import zipfile
+from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -700,6 +702,42 @@ def test_arrays():
     assert cubes.to_numpy()[:, :4].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     with pytest.raises(InputError, match="200,000 columns"):
         read((np.zeros((2, 2, 100_000)), [0, 1]))
+
+
+def test_what_masks_hide_is_missing():
+    x, y = np.ma.array([[1, 2], [3, 4]], mask=[[0, 1], [0, 0]]), np.ma.array(["a", "b"], mask=[1, 0])
+    frame = read((x, y)).frame
+    np.testing.assert_array_equal(frame[["x_0", "x_1"]], [[1, np.nan], [3, 4]])
+    assert frame["target"].fillna("").tolist() == ["", "b"]
+    assert read((y, None)).frame["text"].fillna("").tolist() == ["", "b"]
+    assert read({"y": y}).frame["y"].fillna("").tolist() == ["", "b"]
+
+
+def test_records_are_tables():
+    fields = [("age", ">i4"), ("name", "U3"), ("at", "f8", (2,))]
+    records = np.array([(1, "x", (0.5, 1.5)), (3, "y", (2.5, 3.5))], fields)
+    wanted = {"age": [1, 3], "name": ["x", "y"], "at_0": [0.5, 2.5], "at_1": [1.5, 3.5]}
+    assert read(records).frame.to_dict("list") == wanted
+    assert read((records.view(np.recarray), [0, 1])).frame.to_dict("list") == wanted | {"target": [0, 1]}
+    hidden = np.ma.array(records, mask=[(0, 1, (0, 0)), (0, 0, (0, 0))])
+    assert read((hidden, None)).frame["name"].isna().tolist() == [True, False]
+    with pytest.raises(InputError, match="field 'a' of x holds records"):
+        read(np.zeros(2, [("a", [("b", "f4")])]))
+
+
+@pytest.mark.parametrize("lengths", [[timedelta(seconds=5), None], [np.timedelta64(5, "s"), pd.NaT]], ids=str)
+def test_lengths_of_time_are_seconds(lengths):
+    for cells in (pd.Series(lengths, dtype=object), pd.Series(lengths), pd.array(lengths, "duration[s][pyarrow]")):
+        source = read({"a": cells})
+        np.testing.assert_array_equal(source.frame["a"], [5, np.nan])
+        assert said(source, "read as seconds")
+    assert read({"a": [timedelta.max, timedelta(1)]}).frame["a"].tolist()[1] == "1 day, 0:00:00"
+
+
+def test_signalling_nans_are_missing():
+    source = read({"n": [Decimal("1.5"), Decimal("sNaN")], "t": ["a", Decimal("sNaN")]})
+    np.testing.assert_array_equal(source.frame["n"], [1.5, np.nan])
+    assert source.frame["t"].isna().tolist() == [False, True]
 
 
 @pytest.mark.slow

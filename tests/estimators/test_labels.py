@@ -17,6 +17,15 @@ def test_encode_by_hand():
     assert code.tolist() == [1, -1, 0, -1, 1]
 
 
+@pytest.mark.parametrize("labels", [[3, 1, 5, 1], ["b", "a", "c", "a"]], ids=str)
+def test_masked_labels_are_none(labels):
+    y = np.ma.array(labels, mask=[False, False, True, False])
+    classes, code = encode(y, 4)
+    assert classes.tolist() == sorted(set(labels) - {labels[2]})
+    assert code.tolist() == [1, 0, -1, 0]
+    assert transduction(y, classes, np.array([1, 0, 1, 0])).tolist() == [*labels[:2], labels[0], labels[3]]
+
+
 def test_numbers_in_objects_become_numbers():
     classes, code = encode(np.array([3, None, 1, np.nan, -1], dtype=object), 5)
     assert classes.dtype.kind == "i"
