@@ -305,7 +305,7 @@ def systems(number: int | None = None, /, *, as_json: Json = False):
             "Systems", [{**e, "recipes": " ".join(e["recipes"]), "results": " ".join(e["results"])} for e in entries]
         )
     for fault in tree.faults():
-        print(f"cotrain: {fault}", file=sys.stderr)
+        show.aside(f"cotrain: {fault}")
 
 
 @app.command
