@@ -81,8 +81,8 @@ def fit(
 
     Args:
         data: a path (CSV, TSV, Parquet, Feather, JSON lines, NPZ, or a folder with a labels.csv or a subfolder for each
-            class), a table in memory (DataFrame, Arrow, Polars, a dict of columns, a list of dicts,
-            an array of records), or an array X.
+            class), a table in memory (DataFrame, Arrow, Polars, a dict of columns, a list of dicts, an
+            array of records), or an array X.
         y: labels for an array X; -1, None or NaN is unlabelled.
         target: the column of the labels; empty cells are unlabelled. A folder without a table has "label".
         text, image, audio: columns of that sort; what is not named is inferred.
