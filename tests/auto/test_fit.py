@@ -271,8 +271,10 @@ def test_the_order_of_rows_and_columns_changes_nothing(reviews, measures, kind):
         assert one.report[key] == other.report[key], key
     for rows in zip(one.report["candidates"], other.report["candidates"], strict=True):
         assert rows[0] | {"seconds": 0} == rows[1] | {"seconds": 0}
-    np.testing.assert_array_equal(one.model.predict_proba(table)[order], other.model.predict_proba(shuffled))
-    np.testing.assert_array_equal(one.student.predict_proba(table)[order], other.student.predict_proba(shuffled))
+    for a, b in ((one.model, other.model), (one.student, other.student)):
+        np.testing.assert_array_equal(a.predict_proba(table), b.predict_proba(table))
+        # Matrix products round a row by its place in a block, on some processors.
+        np.testing.assert_allclose(a.predict_proba(table)[order], b.predict_proba(shuffled), rtol=0, atol=1e-6)
     said = [[order[e["row"] - 1] + 1 if shuffle else e["row"] for e in r.report["label_next"]]
             for r, shuffle in ((one, False), (other, True))]  # fmt: skip
     assert said[0] == said[1]
