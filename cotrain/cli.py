@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 import cotrain
 from cotrain import show
@@ -438,6 +438,8 @@ def main(tokens: list[str] | None = None) -> None:
         app(tokens, exit_on_error=False, print_error=False)
     except SystemExit as ended:  # so do all commands
         code = ended.code
+    except UnusedCliTokensError as error:
+        code, said = 2, f"Too many words: {' '.join(error.unused_tokens or ())}. --help shows what the command takes."
     except (CotrainError, CycloptsError) as error:
         code, said = 2, str(error)
     except KeyboardInterrupt:

@@ -282,6 +282,18 @@ def test_the_seed_reaches_the_command(cotrain, monkeypatch, command):
     assert given[0]["seed"] == 7
 
 
+def test_words_too_many_are_named(cotrain):
+    said = "cotrain: Too many words: b.csv c.csv. --help shows what the command takes.\n"
+    assert cotrain("fit", "a.csv", "b.csv", "c.csv") == (2, "", said)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seed", -1), ("--jobs", 0)])
+def test_the_demo_refuses_what_fit_refuses_before_it_begins(cotrain, option, value):
+    code, out, err = cotrain("demo", option, value)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"cotrain: {option} is a")
+
+
 class TestSystems:
     def test_the_list(self, cotrain):
         code, out, _ = cotrain("systems")

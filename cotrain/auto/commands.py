@@ -273,8 +273,10 @@ SCORED = 1 / 3  # of the messages that the demo holds back to score on
 
 def demo(out: Path, seed: int, budget: str, jobs: int) -> None:
     """Fit on the packaged SMS collection with ten labels of each class, and score on messages it never saw."""
+    from cotrain.auto.evidence import check_seed_and_jobs
     from cotrain.data import sms_spam
 
+    check_seed_and_jobs(seed, jobs)
     table = pd.read_csv(sms_spam.path(), sep="\t", quoting=3, keep_default_na=False)
     table = table.drop_duplicates("SMS", ignore_index=True)
     rng = np.random.default_rng(seed)
