@@ -70,12 +70,13 @@ def test_named_methods_learn_from_few_unlabelled_rows_as_fit_does(reviews):
 
 
 def test_without_unlabelled_rows_nobody_learns_from_some(measures):
-    found = compare(measures(rows=40, labelled=40), target="kind", methods="logistic,graph,auto", seeds=1, **FAST)
+    few = {"target": "kind", "seeds": 1, "budget": "5s", **FAST}
+    found = compare(measures(rows=40, labelled=40), methods="logistic,graph,auto", **few)
     logistic, graph, auto = found.lines
     assert graph.mean is None
     assert "graph needs unlabelled rows, and there are none." in found.warnings
     assert graph.learners == 0 < logistic.learners
-    assert auto.learners < compare(measures(rows=100), target="kind", methods="auto", seeds=1, **FAST).lines[0].learners
+    assert auto.learners < compare(measures(rows=100), methods="auto", **few).lines[0].learners
 
 
 def test_the_same_seeds_give_the_same_scores(table):
