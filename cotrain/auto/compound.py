@@ -73,8 +73,7 @@ def _split(cells: pd.Series, mark: str, count: int, said: list[str]) -> list[lis
     texts = [str(cells.iloc[place]) for place in strays]
     if other := _other_mark(texts, count):
         said.append(
-            f"Column {cells.name!r}: {count} numbers that are not parted as in training are read too, such as "
-            f"{texts[0][:40]!r}."
+            f"Column {cells.name!r}: {count} numbers that are parted otherwise are read too, such as {texts[0][:40]!r}."
         )
         for place, text in zip(strays, texts):
             parts[place] = _parts(text, other)
@@ -99,8 +98,8 @@ def _other_mark(texts: Sequence[str], count: int) -> str | None:
 def warnings_of(frame: pd.DataFrame, splits: Mapping[str, Split]) -> list[str]:
     """What is said of the columns that are split."""
     said = []
-    for name, (_, count) in splits.items():
-        first = next(cell for cell in frame[name].dropna() if not says_none(cell))[:40]
+    for name, (mark, count) in splits.items():
+        first = next(cell for cell in frame[name].dropna() if len(_parts(cell, mark)) == count)[:40]
         columns = listing(map(repr, split_columns(name, count)))
         said.append(f"Column {name!r} holds {count} numbers in a cell, such as {first!r}; each is a column: {columns}.")
     return said
