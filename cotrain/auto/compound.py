@@ -68,7 +68,7 @@ def split(frame: pd.DataFrame, splits: Mapping[str, Split]) -> tuple[pd.DataFram
 def _split(cells: pd.Series, mark: str, count: int, said: list[str]) -> list[list[str | None]]:
     """The numbers of each cell, None where it has not so many; with another mark between them where that tells as many
     numbers in nearly all cells without the usual one."""
-    parts = [[] if gone or says_none(str(cell)) else _parts(str(cell), mark) for cell, gone in zip(cells, cells.isna())]
+    parts = [[] if gone else _parts(str(cell), mark) for cell, gone in zip(cells, cells.isna())]
     strays = [place for place, found in enumerate(parts) if len(found) not in (0, count)]
     texts = [str(cells.iloc[place]) for place in strays]
     if other := _other_mark(texts, count):
@@ -106,6 +106,9 @@ def warnings_of(frame: pd.DataFrame, splits: Mapping[str, Split]) -> list[str]:
 
 
 def _parts(text: str, mark: str) -> list[str]:
+    """What stands between the marks; nothing in a cell that stands for a missing value."""
+    if says_none(text):
+        return []
     text = text.strip()
     return re.split(_MARKS[mark], text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text, flags=re.IGNORECASE)
 
