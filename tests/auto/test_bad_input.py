@@ -835,7 +835,7 @@ def odd_tables(draw):
 @given(odd_tables())
 def test_odd_tables_are_fitted_or_refused(table):
     try:
-        result = fit(table, target="the label", encoder="none", method="logistic", jobs=1)
+        result = fit(table, target="the label", encoder="none", method="logistic", budget="3s", jobs=1)
     except InputError as error:
         assert len(str(error)) > 20  # noqa: PT017
         return
