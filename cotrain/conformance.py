@@ -76,7 +76,7 @@ def methods() -> list[type[Method]]:
     """Every method in the package, found by walking the tree."""
     found: list[type[Method]] = []
     for path in sorted(PACKAGE.joinpath("methods").rglob("[!_]*.py")):
-        module = _module_of(path)
+        module = module_of(path)
         for _, thing in inspect.getmembers(module, inspect.isclass):
             if issubclass(thing, Method) and not inspect.isabstract(thing) and thing.__module__ == module.__name__:
                 found.append(thing)
@@ -321,7 +321,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
 )
 
 
-def _module_of(path: Path) -> ModuleType:
+def module_of(path: Path) -> ModuleType:
     """The module of a file of the package, or that its card stands beside."""
     inside = path.with_suffix("").relative_to(PACKAGE)
     return importlib.import_module(".".join(("cotrain", *inside.parts)))

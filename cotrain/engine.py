@@ -24,8 +24,10 @@ from cotrain.ownership import Pending, backward, clear, label, step
 from cotrain.ownership import update as update
 from cotrain.precision import Precision, autocast
 from cotrain.preparation import (
+    check_counts,
     check_judges,
     check_streams,
+    check_together,
     deal_learners,
     description,
     keep_homes,
@@ -112,7 +114,7 @@ def fit(
         CotrainError: a loss is not finite, or weights are not; the message names the learner.
         Stopped: SIGTERM or SIGUSR1 came; the run was saved in `out` and can be resumed.
     """
-    _check_counts(
+    check_counts(
         steps=steps,
         microbatches=microbatches,
         log_every=log_every,
@@ -120,7 +122,7 @@ def fit(
         judge_every=judge_every,
         save_every=save_every,
     )
-    _check_together(method, microbatches, mfu, stack, start_from, partial)
+    check_together(method, microbatches, mfu, stack, start_from, partial)
     folder = None if out is None else Path(out)
     check_streams(streams, saved=folder is not None)
     check_judges(judges)
@@ -277,31 +279,6 @@ def fit(
             said = f"{names} did not learn: not one update in {steps} steps. Does the method give a loss to it?"
             warnings.warn(said, stacklevel=2)
     return report
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} is at least 1, not {value}.")
-
-
-def _check_together(
-    method: Method,
-    microbatches: int,
-    mfu: bool,
-    stack: How,
-    start_from: Path | str | None,
-    partial: Collection[str] | None,
-) -> None:
-    """Settings that cannot be, or not together."""
-    if stack not in (False, True, "auto", "layers"):
-        raise InputError(f"stack is True, False or 'auto', not {stack!r}.")
-    if method.whole_batch and microbatches > 1:
-        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
-    if mfu and stack is True:
-        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
-    if partial is not None and start_from is None:
-        raise InputError("partial names learners that go on from another run: say its folder, start_from.")
 
 
 def _resume(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from cotrain.learner import Follower, Learner
 from cotrain.method import Method
 from cotrain.randomness import fold
 from cotrain.run_state import plain
+from cotrain.stacking import How
 from cotrain.stream import Stream
 
 
@@ -186,3 +188,28 @@ def check_judges(judges: Any) -> None:
     if odd:
         form = "[(accuracy(of='model'), Once(rows))]"
         raise InputError(f"judges takes pairs of a judge and the stream that it reads, as {form}, not {odd[0]!r:.60}.")
+
+
+def check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is at least 1, not {value}.")
+
+
+def check_together(
+    method: Method,
+    microbatches: int,
+    mfu: bool,
+    stack: How,
+    start_from: Path | str | None,
+    partial: Collection[str] | None,
+) -> None:
+    """Settings that cannot be, or not together."""
+    if stack not in (False, True, "auto", "layers"):
+        raise InputError(f"stack is True, False or 'auto', not {stack!r}.")
+    if method.whole_batch and microbatches > 1:
+        raise InputError(f"{type(method).__name__} needs the whole batch in one piece; microbatches must be 1.")
+    if mfu and stack is True:
+        raise InputError("mfu counts the operations of learners one by one; leave it or stack=True out.")
+    if partial is not None and start_from is None:
+        raise InputError("partial names learners that go on from another run: say its folder, start_from.")

@@ -24,7 +24,7 @@ def check_card(card):
     assert blocks, f"{card.name} has no python block under Use"
     for block in blocks:
         exec(compile(block, str(card), "exec"), {"__name__": "card"})
-    module = conformance._module_of(card)
+    module = conformance.module_of(card)
     classes = [t for _, t in inspect.getmembers(module, inspect.isclass) if t.__module__ == module.__name__]
     defaults = {name: p.default for c in classes for name, p in inspect.signature(c).parameters.items()}
     for name, stated in re.findall(r"`(\w+)` = ([-\w.\"']+)", _section(text, "Turn these first")):

@@ -503,7 +503,7 @@ a
         from cotrain.methods.peers import mutual_learning
 
         path = tmp_path / "mutual_learning.md"
-        monkeypatch.setattr(conformance, "_module_of", lambda card: mutual_learning)
+        monkeypatch.setattr(conformance, "module_of", lambda card: mutual_learning)
 
         def write(old="", new=""):
             assert old in self.CARD

@@ -33,7 +33,7 @@ def named_as(source: Source, columns: Columns) -> Source:
     if not source.of_files:
         frame, said = unfold_as(source.frame, (columns.target, *columns.features, *columns.group, *columns.splits))
         frame, parted = split(_renamed(frame, columns, columns.splits, said), columns.splits)
-        return replace(source, frame=frame, warnings=source.warnings + said + parted)
+        return source.changed(frame, said + parted)
     own = source.frame.columns[0]
     known = columns.text if own == TEXT else columns.image + columns.audio
     names = {own: known[0]} if len(known) == 1 else {}

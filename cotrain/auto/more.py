@@ -39,7 +39,7 @@ def with_more(first: Source, tables: Any, target: str) -> Source:
     if not others:
         return first
     wanted = list(first.frame.columns)
-    others = [_unfolded(other, [*wanted, target]) for other in others]
+    others = [other.changed(*unfold_as(other.frame, [*wanted, target])) for other in others]
     if any(source.of_files for source in (first, *others)):
         raise InputError(
             "The files of a folder without a table cannot be put below another table; make one folder of them."
@@ -75,11 +75,6 @@ def with_more(first: Source, tables: Any, target: str) -> Source:
 def _is_row(table: Any) -> bool:
     """Whether a dict is a row, with a cell for each column, rather than a table, with a list for each."""
     return isinstance(table, Mapping) and any(isinstance(v, Mapping) or is_scalar(v) for v in table.values())
-
-
-def _unfolded(source: Source, known: list[str]) -> Source:
-    frame, said = unfold_as(source.frame, known)
-    return replace(source, frame=frame, warnings=source.warnings + said)
 
 
 def _joined(name: str, sources: Sequence[Source], target: str, warnings: list[str]) -> pd.Series:

@@ -78,15 +78,13 @@ def load(
         asked = "Name the column of the labels: --target COL (or target=, or y with arrays)."
         raise InputError(asked + taken * source.is_folder)
     target = (LABEL if source.of_files else "target") if target is None else str(target)
-    frame, unfolded = unfold(source.frame)
-    source = with_more(replace(source, frame=frame, warnings=source.warnings + unfolded), more, target)
+    source = with_more(source.changed(*unfold(source.frame)), more, target)
     named = {"text": text, "image": image, "audio": audio, "drop": drop, "group": group}
     splits = find_splits(source.frame, {target, *(name for given in named.values() for name in names_in(given))})
-    frame, parted = split(source.frame, splits)
-    said = source.warnings + warnings_of(source.frame, splits) + parted
-    source = replace(source, frame=frame, warnings=said)
+    frame, said = split(source.frame, splits)
+    source = source.changed(frame, warnings_of(source.frame, splits) + said)
     columns = replace(infer(source.frame, target=target, **named, folder=source.folder), splits=splits)
-    source = with_unlisted(source, columns, None if test is None else named_as(test, columns))
+    source = with_unlisted(source, columns, test)
     longest = longest_read(source.frame, columns, seconds)
     columns = replace(columns, longest=longest, unlabelled=None if unlabelled is None else str(unlabelled))
     looked = audit(source, columns, unlabelled=unlabelled, seconds=seconds)

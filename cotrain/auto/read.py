@@ -69,6 +69,10 @@ class Source:
         """Whether the rows are the files of a folder without a table."""
         return bool(self.unlisted) and len(self.unlisted) == len(self)
 
+    def changed(self, frame: pd.DataFrame, said: list[str]) -> "Source":
+        """The same rows with other columns, and what is to be said of that."""
+        return replace(self, frame=frame, warnings=self.warnings + said)
+
     def row_label(self, row: int) -> str:
         """Where a row is, for people: `row 17 (line 19)`; `row` counts from 0, what is shown from 1."""
         if place := self.place(row):

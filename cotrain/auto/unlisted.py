@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cotrain.auto.align import named_as
 from cotrain.auto.cells import text_series
 from cotrain.auto.columns import Columns
 from cotrain.auto.folder import SORTS
@@ -27,7 +28,7 @@ def with_unlisted(source: Source, columns: Columns, test: Source | None = None) 
     if not source.is_folder or len(media) != 1 or media[0] not in source.frame:
         return source
     kind = "image" if columns.image else "sound"
-    found = _beside(source, media[0], SORTS[kind], test)
+    found = _beside(source, media[0], SORTS[kind], None if test is None else named_as(test, columns))
     if not found:
         return source
     told = f"{len(found):,} {kind}s that are not in {source.name}, such as {found[0]},"
@@ -37,11 +38,11 @@ def with_unlisted(source: Source, columns: Columns, test: Source | None = None) 
             f"The folder holds {told} which are left alone: {', '.join(map(repr, other[:3]))} of them are not known. "
         )
         said += "A row with an empty label puts them in."
-        return replace(source, warnings=[*source.warnings, said])
+        return source.changed(source.frame, [said])
     frame = pd.concat([source.frame, pd.DataFrame({media[0]: text_series(found)})], ignore_index=True)
     said = f"The folder holds {told} which are taken as rows without a label. "
     said += f"Give {Path(source.name).name} instead of its folder to leave them alone."
-    return replace(source, frame=frame, warnings=[*source.warnings, said], unlisted=tuple(found))
+    return replace(source.changed(frame, [said]), unlisted=tuple(found))
 
 
 def _beside(source: Source, column: str, suffixes: tuple[str, ...], test: Source | None) -> list[str]:
