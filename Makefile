@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
 TORCH  := torch==2.13.0
 
+# Tests start many processes: none of them need compile the package again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-slow test-lowest lint docs bench clean
 
 # One stamp per set of extras, so that `make demo` installs only what the demo needs.

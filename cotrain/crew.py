@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_all_start_methods, get_context
 from typing import Any
 
 import torch
@@ -29,8 +29,9 @@ class CrewFailed(CotrainError, AssertionError):
 class Crew:
     """`run(function, *args)` calls the function on every rank and gives what each returned, as often as asked.
 
-    Each rank is a new process on one thread, with the environment that launchers set (RANK, WORLD_SIZE, ...). The first
-    failure ends all of them. A context manager: the processes end with it.
+    Each rank is a process on one thread, with this one's environment and what launchers set (RANK, WORLD_SIZE, ...).
+    Where the system can, it is the fork of one that has loaded torch, which the first crew starts and later ones find
+    there. The first failure ends all of them. A context manager: the processes end with it.
 
     Args:
         ranks: how many.
@@ -41,17 +42,21 @@ class Crew:
     def __init__(self, ranks: int, timeout: float = 60, joined: bool = True):
         self.timeout = timeout
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # keeps its free port
-        context = get_context("spawn")
+        context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+        context.set_forkserver_preload(["cotrain.engine", "torch._dynamo"])  # any first optimizer loads the compiler
+        streams = _streams()
         self._pipes: list[connection.Connection] = []
         self._processes = []
         for rank in range(ranks):
             ours, theirs = context.Pipe()
-            environment = _environment(rank, ranks, self._store.port)
-            process = context.Process(target=_serve, args=(theirs, environment, timeout, joined), daemon=True)
+            environment = {**os.environ, **_environment(rank, ranks, self._store.port)}
+            process = context.Process(target=_serve, args=(theirs, streams, environment, timeout, joined), daemon=True)
             process.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             self._pipes.append(ours)
             self._processes.append(process)
+        for stream in streams.values():
+            stream.close()
 
     @property
     def alive(self) -> bool:
@@ -119,6 +124,15 @@ class Crew:
         self._pipes, self._processes = [], []
 
 
+def _streams() -> dict[int, connection.Connection]:
+    """What this process's standard output and error are now, in a form that can be sent; a closed one is left out."""
+    found = {}
+    for number in (1, 2):
+        with suppress(OSError):
+            found[number] = connection.Connection(os.dup(number), readable=False)
+    return found
+
+
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     return {
         "RANK": str(rank),
@@ -134,8 +148,18 @@ def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     }
 
 
-def _serve(pipe: connection.Connection, environment: dict[str, str], timeout: float, joined: bool) -> None:
+def _serve(
+    pipe: connection.Connection,
+    streams: dict[int, connection.Connection],
+    environment: dict[str, str],
+    timeout: float,
+    joined: bool,
+) -> None:
+    for number, stream in streams.items():
+        os.dup2(stream.fileno(), number)
+        stream.close()
     faulthandler.enable()
+    os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)
     try:

@@ -34,6 +34,10 @@ def sleep_on(rank):
         time.sleep(60)
 
 
+def variable(name):
+    return os.environ.get(name)
+
+
 def world_of_the_environment():
     before = dist.is_initialized()
     dist.init_process_group("gloo")
@@ -50,6 +54,15 @@ def test_results_come_in_the_ranks_order():
 
 def test_a_function_that_joins_by_the_environment():
     assert run_ranks(world_of_the_environment, 2, joined=False) == [(False, 0, 0, 2), (False, 1, 1, 2)]
+
+
+def test_ranks_have_the_environment_of_their_time(monkeypatch):
+    for value in ("one", "two", None):
+        if value is None:
+            monkeypatch.delenv("OF_NOW")
+        else:
+            monkeypatch.setenv("OF_NOW", value)
+        assert run_ranks(variable, 2, "OF_NOW", joined=False) == [value] * 2
 
 
 def test_a_failure_shows_its_traceback():

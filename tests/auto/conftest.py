@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cotrain import cli
+from cotrain.auto import student
 
 GOOD = ["fine", "lovely", "great", "delight", "joyful", "happy", "superb", "sunny"]
 BAD = ["awful", "dull", "boring", "sad", "poor", "nasty", "grim", "bleak"]
@@ -21,6 +22,12 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Students are taught in a moment, for tests that ask nothing of them."""
+    monkeypatch.setattr(student, "STEPS", (30, 30))
 
 
 @pytest.fixture

@@ -33,10 +33,7 @@ TEXT = [*FAST, "--method", "naive-bayes"]
 NUMBERS = [*FAST, "--method", "logistic"]
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """Students of bad tables need not be good."""
-    monkeypatch.setattr(student, "STEPS", (30, 30))
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture

@@ -12,20 +12,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import cotrain
-from cotrain.auto import student
 from cotrain.auto.classifier import CoTrainClassifier
 from cotrain.errors import InputError
 
 FAST = {"encoder": "none", "method": "logistic"}
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
-@pytest.fixture
-def hasty(monkeypatch):
-    """The students of estimator checks need not be good."""
-    monkeypatch.setattr(student, "STEPS", (20, 20))
-
-
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @parametrize_with_checks([CoTrainClassifier(unlabelled=None, **FAST)])
 def test_scikit_learn_s_checks(estimator, check):
@@ -200,7 +193,7 @@ def test_the_order_of_rows_changes_nothing(measures):
     np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))
 
 
-def test_it_works_in_pipelines_and_cross_validation_and_survives_pickling(measures, hasty):
+def test_it_works_in_pipelines_and_cross_validation_and_survives_pickling(measures):
     x, y, given = numbers(measures)
     pipe = make_pipeline(StandardScaler(), CoTrainClassifier(**FAST)).fit(x, given)
     assert (pipe.predict(x) == y).mean() > 0.8

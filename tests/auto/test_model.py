@@ -175,7 +175,7 @@ def test_unseen_categories_and_odd_numbers_are_said(numbers, measures):
 
 
 @pytest.mark.parametrize("kind", ["image", "audio"])
-def test_rows_whose_file_cannot_be_read_have_no_prediction(tmp_path, kind):
+def test_rows_whose_file_cannot_be_read_have_no_prediction(hasty, tmp_path, kind):
     rng = np.random.default_rng(0)
     names = []
     for row in range(24):

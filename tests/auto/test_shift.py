@@ -14,6 +14,7 @@ from cotrain.auto.fit import fit
 from cotrain.auto.shift import APART, Shift, find_shift, place_among
 
 FAST = {"encoder": "none", "jobs": 1}
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def split(n, m):
