@@ -1,9 +1,9 @@
 """Start the processes of a run on this machine or on several: a thin front of torch's own launcher."""
 
 import os
-import sys
 from collections.abc import Sequence
 
+from cotrain import show
 from cotrain.errors import InputError
 
 
@@ -44,10 +44,10 @@ def launch(command: Sequence[str], processes: int, machines: int, rendezvous: st
     try:
         main([*meeting, f"--nproc-per-node={processes}", f"--max-restarts={restarts}", *what])
     except SignalException as stopped:
-        print(f"cotrain: stopped by signal {int(stopped.sigval)}.", file=sys.stderr)
+        show.aside(f"cotrain: stopped by signal {int(stopped.sigval)}.")
         raise SystemExit(128 + int(stopped.sigval)) from None
     except ChildFailedError as failed:
         codes = {failure.exitcode for failure in failed.failures.values()}
         ranks = ", ".join(str(rank) for rank in sorted(failed.failures))
-        print(f"cotrain: rank {ranks} failed; what it said stands above.", file=sys.stderr)
+        show.aside(f"cotrain: rank {ranks} failed; what it said stands above.")
         raise SystemExit(min((code for code in codes if code > 0), default=1)) from None

@@ -4,15 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def console() -> Console:
+def console() -> "Console":
     """Texts stand as they are: brackets are no markup and `:x:` is no picture. Off a terminal nothing is wrapped to a
     guessed width: the output may be read by a program."""
+    from rich.console import Console
+
     terminal = on_terminal()
     width = None if terminal else 200
     return Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=not terminal)
@@ -75,6 +77,8 @@ def line(text: str) -> None:
 
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """One row a dict; the columns are the keys in the order in which they appear, numbers to the right."""
+    from rich.table import Table
+
     rows = list(rows)
     shown = Table(title=title, title_justify="left", title_style="bold")
     columns = list(dict.fromkeys(key for row in rows for key in row))

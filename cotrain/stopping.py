@@ -1,7 +1,6 @@
 """A run that is told to end, by SIGTERM or SIGUSR1 as schedulers do, finishes its step, saves, and ends resumable."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cotrain import place
+from cotrain import place, show
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -22,7 +21,7 @@ class Stopped(SystemExit):
         super().__init__(0)
         self.step = step
         if place.first():
-            print(f"cotrain: told to stop; saved at step {step} in {folder}, resumable.", file=sys.stderr, flush=True)
+            show.aside(f"cotrain: told to stop; saved at step {step} in {folder}, resumable.")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cotrain import show
+from cotrain.auto.columns import IMAGES, SOUNDS
 from cotrain.auto.model import Model, Predictor, usable_rows
 from cotrain.data.files import write_whole
 from cotrain.errors import InputError
@@ -120,6 +121,8 @@ def _refuse_sources(out: Path, source: "Source", folder: Path) -> None:
     own = [(folder / name).resolve() for name in ("model", "student", "report.json", "report.html")]
     if any(place.is_relative_to(each) for each in own):
         raise InputError(f"--out {out} is a file of the fit in {folder}; the predictions would take its place.")
+    if place.suffix.lower() in IMAGES + SOUNDS:
+        raise InputError(f"--out {out} has the name of an image or a sound, and predictions are a CSV table.")
 
 
 def _write(text: str, file: Path) -> None:

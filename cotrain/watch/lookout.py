@@ -2,7 +2,6 @@
 peak its learners use."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cotrain import place
+from cotrain import place, show
 from cotrain.watch import flops
 from cotrain.watch.stragglers import Stragglers, Window, heat, heat_map
 from cotrain.watch.watchdog import Watchdog
@@ -117,7 +116,7 @@ class Lookout:
 
     def _say(self, window: Window) -> None:
         if self.speaks:
-            print(f"cotrain: step {self._step + 1}: {window.text}", file=sys.stderr, flush=True)
+            show.aside(f"cotrain: step {self._step + 1}: {window.text}")
 
     def _write(self) -> None:
         if self.stragglers is None or self.folder is None or not self.stragglers.windows or not self.speaks:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from cotrain import place
+from cotrain import place, show
 from cotrain.errors import InputError
 
 
@@ -75,7 +75,7 @@ class Watchdog:
         self.timeout = timeout
         self.rank = rank or 0
         self.world_size = world_size or 1
-        self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+        self._say = say or show.aside
         self._store = store
         self._pause = min(1.0, timeout / 10)
         self._state = (0, 0, "", time.monotonic())  # replaced as one, so the thread never sees half of it

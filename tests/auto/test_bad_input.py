@@ -665,6 +665,12 @@ def test_predictions_do_not_take_the_place_of_the_fit(command, model, measures, 
             ran = command("predict", model, path, "--out", folder / name)
             assert ran.code == 2
             assert "is a file of the fit" in ran.err
+    (tmp_path / "1.PNG").write_bytes(b"a picture")
+    for name in ("1.PNG", "new.wav"):
+        ran = command("predict", model, path, "--out", tmp_path / name)
+        assert ran.code == 2
+        assert "has the name of an image or a sound" in ran.err
+    assert (tmp_path / "1.PNG").read_bytes() == b"a picture"
     ran = command("predict", model, path, "--out", "x\0y")
     assert ran.code == 2
     assert "NUL" in ran.err
