@@ -16,6 +16,8 @@ from cotrain.methods.semi.supervised import Supervised
 from cotrain.prefetch import Prefetched
 from cotrain.stream import Rows
 
+SOME_WORKERS = [0, pytest.param(2, marks=pytest.mark.slow)]  # for tests that start them several times
+
 
 def rows(view=weak_and_strong):
     return Rows({"x": torch.arange(46.0).view(23, 2)}, batch=5, seed=3, view=view)
@@ -58,7 +60,7 @@ def test_the_same_batches_in_the_same_order(ahead, workers):
         made.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", SOME_WORKERS)
 def test_resumes_at_what_was_taken_not_at_what_was_made(workers):
     plain, made = rows(), Prefetched(rows(), 4, workers)
     for _ in range(3):
@@ -99,7 +101,7 @@ def test_a_mistake_in_the_view_is_raised_where_the_batch_is_taken(workers):
     made.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", SOME_WORKERS)
 def test_a_batch_that_could_not_be_made_is_tried_again(workers, tmp_path):
     view = partial(moody_view, told=tmp_path / "told")
     made = Prefetched(Rows({"x": torch.arange(64)}, batch=8, shuffle=False, view=view), 6, workers)

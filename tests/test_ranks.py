@@ -212,7 +212,7 @@ def test_shards_are_one_process(two, name):
 
 
 @pytest.mark.parametrize("name", ["mutual", "adversaries", "teacher", "clipped"])
-@pytest.mark.parametrize("placement", ["auto", "fsdp", "hsdp"])
+@pytest.mark.parametrize("placement", ["auto", pytest.param("fsdp", marks=pytest.mark.slow), "hsdp"])
 def test_four_ranks_are_one_process(four, name, placement):
     alone, _ = run_case(name)
     for found, _ in four.run(run_hybrid, name, placement):
@@ -814,6 +814,7 @@ def watched(folder, since, steps):
     )
 
 
+@pytest.mark.slow
 def test_a_slow_rank_is_named(two, tmp_path):
     two.run(watched, tmp_path / "clean", 10**6, 150)
     clean = json.loads((tmp_path / "clean" / "ranks.json").read_text())

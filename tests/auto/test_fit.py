@@ -192,7 +192,7 @@ def same_report(one: Result, other: Result) -> None:
     assert timeless(one.report.values) == timeless(other.report.values)
 
 
-def test_what_texts_and_numbers_tell_is_put_together(reviews, tmp_path):
+def test_what_texts_and_numbers_tell_is_put_together(hasty, reviews, tmp_path):
     """Four classes; the words tell two from two, the number the others, so that each sort of columns alone is right
     half of the time."""
     rng = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def test_columns_that_make_a_curve_are_told_by_its_shapes():
         assert (model.predict(table[30:]) == truth[30:]).mean() > 0.9
 
 
-def test_columns_that_are_pixels_are_seen_as_pictures():
+def test_columns_that_are_pixels_are_seen_as_pictures(hasty):
     """A bar somewhere, lying or standing; the corners are always black, so that their columns are left out."""
     rng = np.random.default_rng(0)
     pictures = 0.1 * rng.random((240, 12, 12))
@@ -246,7 +246,7 @@ def test_columns_that_are_pixels_are_seen_as_pictures():
     assert (result.model.predict(table[20:]) == truth[20:]).mean() > 0.95
 
 
-def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
+def test_the_same_seed_gives_the_same_report_and_another_does_not(hasty, quick, reviews):
     again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
     same_report(quick, again)
     np.testing.assert_array_equal(
@@ -257,7 +257,7 @@ def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews
 
 
 @pytest.mark.parametrize("kind", ["texts", "numbers"])
-def test_the_order_of_rows_and_columns_changes_nothing(reviews, measures, kind):
+def test_the_order_of_rows_and_columns_changes_nothing(hasty, reviews, measures, kind):
     table = reviews(rows=120) if kind == "texts" else measures(rows=120)
     if kind == "texts":  # rows that differ in spelling only: their place must not matter either
         table.loc[[100, 101], "review"] = ["The film was fine, lovely!", "the film was FINE lovely"]
@@ -280,7 +280,7 @@ def test_the_order_of_rows_and_columns_changes_nothing(reviews, measures, kind):
     assert said[0] == said[1]
 
 
-def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(reviews):
+def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(hasty, reviews):
     table = reviews(rows=40, labelled=40)
     one = fit(table, target="label", **FAST)
     other = fit(table, target="label", method="supervised", **FAST)
@@ -313,7 +313,7 @@ class SpyView(View):
 
 @pytest.mark.parametrize("group", [(), ("speaker",)])
 @pytest.mark.parametrize("rows", [90, 300])
-def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group, rows):
+def test_held_out_rows_reach_no_fit_from_end_to_end(hasty, monkeypatch, measures, group, rows):
     """The whole of `fit`, with a view and learners that remember what they saw."""
     table = measures(rows=rows, labelled=20)
     table["speaker"] = [f"s{row // 4}" for row in range(rows)]
@@ -352,7 +352,7 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(monkeypatch, measures, group
 # What is asked for
 
 
-def test_groups_stay_on_one_side():
+def test_groups_stay_on_one_side(hasty):
     """Numbers that tell the speaker, and speakers that tell the class: only folds by speaker see through that."""
     rng = np.random.default_rng(0)
     speakers = np.repeat(np.arange(8), 10)
@@ -615,7 +615,7 @@ def test_a_test_table_that_cannot_be_scored_is_refused_at_once(monkeypatch, revi
 # Where it comes from and where it goes
 
 
-def test_a_path_a_frame_and_arrays_are_the_same_data(measures, tmp_path):
+def test_a_path_a_frame_and_arrays_are_the_same_data(hasty, measures, tmp_path):
     table = measures()[["size", "weight", "age", "kind"]]
     table.to_csv(tmp_path / "table.csv", index=False)
     from_file = fit(tmp_path / "table.csv", target="kind", method="logistic", **FAST)
@@ -695,7 +695,7 @@ def test_load_orders_rows_by_what_they_hold(reviews):
     assert len(one.unlabelled) == 44
 
 
-def test_each_sound_is_read_once(monkeypatch, tmp_path):
+def test_each_sound_is_read_once(hasty, monkeypatch, tmp_path):
     """For learners and student, and for all scores of a test table; 20 more for the pace of model and student each."""
     import soundfile
 

@@ -162,7 +162,7 @@ def test_options_name_an_object_for_all_its_keys():
         infer(frame, target="a")
 
 
-def test_a_fit_learns_from_keys_and_predicts_rows_that_lack_one(tmp_path):
+def test_a_fit_learns_from_keys_and_predicts_rows_that_lack_one(hasty, tmp_path):
     rng = np.random.default_rng(0)
     size = rng.normal(size=200)
     note = np.array([" ".join(rng.choice(["fine", "good", "soft", "warm", "thin", "dark"], 6)) for _ in size])

@@ -127,10 +127,11 @@ PAGES = {
     "long names": everywhere(example(), LONG) | {"classes": [LONG + "a", LONG + "b", LONG + "c"]},
 }
 WIDTHS = {"phone": 360, "desktop": 1280}
+SIGHTS = [*((name, "phone") for name in PAGES), ("long names", "desktop")]
+SIGHTS += [pytest.param(name, "desktop", marks=pytest.mark.slow) for name in PAGES if name != "long names"]
 
 
-@pytest.mark.parametrize("device", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(("name", "device"), SIGHTS)
 def test_a_browser_shows_the_page(name, device, browser, tmp_path):
     values, width = PAGES[name], WIDTHS[device]
     file = tmp_path / "report.html"

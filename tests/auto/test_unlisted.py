@@ -87,7 +87,7 @@ def test_a_table_without_the_column_is_left_to_those_who_refuse_it(folder):
     assert with_unlisted(source, columns) is source
 
 
-def test_they_are_learnt_from_and_offered_for_labelling_by_name(folder):
+def test_they_are_learnt_from_and_offered_for_labelling_by_name(hasty, folder):
     for number in range(20, 80):
         picture(folder / "img" / f"{number}.png", number % 2)
     report = fit(folder, target="label", encoder="none", budget="5s", jobs=1).report
