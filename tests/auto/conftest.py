@@ -26,7 +26,7 @@ class Ran:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Students are taught in a moment, for tests that ask nothing of them."""
+    """Nets of students are taught in a moment, for tests that ask little or nothing of them."""
     monkeypatch.setattr(student, "STEPS", (30, 30))
 
 

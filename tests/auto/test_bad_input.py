@@ -32,7 +32,6 @@ FAST = ["--encoder", "none", "--jobs", "1"]
 TEXT = [*FAST, "--method", "naive-bayes"]
 NUMBERS = [*FAST, "--method", "logistic"]
 
-
 pytestmark = pytest.mark.usefixtures("hasty")
 
 

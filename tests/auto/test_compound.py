@@ -111,7 +111,7 @@ def test_words_for_none_do_not_keep_a_column_from_being_split(word):
     assert f"{frame['n'][39]!r}" in warnings_of(frame[::-1], splits)[0]  # not the word
 
 
-def test_a_fit_learns_from_each_number(hasty):
+def test_a_fit_learns_from_each_number():
     rng = np.random.default_rng(1)
     high, low = rng.integers(95, 180, 240), rng.integers(50, 110, 240)
     frame = pd.DataFrame({"bp": [f"{h}/{x}" for h, x in zip(high, low)], "ill": np.where(high > 137, "yes", "no")})

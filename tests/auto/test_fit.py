@@ -192,7 +192,7 @@ def same_report(one: Result, other: Result) -> None:
     assert timeless(one.report.values) == timeless(other.report.values)
 
 
-def test_what_texts_and_numbers_tell_is_put_together(hasty, reviews, tmp_path):
+def test_what_texts_and_numbers_tell_is_put_together(reviews, tmp_path):
     """Four classes; the words tell two from two, the number the others, so that each sort of columns alone is right
     half of the time."""
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_columns_that_are_pixels_are_seen_as_pictures(hasty):
     assert (result.model.predict(table[20:]) == truth[20:]).mean() > 0.95
 
 
-def test_the_same_seed_gives_the_same_report_and_another_does_not(hasty, quick, reviews):
+def test_the_same_seed_gives_the_same_report_and_another_does_not(quick, reviews):
     again = fit(reviews(rows=120), target="label", method="naive-bayes,emnb", **FAST, **AMPLE)
     same_report(quick, again)
     np.testing.assert_array_equal(
@@ -280,7 +280,7 @@ def test_the_order_of_rows_and_columns_changes_nothing(hasty, reviews, measures,
     assert said[0] == said[1]
 
 
-def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(hasty, reviews):
+def test_without_unlabelled_rows_it_is_the_supervised_pipeline_bit_for_bit(reviews):
     table = reviews(rows=40, labelled=40)
     one = fit(table, target="label", **FAST)
     other = fit(table, target="label", method="supervised", **FAST)

@@ -118,7 +118,7 @@ def test_a_folder_without_such_files_is_none(tmp_path):
         read(tmp_path)
 
 
-def test_fit_score_predict_and_label_next(hasty, photos, tmp_path, capsys):
+def test_fit_score_predict_and_label_next(photos, tmp_path, capsys):
     for number in range(8):
         picture(tmp_path / "held" / ("dark" if number % 2 else "light") / f"{number}.png", number % 2)
         picture(tmp_path / "new" / f"{number}.png", number % 2)

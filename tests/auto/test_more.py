@@ -49,7 +49,7 @@ def test_labelled_and_unlabelled_rows_in_two_files_are_as_in_one(files, tmp_path
         assert one == other | {"file": f"many.csv row {row - 30} (line {row - 29})"}
 
 
-def test_on_the_command_line(hasty, files):
+def test_on_the_command_line(files):
     command = [sys.executable, "-m", "cotrain", "fit", "few.csv", "--target", "label", "--more", "many.csv"]
     command += ["--method", "naive-bayes", "--encoder", "none", "--jobs", "1", "--json"]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=True)
