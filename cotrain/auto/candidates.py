@@ -39,8 +39,8 @@ class Candidate:
     where several views show the same of some columns and of others, `route` how it comes from labels to other rows
     (along a graph, by clouds, by its own guesses ...): candidates that differ in one of them err independently enough
     for their agreement to count as evidence. `modality` is the sort of columns that it reads: what is said of a note
-    and what is said of a photograph is multiplied (see `Blend`). `taught`: it has its unlabelled rows' classes from all
-    sorts of columns together (see `lessons`).
+    and what is said of a photograph is multiplied (see `Blend`). `taught`: it has its unlabelled rows' classes from the
+    committee (see `lessons`).
     """
 
     name: str

@@ -261,7 +261,7 @@ class Board:
         """Learners on unlabelled rows take the place of the others where they are surely better. Where none is, those
         that are not far behind the supervised committee join it if it loses nothing by that: as one voice of many each
         does little harm. Of each sort of columns apart, among the learners on it. Those that all of these have taught
-        take their place if nothing is lost by it."""
+        take their place if nothing is lost by it; where there is one sort they stand beside them."""
         reasons, accepted = [trial.silent for trial in self.trials], [False] * len(self.trials)
         found = [self._choose_in(part, times, unlabelled, reasons, accepted) for part in self.parts]
         members = sorted(m for chosen, _, _ in found for m in chosen)
@@ -269,12 +269,12 @@ class Board:
         proven = any(own for _, _, own in found)
         pupils = [m for m, t in enumerate(self.trials) if t.candidate.taught and unlabelled and not t.silent]
         if pupils:
-            best = self.committee(pupils, times)
-            gained, _ = self.gain(self.right(best), self.right(members), times)
+            after = self.committee(pupils, times) if len(self.parts) > 1 else sorted([*members, *pupils])
+            gained, _ = self.gain(self.right(after), self.right(members), times)
             for m in pupils:
                 reasons[m] = f"the committee {_by_points(gained)} by those taught"
                 accepted[m] = gained >= 0
-            members = best if gained >= 0 else members
+            members = after if gained >= 0 else members
         used = any(self.trials[m].candidate.unlabelled for m in members)
         p_helped = self.surely_better(members, without) if used else 0.0
         return Choice(members, without, used, p_helped, reasons, accepted, proven)

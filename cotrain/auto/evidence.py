@@ -135,11 +135,15 @@ def _unheard(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
 
 
 def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
-    """With learners that taught each other, where the table has several sorts of columns and there is time."""
-    if not setup.use_unlabelled or len(seen.board.parts) < 2:
+    """With learners that taught each other, where there is time. Learners on texts alone are left out: they are lines
+    through the same words, and gain nothing by it."""
+    board = seen.board
+    if not setup.use_unlabelled or {trial.candidate.modality for trial in board.trials} == {"texts"}:
         return seen
-    choice, left = decide(seen.board, True), setup.clock.slot(LESSONS)
-    taught = lessons(seen.board, choice, setup.features, seen.folds, left, setup.jobs)
+    choice = board.choose()
+    if _already_good(board, choice):
+        return seen
+    taught = lessons(board, choice, setup.features, seen.folds, setup.clock.slot(LESSONS), setup.jobs)
     if not taught:
         return seen
     found = weigh([*seen.trials, *taught], setup.problem, True, setup.prior, seen.metric, seen.folds)

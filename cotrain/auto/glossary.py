@@ -47,7 +47,7 @@ LEARNERS = {
     "EM Gaussians": "The same, with the shape and the places of the clouds learnt from the unlabelled rows too.",
     "graph": "Joins each row to those most like it and lets the labels spread along the joins.",
     "taught by graph": "Trained on the labels that the graph found.",
-    "taught by all columns": "Trained on what learners on all sorts of columns say together of the unlabelled rows.",
+    "taught by the committee": "Trained on what the learners say together of the unlabelled rows.",
     "self-training": "Learns, labels the rows it is surest of, and learns from these too.",
     "co-training": "Two learners that look at different parts of the data label rows for each other.",
     "tri-training": "Three learners; where two agree, they teach the third.",

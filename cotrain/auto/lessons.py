@@ -1,8 +1,9 @@
-"""Learners on different sorts of columns teach each other: what all of them say together of the unlabelled rows, each
-learns from its own columns.
+"""Learners teach each other: what all of them say together of the unlabelled rows, each learns in its own way.
 
-This is co-training (Blum & Mitchell, "Combining labeled and unlabeled data with co-training", COLT 1998) in one round,
-with every unlabelled row instead of the surest ones. A note that says little gets its class from the photograph.
+This is co-training (Blum & Mitchell, "Combining labeled and unlabeled data with co-training", COLT 1998) in one round.
+Learners on different sorts of columns teach every row: a note that says little gets its class from the photograph.
+Learners on one sort err for the same rows, so they teach those of which they are surest together; trees, kernel
+machines and lines then draw the border between the classes each as it does.
 Legend: n labelled rows, R repeats, C classes.
 """
 
@@ -25,7 +26,8 @@ from cotrain.threads import workers
 from cotrain.views.view import joined
 
 TAUGHT_ROWS = 2_000  # unlabelled rows that are taught
-NAME = "taught by all columns"
+DOUBTFUL = 0.2  # of the rows of each class, the least sure, that learners on one sort of columns do not teach
+NAME = "taught by the committee"
 
 
 def lessons(
@@ -36,8 +38,8 @@ def lessons(
     left: Callable[[], float],
     jobs: int = 1,
 ) -> list[Trial]:
-    """The supervised committee and the best learner on each view once more, taught by the committee; none where all
-    read one sort of columns.
+    """The supervised committee and the best learner on each view once more, taught by the committee; none where it
+    does not hear all sorts of columns.
 
     In each fold of the first repeat the committee is trained again without the held rows, so that a pupil is judged as
     all learners are.
@@ -49,7 +51,7 @@ def lessons(
     folds = [fold for fold in folds if fold.repeat == 0]
     pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
     taught = some(features.unlabelled, TAUGHT_ROWS)
-    if len(board.blend(choice.members).parts) < 2 or not len(taught):
+    if len(board.blend(choice.members).parts) < len(board.parts) or not len(taught):
         return []
     prior = board.label_shares
     trials = [
@@ -109,11 +111,23 @@ def _teach(
     teachers, prior = [board.trials[m] for m in members], board.label_shares
     known = np.intersect1d(taught, fold.unlabelled)
     said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool, whole)
+    voice_NC = board.voice(members, said) * board.decision
     filled = y.copy()
-    filled[known] = (board.voice(members, said) * board.decision).argmax(1)
-    rows = np.concatenate([fold.train, known])
+    filled[known] = voice_NC.argmax(1)
+    rows = np.concatenate([fold.train, known if len(board.parts) > 1 else known[surest(voice_NC)]])
 
     def fit(trial: Trial) -> None:
         trial.estimator = train(replace(trial.candidate, unlabelled=False), matrices, filled, rows, rows[:0], prior)
 
     list(pool.map(fit, trials))
+
+
+def surest(weight_NC: np.ndarray) -> np.ndarray:
+    """Which rows the likeliest class leads by most [N, C] -> bool [N]: of the rows of each class, all but DOUBTFUL."""
+    guess, ranked = weight_NC.argmax(1), np.sort(weight_NC, axis=1)
+    lead = (ranked[:, -1] - ranked[:, -2]) / weight_NC.sum(1)
+    kept = np.zeros(len(weight_NC), dtype=bool)
+    for label in np.unique(guess):
+        own = np.flatnonzero(guess == label)
+        kept[own[np.argsort(lead[own], kind="stable")[int(DOUBTFUL * len(own)) :]]] = True
+    return kept

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from cotrain.auto.candidates import Candidate
 from cotrain.auto.choose import Board
 from cotrain.auto.features import Features
 from cotrain.auto.folds import make_folds
-from cotrain.auto.lessons import NAME, lessons
+from cotrain.auto.lessons import NAME, lessons, surest
 from cotrain.auto.trial import Trial, run_all, run_folds
 from cotrain.views.table import ScaledView
 
@@ -113,13 +114,52 @@ def test_labelled_rows_keep_their_label():
     assert set(np.unique(y)) == {0, 1}
 
 
-@pytest.mark.parametrize("case", ["one sort", "no time", "no unlabelled rows"])
+def test_learners_on_one_sort_teach_what_they_are_surest_of_and_stand_beside_those_taught():
+    (board, choice, features, folds), y = problem(modalities=("numbers", "numbers"), make=Spy)
+    Spy.seen = []
+    taught = lessons(board, choice, features, folds, ample)
+    assert Spy.seen
+    assert all(len(y) <= 32 or 32 + 320 <= len(y) <= 32 + 322 for _, y in Spy.seen[: -2 * len(taught)])
+    voice = board.of_unlabelled(choice.members)
+    kept = surest(voice)
+    assert (voice.argmax(1) == y[40:])[kept].mean() > (voice.argmax(1) == y[40:])[~kept].mean() + 0.1
+    np.testing.assert_array_equal(Spy.seen[-1][1][40:], voice.argmax(1)[kept])
+    after = Board([*board.trials, *taught], board.y, board.unit, board.decision, board.value)
+    without, found = after.choose(unlabelled=False), after.choose()
+    pupils = [len(board.trials) + m for m in range(len(taught))]
+    assert without.members == choice.supervised
+    assert after.gain(after.right([*without.members, *pupils]), after.right(without.members))[0] >= 0
+    assert found.members == [*without.members, *pupils]
+    assert found.used_unlabelled
+
+
+def test_those_taught_by_one_sort_stay_out_where_the_committee_loses_by_them():
+    (board, choice, features, folds), _ = problem(modalities=("numbers", "numbers"))
+    taught = lessons(board, choice, features, folds, ample)
+    for trial in taught:
+        trial.probability = trial.probability[..., ::-1]
+    after = Board([*board.trials, *taught], board.y, board.unit, board.decision, board.value)
+    found = after.choose()
+    assert found.members == choice.members
+    assert not any(found.accepted[len(board.trials) :])
+    assert "loses" in found.reasons[-1]
+
+
+def test_the_surest_rows_of_each_class():
+    lead = np.array([0.9, 0.8, 0.7, 0.6, 0.1, 0.5, 0.4, 0.3, 0.05, 0.2])
+    first = np.repeat([True, False], 5)
+    weight = np.where(first, (1 + lead) / 2, (1 - lead) / 2)
+    rows = 3.0 * np.stack([weight, 1 - weight], axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(~surest(rows)), [4, 8])
+    assert surest(rows[[0, 5, 6]]).all()  # a fifth of a row is none
+
+
+@pytest.mark.parametrize("case", ["a sort that is not heard", "no time", "no unlabelled rows"])
 def test_where_there_is_nothing_to_teach_nobody_is_taught(case):
-    given, _ = problem(
-        modalities=("same", "same") if case == "one sort" else ("sharp", "wide"),
-        unlabelled=0 if case == "no unlabelled rows" else 400,
-    )
-    assert lessons(*given, (lambda: -1.0) if case == "no time" else ample) == []
+    (board, choice, *given), _ = problem(unlabelled=0 if case == "no unlabelled rows" else 400)
+    if case == "a sort that is not heard":
+        choice = replace(choice, members=[0])
+    assert lessons(board, choice, *given, (lambda: -1.0) if case == "no time" else ample) == []
 
 
 def test_time_that_ends_on_the_way_leaves_nothing():
