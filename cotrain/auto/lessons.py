@@ -110,7 +110,13 @@ def _teach(
     trained on the same labels, give them."""
     teachers, prior = [board.trials[m] for m in members], board.label_shares
     known = np.intersect1d(taught, fold.unlabelled)
-    said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool, whole)
+    if whole:  # the board has heard them already
+        order = np.argsort(fold.unlabelled)
+        places = order[np.searchsorted(fold.unlabelled, known, sorter=order)]
+        said = [np.asarray(teacher.unlabelled)[places] for teacher in teachers]
+    else:
+        said = train_and_ask(teachers, matrices, y, fold.train, fold.unlabelled, known, prior, pool)
+    matrices.make({name for trial in trials for name in trial.candidate.views}, pool)
     voice_NC = board.voice(members, said) * board.decision
     filled = y.copy()
     filled[known] = voice_NC.argmax(1)

@@ -205,11 +205,23 @@ def test_who_is_contradicted_by_its_fellow_must_be_very_sure():
 
 
 def test_pupils_by_whom_something_is_lost_do_not_take_the_place_of_their_teachers():
-    pupil = trial(mixed(40, 0.6, 1), Y, unlabelled=True)
+    teachers = [trial(mixed(40, 0.9, seed), Y, modality=sort) for seed, sort in enumerate(("note", "photo"))]
+    pupil = trial(mixed(40, 0.6, 2), Y, unlabelled=True, modality="photo")
     pupil = replace(pupil, candidate=replace(pupil.candidate, taught=True))
-    found = board([trial(mixed(40, 0.9, 0), Y), pupil], Y).choose()
-    assert found.members == [0]
-    assert found.accepted == [True, False]
+    found = board([*teachers, pupil], Y).choose()
+    assert found.members == [0, 1]
+    assert found.accepted == [True, True, False]
+
+
+def test_pupils_of_one_sort_of_columns_stand_beside_their_teachers():
+    teacher = trial(BASE, Y, sure=0.6)
+    pupil = trial(np.roll(BASE, 12), Y, unlabelled=True, sure=0.9)
+    pupil = replace(pupil, candidate=replace(pupil.candidate, taught=True))
+    found = board([teacher, pupil], Y).choose()
+    assert found.members == [0, 1]
+    assert found.supervised == [0]
+    assert found.reasons[1] == "the committee gains 0.0 points by those taught"
+    assert board([teacher, pupil], Y).choose(unlabelled=False).members == [0]
 
 
 def test_a_learner_far_behind_or_by_which_the_committee_loses_is_left_out():

@@ -11,7 +11,7 @@ from test_choose import trial as judged
 
 from cotrain.auto import evidence
 from cotrain.auto.candidates import STYLE, Candidate
-from cotrain.auto.evidence import _metric, decide, may_ask, only, pick, weigh
+from cotrain.auto.evidence import _metric, after_lessons, decide, may_ask, only, pick, weigh
 from cotrain.auto.fit import fit
 from cotrain.auto.trial import Trial
 
@@ -145,6 +145,33 @@ def test_learners_on_unlabelled_rows_without_a_say_are_not_asked_for_the_shares_
     trials = [told(np.arange(40) < 24), told(np.ones(40, bool), unlabelled=True)]
     source = weigh(trials, PROBLEM, False, "auto", "accuracy", []).prior.source
     assert source.startswith("the labelled rows, drawn to equal shares")
+
+
+@pytest.mark.parametrize(
+    ("right", "modality", "asked", "taught"),
+    [
+        (30, "numbers", True, True),
+        (30, "texts", True, False),
+        (40, "numbers", True, False),
+        (30, "numbers", False, False),
+    ],
+)
+def test_who_is_taught_by_the_committee(monkeypatch, right, modality, asked, taught):
+    """Not learners on texts alone, nor where nothing is to gain, nor where the unlabelled rows have no say."""
+    pupil = trial(right, "numbers", unlabelled=True, modality=modality)
+    pupil = replace(pupil, candidate=replace(pupil.candidate, taught=True))
+    monkeypatch.setattr(evidence, "lessons", lambda *_: [pupil])
+    monkeypatch.setattr(evidence, "GOOD", 0.9)
+    monkeypatch.setattr(evidence, "SURELY_GOOD", 0.8)
+    before = seen(trial(right, "numbers", modality=modality))
+    clock = SimpleNamespace(slot=lambda _: None)
+    setup = SimpleNamespace(use_unlabelled=asked, clock=clock, problem=PROBLEM, prior="auto", features=None, jobs=1)
+    after = after_lessons(setup, before)
+    if taught:
+        assert after.first is before
+        assert after.board.trials[-1] is pupil
+    else:
+        assert after is before
 
 
 def test_what_is_told_by_style_alone_is_found_and_taught_on():
