@@ -172,9 +172,12 @@ class SharedInner:
         started = time.monotonic()
         while (counter < value).any():
             waited = time.monotonic() - started
-            if self.lost.any() or waited > self.timeout:
+            lost = self.lost.any()
+            if lost or waited > self.timeout:
                 behind = [rank for rank, count in zip(self.ranks, counter, strict=True) if count < value]
-                why = "gave up" if self.lost.any() else f"did not come within {self.timeout:g} s"
+                if not behind:  # who gave up had come first
+                    return
+                why = "gave up" if lost else f"did not come within {self.timeout:g} s"
                 raise PeerLost(f"Node {self.node!r}: rank {', '.join(map(str, behind))} {why} during an all-reduce.")
             time.sleep(min(1e-3, max(2e-5, waited / 8)))  # the wait grows by an eighth at most
 

@@ -5,7 +5,9 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -139,3 +141,22 @@ def test_alone_it_is_the_chunk_itself_but_in_fp32():
     assert part.dtype == torch.float32
     AloneInner().spread(0, half, part * 2)
     assert half.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_who_came_and_then_gave_up_is_not_waited_for(monkeypatch):
+    """It comes and gives up between two looks: what it brought is judged, and the error is the one that it met."""
+
+    def rank(_, made):
+        counter, times = np.zeros(1, dtype=int), iter([0.0, 1.0])
+
+        def monotonic():
+            now = next(times)
+            if now:
+                counter[0], made.lost[0] = 1, 1
+            return now
+
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic, sleep=lambda _: None))
+        made._wait_for(counter, 1)
+        return next(times, "both looks")
+
+    assert together(1, rank) == ["both looks"]

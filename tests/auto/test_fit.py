@@ -345,8 +345,9 @@ def test_held_out_rows_reach_no_fit_from_end_to_end(hasty, monkeypatch, measures
     monkeypatch.setattr(module, "speed", lambda *_: 1.0)  # it asks the finished model for the first rows
     fit(table, target="kind", group=group, drop=() if group else "speaker", **FAST)
     # Two learners, each labelled row in each of four repeats; five speakers make five folds, whatever the draw. Then
-    # both (they are equal) for the curve, with a third and with two thirds of the labels, in one repeat.
-    assert sum(asked) == 2 * 20 * (1 if group else 4) + 2 * 2 * 20
+    # the one on labels, taught by the committee, in one repeat; and both (they are equal) for the curve, with a third
+    # and with two thirds of the labels, in one repeat.
+    assert sum(asked) == 2 * 20 * (1 if group else 4) + 20 + 2 * 2 * 20
 
 
 # What is asked for
