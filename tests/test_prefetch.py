@@ -131,8 +131,11 @@ def test_who_tells_the_run_to_stop_does_not_stop_its_workers():
         os.kill(worker.pid, signal.SIGUSR1)
         take(made, 4)  # more than were asked for before
         assert worker.is_alive()
+        made._makers._pipes[0].close()  # as `close` does, which waits a second only
+        worker.join(30)
     finally:
         made.close()
+    assert worker.exitcode == 0
 
 
 def test_refused_by_name():
