@@ -16,6 +16,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import SVC
 
@@ -66,13 +67,16 @@ STYLE = "style"  # the kind of learners that look at how a text is written, or h
 KERNEL_ROWS = 4_000  # rows that a kernel machine is trained on; its cost grows with their square
 TURNED = 1_000  # sparse rows up to which a logistic regression is quicker on axes of their own
 _NO_LENGTH = 1e-10  # of the longest axis, squared
-PAIRS = 4_000_000  # margins of pairs of classes that are held at a time: 32 MB
+HELD = 4_000_000  # numbers of a kernel machine's rows or pairs of classes that are held at a time: 32 MB
 NARROW = 100  # columns of a table up to which a hundred trees do
 DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost their square, and more add little
 
 
 class Margin(ClassifierMixin, BaseEstimator):
-    """A support vector machine whose margins pass for logits; a temperature is fitted to them later."""
+    """A support vector machine whose margins pass for logits; a temperature is fitted to them later.
+
+    Kernels are made here, by products of matrices: the loops of `SVC` over pairs of rows take five times as long.
+    """
 
     def __init__(self, C=10.0):
         self.C = C
@@ -83,27 +87,37 @@ class Margin(ClassifierMixin, BaseEstimator):
             rare = np.unique(y, return_index=True)[1]  # every class stays
             some = np.union1d(some, rare)
             X, y = X[some], np.asarray(y)[some]
-        self.machine_ = SVC(C=self.C, class_weight="balanced").fit(X, y)
-        self.classes_ = self.machine_.classes_
+        X = X.astype(np.float64, copy=False)
+        self.gamma_ = _width(X)
+        machine = SVC(C=self.C, kernel="precomputed", class_weight="balanced").fit(rbf_kernel(X, gamma=self.gamma_), y)
+        self.classes_ = machine.classes_
+        self.rows_ = X[machine.support_]  # by class
+        self.weights_ = np.split(machine.dual_coef_.T, np.cumsum(machine.n_support_)[:-1])
+        self.intercept_ = machine.intercept_
         return self
 
     def predict_proba(self, X):
-        pairs = len(self.classes_) * (len(self.classes_) - 1) // 2
-        block = max(1, PAIRS // pairs)  # rows; of 150 classes there are 11,175 pairs
+        classes = len(self.classes_)
+        block = max(1, HELD // max(self.rows_.shape[0], classes * (classes - 1)))  # rows; of 150 classes 22,350 numbers
         parts = [self._logits(X[start : start + block]) for start in range(0, X.shape[0], block)]
         logits = np.concatenate(parts) if parts else np.empty((0, len(self.classes_)))
         return softmax(logits, axis=1)
 
     def _logits(self, X):
         """Twice the margins of each class against the others, [N, C], as `SVC` makes them of pairs: the pairs that a
-        class wins and, within a third of one, by how much. SVC itself takes pair by pair, which is slow for many."""
-        margin = self.machine_.set_params(decision_function_shape="ovo").decision_function(X)
-        if margin.ndim == 1:
+        class wins and, within a third of one, by how much."""
+        kernel_NS = rbf_kernel(X.astype(np.float64, copy=False), self.rows_, gamma=self.gamma_)
+        ends = np.cumsum([len(weights) for weights in self.weights_])[:-1]
+        parts = [own @ w for own, w in zip(np.split(kernel_NS, ends, axis=1), self.weights_, strict=True)]
+        against = np.stack(parts)  # what the rows of a class say in its pairs with the others [C, N, C - 1]
+        if len(against) == 2:
+            margin = against.sum(0)[:, 0] + self.intercept_
             return np.stack([-margin, margin], 1)
         classes, start = len(self.classes_), 0
-        votes, by = np.zeros((len(margin), classes)), np.zeros((len(margin), classes))
-        for label in range(classes - 1):  # its pairs with all classes after it stand side by side
-            own = margin[:, start : start + classes - 1 - label]
+        votes, by = np.zeros((X.shape[0], classes)), np.zeros((X.shape[0], classes))
+        for label in range(classes - 1):  # its pairs with all classes after it
+            own = against[label, :, label:] + against[label + 1 :, :, label].T
+            own += self.intercept_[start : start + classes - 1 - label]
             votes[:, label] += (own >= 0).sum(1)
             votes[:, label + 1 :] += own < 0
             by[:, label] += own.sum(1)
@@ -113,6 +127,12 @@ class Margin(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return self.classes_[self.predict_proba(X).argmax(1)]
+
+
+def _width(X) -> float:
+    """The gamma that `SVC` calls "scale"."""
+    variance = X.multiply(X).mean() - X.mean() ** 2 if sparse.issparse(X) else X.var()
+    return 1.0 / (X.shape[1] * variance) if variance else 1.0
 
 
 class Logistic(LogisticRegression):

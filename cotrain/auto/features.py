@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from cotrain.views.reduced import ReducedView
 from cotrain.views.view import Matrix, Raw, View, extract_each
 
-SMALL = 1_000  # rows up to which what was made for each fold is kept
+KEPT = 256 << 20  # bytes of matrices made for single folds that are kept for who asks again
 SHARED_PER_LABEL = 5  # unlabelled rows per labelled one from which views are fitted on the unlabelled rows alone
 
 
@@ -45,8 +46,8 @@ class Features:
         if self.shared and everything:
             return FoldFeatures(self, self.unlabelled, self._made, self._fitted)
         rows = unlabelled if self.shared else np.sort(np.concatenate([train, unlabelled]))
-        if len(self.place) > SMALL:
-            return FoldFeatures(self, rows, {}, {})
+        while self._apart and sum(map(_bytes, self._apart.values())) > KEPT:
+            self._apart.popitem()  # the last one; the first folds are asked for again
         return FoldFeatures(self, rows, *self._apart.setdefault(rows.tobytes(), ({}, {})))
 
 
@@ -89,6 +90,12 @@ class FoldFeatures(Mapping[str, Matrix]):
 
     def __len__(self) -> int:
         return len(self._features.views)
+
+
+def _bytes(kept: tuple[dict[str, Matrix], dict[str, View]]) -> int:
+    """Of the matrices."""
+    dense = [m.data if sparse.issparse(m) else m for m in kept[0].values()]
+    return sum(numbers.nbytes for numbers in dense)
 
 
 def _base(view: View, views: Mapping[str, View]) -> str | None:

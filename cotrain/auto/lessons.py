@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from cotrain.auto.calibrate import even
 from cotrain.auto.candidates import MIXED
 from cotrain.auto.choose import Board, Choice
-from cotrain.auto.features import Features, FoldFeatures
+from cotrain.auto.features import Features
 from cotrain.auto.folds import Fold, fold_of_all
 from cotrain.auto.pace import Pace
 from cotrain.auto.trial import FAILURES, Trial, some, train, train_and_ask
@@ -26,6 +28,7 @@ from cotrain.threads import workers
 from cotrain.views.view import joined
 
 TAUGHT_ROWS = 2_000  # unlabelled rows that are taught
+TREES = 100  # of a pupil; of a handful of labels more tell more, of many rows they take long
 DOUBTFUL = 0.2  # of the rows of each class, the least sure, that learners on one sort of columns do not teach
 NAME = "taught by the committee"
 
@@ -45,42 +48,57 @@ def lessons(
     all learners are.
 
     Args:
-        left: seconds that are left for it, asked before each fold; where not all folds will be done, nothing is. jobs:
-            threads.
+        left: seconds that are left for it, asked before each fold; where not all folds will be done, nothing is, and
+            where what the learners took before tells so, nothing is begun. jobs: threads.
     """
     folds = [fold for fold in folds if fold.repeat == 0]
-    pupils = [board.trials[m].candidate for m in sorted({*choice.supervised, *_best_by_view(board)})]
+    asked = sorted({*choice.supervised, *_best_by_view(board)})
     taught = some(features.unlabelled, TAUGHT_ROWS)
     if len(board.blend(choice.members).parts) < len(board.parts) or not len(taught):
         return []
-    prior = board.label_shares
     trials = [
         Trial(
-            replace(pupil, name=f"{pupil.name}, {NAME}", unlabelled=True, kind=MIXED, taught=True),
+            replace(
+                pupil,
+                name=f"{pupil.name}, {NAME}",
+                unlabelled=True,
+                make=partial(_with_few_trees, pupil.make),
+                kind=MIXED,
+                taught=True,
+            ),
             np.full(board.probability.shape[1:], np.nan),
         )
-        for pupil in pupils
+        for pupil in (board.trials[m].candidate for m in asked)
     ]
-    start, pace = time.perf_counter(), Pace(len(folds) + 1, left)
+    trained = [board.trials[m] for m in {*choice.members, *asked}]
+    least = sum(trial.seconds / (trial.folds + 1) for trial in trained) / jobs  # pupils learn from more rows than that
+    start, pace = time.perf_counter(), Pace(len(folds) + 1, left, least)
     everything = fold_of_all(features.labelled, features.unlabelled)
     with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
         for fold in [*folds, everything]:
             if not pace.will_do():
                 return []
-            matrices = features.of(fold.train, fold.unlabelled)
             try:
-                _teach(board, choice.members, trials, matrices, features.y, fold, taught, pool, fold is everything)
-                for trial in trials if len(fold.held) else ():
-                    said = even(trial.estimator, joined(matrices, trial.candidate, fold.held), len(prior))
-                    trial.probability[fold.repeat, features.place[fold.held]] = said
+                found = _taught(board, choice.members, trials, features, fold, taught, pool, fold is everything)
             except FAILURES:
                 return []
+            for trial, (estimator, said) in zip(trials, found, strict=True):
+                if fold is everything:
+                    trial.estimator, trial.unlabelled = estimator, said
+                else:
+                    trial.probability[fold.repeat, features.place[fold.held]] = said
             advance()
     for trial in trials:
-        trial.unlabelled = even(trial.estimator, joined(matrices, trial.candidate, features.unlabelled), len(prior))
         trial.seconds = (time.perf_counter() - start) / len(trials)
         trial.folds = len(folds)
     return trials
+
+
+def _with_few_trees(make: Callable[[np.ndarray], Any], prior: np.ndarray) -> Any:
+    learner = make(prior)
+    if getattr(learner, "n_estimators", 0) > TREES:
+        learner.n_estimators = TREES
+    return learner
 
 
 def _best_by_view(board: Board) -> list[int]:
@@ -95,20 +113,21 @@ def _best_by_view(board: Board) -> list[int]:
     return list(best.values())
 
 
-def _teach(
+def _taught(
     board: Board,
     members: Sequence[int],
     trials: Sequence[Trial],
-    matrices: FoldFeatures,
-    y: np.ndarray,
+    features: Features,
     fold: Fold,
     taught: np.ndarray,
     pool: Executor,
     whole: bool,
-) -> None:
-    """Fit each trial's estimator on the fold's labelled rows and on taught ones, with the classes that the members,
-    trained on the same labels, give them."""
+) -> list[tuple[Any, np.ndarray]]:
+    """Each trial's estimator, fitted on the fold's labelled rows and on taught ones with the classes that the members,
+    trained on the same labels, give them; and what it says of the held rows, or, of the `whole`, of the unlabelled
+    ones."""
     teachers, prior = [board.trials[m] for m in members], board.label_shares
+    matrices, y = features.of(fold.train, fold.unlabelled), features.y
     known = np.intersect1d(taught, fold.unlabelled)
     if whole:  # the board has heard them already
         order = np.argsort(fold.unlabelled)
@@ -122,10 +141,12 @@ def _teach(
     filled[known] = voice_NC.argmax(1)
     rows = np.concatenate([fold.train, known if len(board.parts) > 1 else known[surest(voice_NC)]])
 
-    def fit(trial: Trial) -> None:
-        trial.estimator = train(replace(trial.candidate, unlabelled=False), matrices, filled, rows, rows[:0], prior)
+    def fit_and_ask(trial: Trial) -> tuple[Any, np.ndarray]:
+        estimator = train(replace(trial.candidate, unlabelled=False), matrices, filled, rows, rows[:0], prior)
+        asked = joined(matrices, trial.candidate, fold.unlabelled if whole else fold.held)
+        return estimator, even(estimator, asked, len(prior))
 
-    list(pool.map(fit, trials))
+    return list(pool.map(fit_and_ask, trials))
 
 
 def surest(weight_NC: np.ndarray) -> np.ndarray:

@@ -112,13 +112,14 @@ def test_co_training_pairs_views_of_a_text_and_sorts_of_columns():
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
-@pytest.mark.parametrize("pairs", [1, 4_000_000])
-def test_a_kernel_machine_says_what_svc_says_whatever_is_held_at_a_time(classes, pairs, monkeypatch):
-    monkeypatch.setattr("cotrain.auto.candidates.PAIRS", pairs)
+@pytest.mark.parametrize("held", [1, 100, 4_000_000])
+@pytest.mark.parametrize("form", [np.asarray, np.float32, sparse.csr_array])
+def test_a_kernel_machine_says_what_svc_says_whatever_is_held_at_a_time(classes, held, form, monkeypatch):
+    monkeypatch.setattr("cotrain.auto.candidates.HELD", held)
     rng = np.random.default_rng(0)
     y = np.arange(5 * classes) % classes
     x = rng.normal(size=(len(y), 4)) + 2 * rng.normal(size=(classes, 4))[y]
-    new = rng.normal(size=(30, 4))
+    x, new = form(x), form(rng.normal(size=(30, 4)))
     margin = SVC(C=3.0, class_weight="balanced").fit(x, y).decision_function(new)
     own = Margin(3.0).fit(x, y)
     found = own.predict_proba(new)

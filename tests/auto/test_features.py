@@ -33,16 +33,21 @@ def table(labelled, unlabelled):
     return pd.DataFrame({"number": np.arange(rows)}), y
 
 
-@pytest.mark.parametrize("small", [True, False])
-def test_what_a_fold_of_a_small_table_is_fitted_on_is_kept(monkeypatch, small):
-    monkeypatch.setattr("cotrain.auto.features.SMALL", 50 if small else 49)
+@pytest.mark.parametrize("folds", [0, 1, 2])
+def test_what_the_first_folds_made_is_kept_as_far_as_memory_goes(monkeypatch, folds):
     frame, y = table(10, 40)
     features = Features({"spy": Spy(["number"])}, frame, y)
-    one, again = (features.of(np.array([1, 3]), features.unlabelled).fitted("spy") for _ in range(2))
-    other = features.of(np.array([1, 5]), features.unlabelled).fitted("spy")
-    assert (one is again) == small
-    assert other is not one
-    assert {1, 5} <= set(other.learned["seen"].tolist())
+    monkeypatch.setattr("cotrain.auto.features.KEPT", folds * features.raw["spy"].nbytes)
+    trains = [np.array([1, 3]), np.array([1, 5]), np.array([1, 7])]
+
+    def view(train: np.ndarray) -> View:
+        seen = features.of(train, features.unlabelled)
+        assert len(seen["spy"]) == 50
+        return seen.fitted("spy")
+
+    first, again = [view(train) for train in trains], [view(train) for train in trains]
+    assert [one is two for one, two in zip(first, again, strict=True)] == [place < folds for place in range(3)]
+    assert [each.learned["seen"][:2].tolist() for each in again] == [[1, 3], [1, 5], [1, 7]]
 
 
 def test_few_unlabelled_rows_each_fold_fits_on_what_it_may_see():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 
 from cotrain.auto.candidates import Candidate
@@ -167,6 +168,24 @@ def test_time_that_ends_on_the_way_leaves_nothing():
     left = iter([1e9] * 5)  # all folds, but not the last training
     assert lessons(*given, lambda: next(left, -1.0)) == []
     given[0].choose()  # the board is as it was
+
+
+def test_pupils_have_fewer_trees_than_learners_on_a_handful_of_labels():
+    (board, *given), _ = problem(make=lambda C: ExtraTreesClassifier(150, random_state=0))
+    taught = lessons(board, *given, ample)
+    assert [len(trial.estimator.estimators_) for trial in taught] == [100, 100]
+    assert [len(trial.estimator.estimators_) for trial in board.trials] == [150, 150]
+
+
+def test_lessons_that_will_not_fit_their_time_are_not_begun():
+    (board, *given), _ = problem(make=Spy)
+    for trial in board.trials:
+        trial.seconds = 10.0 * (trial.folds + 1)
+    Spy.seen = []
+    assert lessons(board, *given, lambda: 119.0) == []  # two learners, five folds and all rows
+    assert not Spy.seen
+    assert lessons(board, *given, lambda: 121.0)
+    assert lessons(board, *given, lambda: 61.0, jobs=2)
 
 
 def test_a_learner_that_cannot_be_taught_stops_nobody():
