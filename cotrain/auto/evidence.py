@@ -23,7 +23,7 @@ from cotrain.auto.trial import Trial
 from cotrain.auto.views import Views
 from cotrain.errors import InputError
 
-LESSONS = 0.25  # of the budget at most, for learners that teach each other
+LESSONS, OF_REST = 0.25, 1 / 3  # of the budget, and of what is left of it, at most for learners that teach each other
 SHOWS = 2.0  # standard errors above chance from which how a text is written may say something
 TRUSTED = 0.8  # out-of-fold score from which a committee may tell the classes' shares
 GOOD, SURELY_GOOD = 0.98, 0.95  # supervised score, and its lower bound, that leave nothing to gain
@@ -143,7 +143,7 @@ def after_lessons(setup: Setup, seen: Evidence) -> Evidence:
     choice = board.choose()
     if _already_good(board, choice):
         return seen
-    taught = lessons(board, choice, setup.features, seen.folds, setup.clock.slot(LESSONS), setup.jobs)
+    taught = lessons(board, choice, setup.features, seen.folds, setup.clock.slot(LESSONS, OF_REST), setup.jobs)
     if not taught:
         return seen
     found = weigh([*seen.trials, *taught], setup.problem, True, setup.prior, seen.metric, seen.folds)

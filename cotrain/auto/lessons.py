@@ -72,7 +72,7 @@ def lessons(
     ]
     trained = [board.trials[m] for m in {*choice.members, *asked}]
     least = sum(trial.seconds / (trial.folds + 1) for trial in trained) / jobs  # pupils learn from more rows than that
-    start, pace = time.perf_counter(), Pace(len(folds) + 1, left, least)
+    start, pace = time.perf_counter(), Pace(len(folds) + 2, left, least)  # of all rows: all unlabelled ones are asked
     everything = fold_of_all(features.labelled, features.unlabelled)
     with progress("learners teach each other", len(folds)) as advance, workers(jobs) as pool:
         for fold in [*folds, everything]:

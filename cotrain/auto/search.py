@@ -67,10 +67,10 @@ class Clock:
         """What is left of a share of the budget."""
         return share * self.budget - self.spent
 
-    def slot(self, share: float) -> Callable[[], float]:
-        """Tells, whenever asked, what is left of a share of the budget that begins now: at most half of what is left in
-        all, and nothing once the user has ended the budget."""
-        end = self.spent + min(share * self.budget, self.left() / 2)
+    def slot(self, share: float, rest: float = 0.5) -> Callable[[], float]:
+        """Tells, whenever asked, what is left of a share of the budget that begins now: at most the share `rest` of
+        what is left in all, and nothing once the user has ended the budget."""
+        end = self.spent + min(share * self.budget, rest * self.left())
         return lambda: min(end, self.budget) - self.spent
 
     @contextmanager

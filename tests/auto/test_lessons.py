@@ -182,10 +182,10 @@ def test_lessons_that_will_not_fit_their_time_are_not_begun():
     for trial in board.trials:
         trial.seconds = 10.0 * (trial.folds + 1)
     Spy.seen = []
-    assert lessons(board, *given, lambda: 119.0) == []  # two learners, five folds and all rows
+    assert lessons(board, *given, lambda: 139.0) == []  # two learners; five folds, and all rows take two more
     assert not Spy.seen
-    assert lessons(board, *given, lambda: 121.0)
-    assert lessons(board, *given, lambda: 61.0, jobs=2)
+    assert lessons(board, *given, lambda: 141.0)
+    assert lessons(board, *given, lambda: 71.0, jobs=2)
 
 
 def test_a_learner_that_cannot_be_taught_stops_nobody():
