@@ -164,7 +164,7 @@ def test_who_is_taught_by_the_committee(monkeypatch, right, modality, asked, tau
     monkeypatch.setattr(evidence, "GOOD", 0.9)
     monkeypatch.setattr(evidence, "SURELY_GOOD", 0.8)
     before = seen(trial(right, "numbers", modality=modality))
-    clock = SimpleNamespace(slot=lambda _: None)
+    clock = SimpleNamespace(slot=lambda *_: None)
     setup = SimpleNamespace(use_unlabelled=asked, clock=clock, problem=PROBLEM, prior="auto", features=None, jobs=1)
     after = after_lessons(setup, before)
     if taught:

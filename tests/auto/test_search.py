@@ -433,10 +433,11 @@ def test_the_clock_counts_down():
     assert clock.end(0.5) == pytest.approx(module.time.perf_counter() + 5.0, abs=0.5)
 
 
-def test_a_slot_is_a_share_and_never_more_than_half_of_what_is_left():
+def test_a_slot_is_a_share_and_never_more_than_a_part_of_what_is_left():
     clock = Clock(1_000.0)
     assert clock.slot(0.1)() == pytest.approx(100, abs=1)
     assert clock.slot(0.9)() == pytest.approx(500, abs=1)
+    assert clock.slot(0.9, 0.2)() == pytest.approx(200, abs=1)
     left = clock.slot(0.1)
     clock.start -= 60  # a minute goes by
     assert left() == pytest.approx(40, abs=1)
