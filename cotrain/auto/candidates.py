@@ -75,7 +75,8 @@ DENSE = 5_000  # unlabelled rows that learners on numbers take; neighbours cost 
 class Margin(ClassifierMixin, BaseEstimator):
     """A support vector machine whose margins pass for logits; a temperature is fitted to them later.
 
-    Kernels are made here, by products of matrices: the loops of `SVC` over pairs of rows take five times as long.
+    Kernels are made here, by products of matrices: the loops of `SVC` over pairs of rows take longer
+    (`benchmarks/kernel_machine.py`).
     """
 
     def __init__(self, C=10.0):
